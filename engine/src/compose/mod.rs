@@ -1,0 +1,3 @@
+//! Ops without a rule of their own: written with other ops, and differentiated through them.
+
+mod mean;

@@ -1,0 +1,55 @@
+//! `Device`: where a tensor's numbers live.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// Where a tensor lives. Ops run where their inputs are; nothing moves by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Device {
+    /// Main memory.
+    Cpu,
+    /// The `n`-th CUDA device.
+    Cuda(usize),
+    /// Nowhere: a tensor with shape and dtype but no numbers. Ops on such tensors check
+    /// everything and compute only shapes: a dry run of a model.
+    Meta,
+}
+
+impl Device {
+    /// The `ordinal`-th CUDA device, if it can be used.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] with the reason: built without the `cuda` feature, no driver, no
+    /// device, a driver that is too old, or (today) no CUDA kernels in this version.
+    pub fn cuda(ordinal: usize) -> Result<Self> {
+        Err(Error::NoDevice { ordinal, reason: absence(ordinal) })
+    }
+
+    /// The fastest device of this machine that Alcyon can use.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::cuda(0).unwrap_or(Self::Cpu)
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn absence(_ordinal: usize) -> String {
+    "built without the `cuda` feature".into()
+}
+
+#[cfg(feature = "cuda")]
+fn absence(_ordinal: usize) -> String {
+    "this version has no CUDA kernels yet".into()
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.pad("cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::Meta => f.pad("meta"),
+        }
+    }
+}

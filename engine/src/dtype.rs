@@ -1,0 +1,89 @@
+//! `DType`: what a tensor's elements are, known at run time.
+
+use std::fmt;
+
+use kernels::pool::Pooled;
+
+/// The element type of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DType {
+    /// 32-bit floating point, the default.
+    F32,
+    /// 64-bit floating point: gradient checks, golden numbers, curvature algebra.
+    F64,
+    /// 64-bit signed integers: labels, tokens, indices.
+    I64,
+}
+
+impl DType {
+    /// Bytes of one element.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F64 | Self::I64 => 8,
+        }
+    }
+
+    /// Whether elements are floating point numbers (only those can carry gradients).
+    #[must_use]
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::I64 => "i64",
+        })
+    }
+}
+
+/// A Rust type that can be a tensor's element.
+pub trait Element: Pooled + PartialEq + fmt::Debug + fmt::Display + 'static {
+    /// Its dtype.
+    const DTYPE: DType;
+    /// As `f64` (exact for floats; rounded for integers beyond 2⁵³).
+    fn to_f64(self) -> f64;
+    /// From `f64`, rounded to the type.
+    fn from_f64(x: f64) -> Self;
+}
+
+macro_rules! element {
+    ($($t:ty => $d:ident),*) => {$(
+        impl Element for $t {
+            const DTYPE: DType = DType::$d;
+            fn to_f64(self) -> f64 { self as f64 }
+            fn from_f64(x: f64) -> Self { x as $t }
+        }
+    )*};
+}
+element!(f32 => F32, f64 => F64, i64 => I64);
+
+/// A floating point element: what kernels compute with.
+pub trait FloatElement: Element + kernels::Float {}
+impl FloatElement for f32 {}
+impl FloatElement for f64 {}
+
+/// Runs a block with `T` bound to the Rust type of a floating point dtype.
+///
+/// Ops have checked before (in [`Op::dtype`](crate::Op::dtype)) that the dtype is a float's.
+#[macro_export]
+macro_rules! for_float {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            _ => {
+                type $T = f32;
+                $body
+            }
+        }
+    };
+}

@@ -1,0 +1,240 @@
+//! The one error type: data, not strings. `Display` says *op — expected — got — where*.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::{DType, Device, Shape};
+
+/// `Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in any of Alcyon's crates. A new failure is a new variant.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The shapes given to an op do not fit together.
+    #[error("{op}: expected {expected}, got {}", list(got))]
+    Shape {
+        /// The op.
+        op: &'static str,
+        /// What it expects, in the letters of its documentation.
+        expected: String,
+        /// The shapes that came.
+        got: Vec<Shape>,
+    },
+    /// An axis that the tensor does not have.
+    #[error("{op}: axis {axis} is out of range for a tensor of rank {rank}")]
+    Axis {
+        /// The op.
+        op: &'static str,
+        /// The axis asked for; negative ones count from the end.
+        axis: isize,
+        /// The number of axes.
+        rank: usize,
+    },
+    /// A dtype that the op does not take there.
+    #[error("{op}: expected dtype {expected}, got {got}")]
+    DType {
+        /// The op.
+        op: &'static str,
+        /// What it expects.
+        expected: String,
+        /// What came.
+        got: DType,
+    },
+    /// Two inputs of one op live on different devices.
+    #[error("{op}: inputs on two devices, {left} and {right}")]
+    Device {
+        /// The op.
+        op: &'static str,
+        /// The first input's device.
+        left: Device,
+        /// The other one.
+        right: Device,
+    },
+    /// An index, label or token outside its range.
+    #[error("{op}: index {index} at position {at} is out of range 0..{bound}")]
+    Index {
+        /// The op.
+        op: &'static str,
+        /// The offending index.
+        index: i64,
+        /// Where it stands in the flattened index tensor.
+        at: usize,
+        /// Indices must be below this.
+        bound: usize,
+    },
+    /// An option outside its range.
+    #[error("{op}: {name} must be {expected}, got {got}")]
+    Argument {
+        /// The op, optimizer or function.
+        op: &'static str,
+        /// The option.
+        name: &'static str,
+        /// Its range.
+        expected: &'static str,
+        /// What came.
+        got: String,
+    },
+    /// A name that is not among the known ones.
+    #[error("unknown {what} `{got}`; known: {}", known.join(", "))]
+    Unknown {
+        /// The kind of thing: optimizer, data set, preset …
+        what: &'static str,
+        /// The name given.
+        got: String,
+        /// All names that would work.
+        known: Vec<String>,
+    },
+    /// The op cannot run on this device.
+    #[error("{op}: no kernel for device {device}")]
+    NoKernel {
+        /// The op.
+        op: &'static str,
+        /// The device.
+        device: Device,
+    },
+    /// A device that cannot be opened.
+    #[error("no device cuda:{ordinal}: {reason}")]
+    NoDevice {
+        /// Its number.
+        ordinal: usize,
+        /// Why not.
+        reason: String,
+    },
+    /// The tape that a `Var` points into has been dropped.
+    #[error("the tape of this Var has been dropped")]
+    TapeGone,
+    /// Two inputs of one op belong to different tapes.
+    #[error("{op}: inputs from two different tapes")]
+    TapeMismatch {
+        /// The op.
+        op: &'static str,
+    },
+    /// A backward pass was asked from a value that no tape recorded.
+    #[error("{op}: this Var is not recorded on the tape (made on `Tape::off()`, or a constant)")]
+    NotRecorded {
+        /// The call.
+        op: &'static str,
+    },
+    /// The op has no rule for being differentiated a second time.
+    #[error("{op} is not twice differentiable")]
+    NotTwiceDifferentiable {
+        /// The op.
+        op: &'static str,
+    },
+    /// A trainable parameter without a gradient reached an optimizer.
+    #[error("parameter `{param}` has no gradient: it was not used in the loss (freeze it, or use it)")]
+    MissingGradient {
+        /// Its path in the model.
+        param: String,
+    },
+    /// A parameter that no curvature factor covers.
+    #[error("parameter `{param}` is used by `{op}`, which is not a layer: no curvature factor covers it")]
+    Uncovered {
+        /// Its path in the model.
+        param: String,
+        /// The op that used it.
+        op: &'static str,
+    },
+    /// A number that is neither finite nor expected: training cannot go on.
+    #[error("{op}: the first value that is not finite came out of record {record} ({shape})")]
+    NotFinite {
+        /// The op that made it.
+        op: &'static str,
+        /// Its place on the tape.
+        record: usize,
+        /// The output's shape.
+        shape: Shape,
+    },
+    /// A matrix routine failed.
+    #[error("{routine}: {reason}")]
+    Linalg {
+        /// The routine.
+        routine: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// A file whose contents are not what its format or use demands.
+    #[error("{}: expected {expected}, got {got}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What was expected there.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+    /// The operating system refused a file.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: Arc<std::io::Error>,
+    },
+    /// A checkpoint of another model or optimizer.
+    #[error("{}: {}", file.display(), mismatch(missing, unexpected, misshapen))]
+    Checkpoint {
+        /// The file.
+        file: PathBuf,
+        /// Names that the model has and the file lacks.
+        missing: Vec<String>,
+        /// Names that the file has and the model lacks.
+        unexpected: Vec<String>,
+        /// Name, the model's shape, the file's shape.
+        misshapen: Vec<(String, Shape, Shape)>,
+    },
+    /// An error inside a layer of a model.
+    #[error("{path}: {source}")]
+    InLayer {
+        /// The layer's path, like `encoder.3.attention.query`.
+        path: String,
+        /// What happened there.
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    /// The same error, located in a layer; paths of nested layers are joined by dots.
+    #[must_use]
+    pub fn in_layer(self, name: &str) -> Self {
+        match self {
+            Self::InLayer { path, source } => Self::InLayer { path: format!("{name}.{path}"), source },
+            other => Self::InLayer { path: name.to_owned(), source: Box::new(other) },
+        }
+    }
+
+    /// A shape error; `got` are the shapes of all inputs.
+    #[must_use]
+    pub fn shape(op: &'static str, expected: impl Into<String>, got: &[&Shape]) -> Self {
+        Self::Shape { op, expected: expected.into(), got: got.iter().map(|&&s| s).collect() }
+    }
+
+    /// An error of the operating system about a file.
+    #[must_use]
+    pub fn io(file: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { file: file.into(), source: Arc::new(source) }
+    }
+}
+
+fn list(shapes: &[Shape]) -> String {
+    if shapes.is_empty() {
+        return "no input".into();
+    }
+    shapes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+fn mismatch(missing: &[String], unexpected: &[String], misshapen: &[(String, Shape, Shape)]) -> String {
+    let mut parts = vec!["not a checkpoint of this model".to_owned()];
+    if !missing.is_empty() {
+        parts.push(format!("missing: {}", missing.join(", ")));
+    }
+    if !unexpected.is_empty() {
+        parts.push(format!("unexpected: {}", unexpected.join(", ")));
+    }
+    for (name, want, got) in misshapen {
+        parts.push(format!("{name}: expected {want}, got {got}"));
+    }
+    parts.join("; ")
+}

@@ -1,0 +1,49 @@
+//! div: y = a / b, broadcasting.   da = g / b, db = −g y / b, summed over what was repeated.
+
+use super::elementwise::binary_samples;
+use crate::op::{Op, Saved, Site};
+use crate::storage::{CpuStorage, CpuView};
+use crate::tensor::{History, Tensor, Var};
+use crate::{OpSpec, Result, Shape};
+
+#[derive(Debug)]
+struct Div;
+
+impl<H: History> Tensor<H> {
+    /// The quotient, element by element; shapes broadcast.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the shapes do not broadcast.
+    pub fn div(&self, other: &Self) -> Result<Self> {
+        H::apply(Div, &[self, other])
+    }
+}
+
+impl Op for Div {
+    fn name(&self) -> &'static str {
+        "div"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        super::elementwise::broadcast(self.name(), inputs)
+    }
+
+    fn takes_strides(&self) -> bool {
+        true
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        super::elementwise::binary(inputs, out, |a, b| a / b, |a, b| a / b);
+        Ok(Saved::new())
+    }
+
+    fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
+        let [a, b] = at.inputs else { return Ok(Vec::new()) };
+        let d_a = at.want(0, || at.grad.div(b)?.sum_to(a.shape()))?;
+        let d_b = at.want(1, || at.grad.mul(at.output)?.div(b)?.neg()?.sum_to(b.shape()))?;
+        Ok(vec![d_a, d_b])
+    }
+}
+
+pub(super) const SPEC: OpSpec =
+    OpSpec { name: "div", samples: || binary_samples(|a, b| a.div(b)) };

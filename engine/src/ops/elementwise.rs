@@ -1,0 +1,182 @@
+//! What an elementwise op is: three formulas. Recording, gradients of first and second order, and
+//! the loop around them follow.
+
+use std::fmt::Debug;
+
+use crate::op::{Op, Saved, Site, sample_input};
+use crate::storage::{CpuStorage, CpuView};
+use crate::tensor::{History, Tensor, Var};
+use crate::{Error, FloatElement, Result, Sample, Shape, for_float};
+
+/// y = f(x) for every element, with its first and second derivative.
+pub trait Elementwise: Copy + Debug + 'static {
+    /// The op's name.
+    const NAME: &'static str;
+    /// Whether `d2f` is given.
+    const TWICE: bool = true;
+    /// f(x)
+    fn f<T: FloatElement>(self, x: T) -> T;
+    /// f′(x), where `y = f(x)` is at hand.
+    fn df<T: FloatElement>(self, x: T, y: T) -> T;
+    /// f″(x): the derivative with respect to x of everything in `df`, y included.
+    fn d2f<T: FloatElement>(self, _x: T, _y: T) -> T {
+        T::ZERO
+    }
+}
+
+/// Applies an elementwise op.
+///
+/// # Errors
+/// [`Error::DType`] when the tensor is not floating point.
+pub fn apply<E: Elementwise, H: History>(formulas: E, x: &Tensor<H>) -> Result<Tensor<H>> {
+    H::apply(Forward(formulas), &[x])
+}
+
+/// Samples of an elementwise op: positive and negative numbers, a transposed view, no elements.
+pub fn samples(call: fn(&Var) -> Result<Var>) -> Vec<Sample> {
+    vec![
+        Sample::new(vec![sample_input([2, 3])], move |x| call(&x[0])),
+        Sample::new(vec![sample_input([3, 4])], move |x| call(&x[0].permute(&[1, 0])?)),
+        Sample::new(vec![sample_input([0, 3])], move |x| call(&x[0])),
+        Sample::new(vec![sample_input(())], move |x| call(&x[0])),
+    ]
+}
+
+#[derive(Debug)]
+struct Forward<E>(E);
+
+impl<E: Elementwise> Op for Forward<E> {
+    fn name(&self) -> &'static str {
+        E::NAME
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        Ok(*inputs[0])
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        for_float!(inputs[0].dtype(), T => {
+            kernels::elementwise::map(inputs[0].slice::<T>(), out.slice_mut::<T>(), |x| self.0.f(x));
+        });
+        Ok(Saved::new())
+    }
+
+    fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
+        Ok(vec![Some(Var::apply_op(First(self.0), &[&at.inputs[0], at.output, at.grad])?)])
+    }
+}
+
+/// g f′(x), fused. Inputs x, y, g.
+#[derive(Debug)]
+struct First<E>(E);
+
+impl<E: Elementwise> Op for First<E> {
+    fn name(&self) -> &'static str {
+        E::NAME
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        Ok(*inputs[0])
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        for_float!(inputs[0].dtype(), T => {
+            let [x, y, g] = [0, 1, 2].map(|i| inputs[i].slice::<T>());
+            kernels::elementwise::map3(x, y, g, out.slice_mut::<T>(), |x, y, g| g * self.0.df(x, y));
+        });
+        Ok(Saved::new())
+    }
+
+    /// d/dg = f′, d/dx = g f″. What y contributes is in f″, so y itself gets nothing.
+    fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
+        let [x, y, g] = at.inputs else {
+            return Err(Error::NotTwiceDifferentiable { op: E::NAME });
+        };
+        if !E::TWICE {
+            return Err(Error::NotTwiceDifferentiable { op: E::NAME });
+        }
+        let d_x = at.want(0, || Var::apply_op(Second(self.0), &[x, y, g])?.mul(at.grad))?;
+        let d_g = at.want(2, || Var::apply_op(First(self.0), &[x, y, at.grad]))?;
+        Ok(vec![d_x, None, d_g])
+    }
+}
+
+/// g f″(x). Inputs x, y, g. The end of the road: no third derivative.
+#[derive(Debug)]
+struct Second<E>(E);
+
+impl<E: Elementwise> Op for Second<E> {
+    fn name(&self) -> &'static str {
+        E::NAME
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        Ok(*inputs[0])
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        for_float!(inputs[0].dtype(), T => {
+            let [x, y, g] = [0, 1, 2].map(|i| inputs[i].slice::<T>());
+            kernels::elementwise::map3(x, y, g, out.slice_mut::<T>(), |x, y, g| g * self.0.d2f(x, y));
+        });
+        Ok(Saved::new())
+    }
+}
+
+/// The output shape of a broadcasting op of two inputs.
+///
+/// # Errors
+/// [`Error::Shape`] when the shapes do not broadcast.
+pub(super) fn broadcast(op: &'static str, inputs: &[&Shape]) -> Result<Shape> {
+    inputs[0]
+        .broadcast(inputs[1])
+        .ok_or_else(|| Error::shape(op, "two shapes that broadcast", inputs))
+}
+
+/// The kernel of a broadcasting op of two inputs, given its formula for both dtypes.
+pub(super) fn binary(
+    inputs: &[CpuView<'_>],
+    out: &mut CpuStorage,
+    f32s: impl Fn(f32, f32) -> f32 + Sync,
+    f64s: impl Fn(f64, f64) -> f64 + Sync,
+) {
+    match out {
+        CpuStorage::F32(out) => binary_of(inputs, out, f32s),
+        CpuStorage::F64(out) => binary_of(inputs, out, f64s),
+        CpuStorage::I64(_) => {}
+    }
+}
+
+fn binary_of<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T], f: impl Fn(T, T) -> T + Sync) {
+    let [a, b] = [inputs[0].layout(), inputs[1].layout()];
+    if a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous() {
+        return kernels::elementwise::map2(inputs[0].slice(), inputs[1].slice(), out, f);
+    }
+    let Some(shape) = a.shape().broadcast(b.shape()) else { return };
+    let (a, b) = (a.broadcast_to(shape), b.broadcast_to(shape));
+    kernels::elementwise::map2_strided(
+        &shape,
+        inputs[0].storage(),
+        a.strides(),
+        a.offset(),
+        inputs[1].storage(),
+        b.strides(),
+        b.offset(),
+        out,
+        f,
+    );
+}
+
+/// Samples of a broadcasting op: equal shapes, repeated axes on either side, a scalar, a
+/// transposed view, one tensor on both sides, no elements.
+pub(super) fn binary_samples(call: fn(&Var, &Var) -> Result<Var>) -> Vec<Sample> {
+    let pair = |a: Shape, b: Shape| vec![sample_input(a), sample_input(b)];
+    vec![
+        Sample::new(pair([2, 3].into(), [2, 3].into()), move |x| call(&x[0], &x[1])),
+        Sample::new(pair([2, 1, 3].into(), [4, 1].into()), move |x| call(&x[0], &x[1])),
+        Sample::new(pair(().into(), [2, 2].into()), move |x| call(&x[0], &x[1])),
+        Sample::new(pair([3, 2].into(), [2, 3].into()), move |x| call(&x[0].transpose(0, 1)?, &x[1])),
+        Sample::new(vec![sample_input([5])], move |x| call(&x[0], &x[0])),
+        Sample::new(pair([0, 2].into(), [2].into()), move |x| call(&x[0], &x[1])),
+    ]
+}

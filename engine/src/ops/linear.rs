@@ -1,0 +1,108 @@
+//! linear: y = x Wᵀ + b.   dx = g W, dW = gᵀ x, db = Σ g over all rows.
+
+use kernels::gemm::{self, Matrix};
+
+use crate::op::{Op, Saved, Site, sample_input};
+use crate::storage::{CpuStorage, CpuView};
+use crate::tape::Layer;
+use crate::tensor::{History, Tensor, Var};
+use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
+
+#[derive(Debug)]
+struct Linear;
+
+impl<H: History> Tensor<H> {
+    /// The affine map over the last axis: one record on the tape, so that its weight, input and
+    /// output gradient can be seen together.
+    ///
+    /// # Shape
+    /// x: `[.., in]` · weight: `[out, in]` · bias: `[out]` · result: `[.., out]`
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when they do not fit.
+    pub fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
+        match bias {
+            Some(bias) => H::apply(Linear, &[self, weight, bias]),
+            None => H::apply(Linear, &[self, weight]),
+        }
+    }
+}
+
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let (x, w) = (inputs[0], inputs[1]);
+        let fits = x.rank() > 0 && w.rank() == 2 && x.last() == Some(&w[1]);
+        if !fits || inputs.get(2).is_some_and(|b| ***b != [w[0]]) {
+            let expected = "x [.., in], weight [out, in], bias [out]";
+            return Err(Error::shape("linear", expected, inputs));
+        }
+        Ok(x.with(x.rank() - 1, w[0]))
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        for_float!(inputs[0].dtype(), T => affine::<T>(inputs, out.slice_mut::<T>()));
+        Ok(Saved::new())
+    }
+
+    fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
+        let (x, w) = (&at.inputs[0], &at.inputs[1]);
+        let rows = |v: &Var, width| v.reshape([v.numel().checked_div(width).unwrap_or(0), width]);
+        let d_x = at.want(0, || at.grad.linear(&w.transpose(0, 1)?, None))?;
+        let g = rows(at.grad, w.shape()[0])?;
+        let d_w = at.want(1, || g.transpose(0, 1)?.matmul(&rows(x, w.shape()[1])?))?;
+        let mut all = vec![d_x, d_w];
+        if at.inputs.len() > 2 {
+            all.push(at.want(2, || g.sum(&[0]))?);
+        }
+        Ok(all)
+    }
+
+    fn layer(&self) -> Option<Layer> {
+        Some(Layer::Dense)
+    }
+}
+
+fn affine<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T]) {
+    let (x, w) = (inputs[0].slice::<T>(), inputs[1].slice::<T>());
+    let &[width, size] = inputs[1].shape() else { return };
+    let rows = out.len().checked_div(width).unwrap_or(0);
+    let beta = match inputs.get(2) {
+        // The bias is laid down first, so that the product adds to it while it is in cache.
+        Some(bias) => {
+            let bias = bias.slice::<T>();
+            out.chunks_exact_mut(width.max(1)).for_each(|row| row.copy_from_slice(bias));
+            T::ONE
+        }
+        None => T::ZERO,
+    };
+    gemm::gemm(
+        T::ONE,
+        Matrix::new(x, rows, size, size, 1),
+        Matrix::new(w, size, width, 1, size),
+        beta,
+        out,
+    );
+}
+
+pub(super) const SPEC: OpSpec = OpSpec {
+    name: "linear",
+    samples: || {
+        vec![
+            Sample::new(
+                vec![sample_input([3, 4]), sample_input([2, 4]), sample_input([2])],
+                |x| x[0].linear(&x[1], Some(&x[2])),
+            ),
+            Sample::new(vec![sample_input([2, 3, 4]), sample_input([2, 4])], |x| x[0].linear(&x[1], None)),
+            Sample::new(vec![sample_input([4]), sample_input([1, 4]), sample_input([1])], |x| {
+                x[0].linear(&x[1], Some(&x[2]))
+            }),
+            Sample::new(vec![sample_input([0, 2]), sample_input([3, 2]), sample_input([3])], |x| {
+                x[0].linear(&x[1], Some(&x[2]))
+            }),
+        ]
+    },
+};

@@ -1,0 +1,126 @@
+//! matmul: C = A B, batched over leading axes.   dA = g Bᵀ, dB = Aᵀ g.
+
+use kernels::gemm::{self, Matrix};
+
+use crate::op::{Op, Saved, Site, sample_input};
+use crate::storage::{CpuStorage, CpuView};
+use crate::tensor::{History, Tensor, Var};
+use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
+
+#[derive(Debug)]
+struct Matmul;
+
+impl<H: History> Tensor<H> {
+    /// The matrix product over the last two axes; leading axes broadcast. Transposed views cost
+    /// nothing: their strides go to the kernel.
+    ///
+    /// # Shape
+    /// `[.., m, k] · [.., k, n] → [.., m, n]`
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the inner sizes differ or the leading axes do not broadcast.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::Tensor;
+    /// let a = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], [2, 2])?;
+    /// let b = Tensor::from_slice(&[1.0_f32, 10.0], [2, 1])?;
+    /// assert_eq!(a.matmul(&b)?.to_vec::<f32>()?, [21.0, 43.0]);
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
+    pub fn matmul(&self, other: &Self) -> Result<Self> {
+        let (a, b) = (self.shape(), other.shape());
+        if a.rank() > 2 || b.rank() > 2 {
+            let batch = product_shape(&[a, b])?;
+            let lead = &batch[..batch.rank() - 2];
+            let full = |s: &Shape| Shape::new(&[lead, &s[s.rank() - 2..]].concat());
+            let (left, right) = (self.broadcast_to(full(a)?)?, other.broadcast_to(full(b)?)?);
+            return H::apply(Matmul, &[&left, &right]);
+        }
+        H::apply(Matmul, &[self, other])
+    }
+}
+
+fn product_shape(inputs: &[&Shape]) -> Result<Shape> {
+    let [a, b] = [inputs[0], inputs[1]];
+    let wrong = || Error::shape("matmul", "[.., m, k] · [.., k, n]", inputs);
+    if a.rank() < 2 || b.rank() < 2 || a[a.rank() - 1] != b[b.rank() - 2] {
+        return Err(wrong());
+    }
+    let lead = |s: &Shape| Shape::new(&s[..s.rank() - 2]);
+    let lead = lead(a)?.broadcast(&lead(b)?).ok_or_else(wrong)?;
+    Shape::new(&[&*lead, &[a[a.rank() - 2], b[b.rank() - 1]]].concat())
+}
+
+impl Op for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        product_shape(inputs)
+    }
+
+    fn takes_strides(&self) -> bool {
+        true
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        for_float!(inputs[0].dtype(), T => product::<T>(inputs, out.slice_mut::<T>()));
+        Ok(Saved::new())
+    }
+
+    fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
+        let [a, b] = at.inputs else { return Ok(Vec::new()) };
+        let d_a = at.want(0, || at.grad.matmul(&b.transpose(-1, -2)?))?;
+        let d_b = at.want(1, || a.transpose(-1, -2)?.matmul(at.grad))?;
+        Ok(vec![d_a, d_b])
+    }
+}
+
+fn product<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T]) {
+    let [a, b] = [inputs[0], inputs[1]];
+    let rank = a.shape().len();
+    let (m, k, n) = (a.shape()[rank - 2], a.shape()[rank - 1], b.shape()[rank - 1]);
+    let lead = &a.shape()[..rank - 2];
+    if m * n == 0 {
+        return;
+    }
+    for (i, c) in out.chunks_exact_mut(m * n).enumerate() {
+        let matrix = |v: &CpuView<'_>, rows, columns| {
+            let strides = v.layout().strides();
+            let start = v.layout().offset() + offset_of(i, lead, strides);
+            let all = v.storage::<T>();
+            let data = &all[start.min(all.len())..];
+            let (row_stride, col_stride) = (strides[rank - 2], strides[rank - 1]);
+            Matrix::new(data, rows, columns, row_stride, col_stride)
+        };
+        gemm::gemm(T::ONE, matrix(&a, m, k), matrix(&b, k, n), T::ZERO, c);
+    }
+}
+
+/// Where the `i`-th matrix of a batch starts.
+fn offset_of(mut i: usize, lead: &[usize], strides: &[usize]) -> usize {
+    let mut offset = 0;
+    for (&size, &stride) in lead.iter().zip(strides).rev() {
+        offset += i % size * stride;
+        i /= size;
+    }
+    offset
+}
+
+pub(super) const SPEC: OpSpec = OpSpec {
+    name: "matmul",
+    samples: || {
+        let pair = |a: &[usize], b: &[usize]| {
+            [a, b].map(|d| sample_input(Shape::new(d).unwrap_or_default())).to_vec()
+        };
+        vec![
+            Sample::new(pair(&[2, 3], &[3, 4]), |x| x[0].matmul(&x[1])),
+            Sample::new(pair(&[3, 2], &[4, 3]), |x| x[0].transpose(0, 1)?.matmul(&x[1].transpose(0, 1)?)),
+            Sample::new(pair(&[2, 2, 3], &[3, 2]), |x| x[0].matmul(&x[1])),
+            Sample::new(pair(&[2, 1, 2, 3], &[2, 3, 1]), |x| x[0].matmul(&x[1])),
+            Sample::new(pair(&[2, 0], &[0, 3]), |x| x[0].matmul(&x[1])),
+        ]
+    },
+};

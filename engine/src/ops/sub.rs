@@ -1,0 +1,49 @@
+//! sub: y = a − b, broadcasting.   da = g, db = −g, summed over what was repeated.
+
+use super::elementwise::binary_samples;
+use crate::op::{Op, Saved, Site};
+use crate::storage::{CpuStorage, CpuView};
+use crate::tensor::{History, Tensor, Var};
+use crate::{OpSpec, Result, Shape};
+
+#[derive(Debug)]
+struct Sub;
+
+impl<H: History> Tensor<H> {
+    /// The difference, element by element; shapes broadcast.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the shapes do not broadcast.
+    pub fn sub(&self, other: &Self) -> Result<Self> {
+        H::apply(Sub, &[self, other])
+    }
+}
+
+impl Op for Sub {
+    fn name(&self) -> &'static str {
+        "sub"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        super::elementwise::broadcast(self.name(), inputs)
+    }
+
+    fn takes_strides(&self) -> bool {
+        true
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        super::elementwise::binary(inputs, out, |a, b| a - b, |a, b| a - b);
+        Ok(Saved::new())
+    }
+
+    fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
+        let [a, b] = at.inputs else { return Ok(Vec::new()) };
+        let d_a = at.want(0, || at.grad.sum_to(a.shape()))?;
+        let d_b = at.want(1, || at.grad.neg()?.sum_to(b.shape()))?;
+        Ok(vec![d_a, d_b])
+    }
+}
+
+pub(super) const SPEC: OpSpec =
+    OpSpec { name: "sub", samples: || binary_samples(|a, b| a.sub(b)) };

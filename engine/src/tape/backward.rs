@@ -1,0 +1,232 @@
+//! The backward pass: one loop over records, from the last to the first.
+
+use std::rc::Rc;
+
+use super::layer_record::observe;
+use super::{Gradients, LayerObserver, NodeId, Recording, Tape, VarGradients};
+use crate::op::{Op, Saved, Site};
+use crate::tensor::{Tensor, Var};
+use crate::{Device, Error, ParamId, Result};
+
+/// What a sweep is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Gradients of everything that wants one.
+    Gradients,
+    /// Only the layers' output gradients: parameters get none.
+    LayersOnly,
+}
+
+impl Tape {
+    /// The gradients of a scalar with respect to every parameter and watched variable.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `loss` is not a scalar, [`Error::NotRecorded`] or
+    /// [`Error::TapeMismatch`] when it is not on this tape.
+    pub fn backward(&self, loss: &Var) -> Result<Gradients> {
+        self.gradients(loss, None)
+    }
+
+    /// The same, and hands each layer's input and output gradient to `observer` on the way. The
+    /// output gradients carry the 1/N of the mean loss.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`], and whatever the observer returns.
+    pub fn backward_observed(
+        &self,
+        loss: &Var,
+        observer: &mut dyn LayerObserver,
+    ) -> Result<Gradients> {
+        self.gradients(loss, Some(observer))
+    }
+
+    /// Sweeps from any value with a given gradient `seed` of it, for the layer records alone: no
+    /// gradients of parameters are computed. Returns those of watched variables.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `seed` does not have the value's shape; else as [`Tape::backward`].
+    pub fn sweep(
+        &self,
+        from: &Var,
+        seed: Tensor,
+        observer: &mut dyn LayerObserver,
+    ) -> Result<Gradients> {
+        if seed.shape() != from.shape() {
+            return Err(Error::shape("sweep", "a seed of the value's shape", &[
+                from.shape(),
+                seed.shape(),
+            ]));
+        }
+        let (recording, root) = self.root("sweep", from)?;
+        let mut grads = Gradients::new(recording);
+        let seed = Var::constant(&seed);
+        let keep = |id, param, grad: Var| grads.insert(id, param, grad.value());
+        recording.down(root, seed, Purpose::LayersOnly, Some(observer), keep)?;
+        Ok(grads)
+    }
+
+    /// The gradients as values on this same tape: a program that can be differentiated again.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`]; [`Error::NotTwiceDifferentiable`] comes when *their* gradient is
+    /// asked for.
+    pub fn backward_recorded(&self, loss: &Var) -> Result<VarGradients> {
+        let (recording, root) = self.root("backward_recorded", loss)?;
+        let seed = self.input(scalar_seed(loss)?);
+        let mut grads = VarGradients::new(recording);
+        let keep = |id, param, grad| grads.insert(id, param, grad);
+        recording.down(root, seed, Purpose::Gradients, None, keep)?;
+        Ok(grads)
+    }
+
+    fn gradients(
+        &self,
+        loss: &Var,
+        observer: Option<&mut dyn LayerObserver>,
+    ) -> Result<Gradients> {
+        let (recording, root) = self.root("backward", loss)?;
+        let seed = Var::constant(&scalar_seed(loss)?);
+        let mut grads = Gradients::new(recording);
+        let keep = |id, param, grad: Var| grads.insert(id, param, grad.value());
+        recording.down(root, seed, Purpose::Gradients, observer, keep)?;
+        Ok(grads)
+    }
+
+    fn root(&self, op: &'static str, from: &Var) -> Result<(&Rc<Recording>, NodeId)> {
+        let recording = self.recording.as_ref().ok_or(Error::NotRecorded { op })?;
+        match from.node_on(recording) {
+            Some(id) => Ok((recording, id)),
+            None if from.is_recorded() => Err(Error::TapeMismatch { op }),
+            None => Err(Error::NotRecorded { op }),
+        }
+    }
+}
+
+fn scalar_seed(loss: &Var) -> Result<Tensor> {
+    if loss.device() == Device::Meta {
+        return Err(Error::NoKernel { op: "backward", device: Device::Meta });
+    }
+    if loss.numel() != 1 {
+        return Err(Error::shape("backward", "a scalar loss", &[loss.shape()]));
+    }
+    Ok(Tensor::ones(*loss.shape(), loss.dtype()))
+}
+
+/// A record, copied out of the recording so that rules may push new ones.
+struct Record {
+    op: Rc<dyn Op>,
+    inputs: Vec<NodeId>,
+    saved: Saved,
+}
+
+impl Recording {
+    /// The loop. `keep` receives the gradient of each leaf that wants one. If `seed` is recorded,
+    /// so is everything the rules compute.
+    fn down(
+        self: &Rc<Self>,
+        root: NodeId,
+        seed: Var,
+        purpose: Purpose,
+        mut observer: Option<&mut dyn LayerObserver>,
+        mut keep: impl FnMut(NodeId, Option<ParamId>, Var),
+    ) -> Result<()> {
+        let recorded = seed.is_recorded();
+        let mut grads: Vec<Option<Var>> = vec![None; root + 1];
+        grads[root] = Some(seed);
+        for id in (0..=root).rev() {
+            let Some(grad) = grads[id].take() else { continue };
+            let Some(record) = self.record(id, |param| keep(id, param, grad.clone())) else { continue };
+            if let Some(observer) = observer.as_deref_mut() {
+                observe(&self.nodes.borrow(), id, &grad, observer)?;
+            }
+            let needs = self.needs(&record.inputs, purpose);
+            if !needs.contains(&true) {
+                continue;
+            }
+            let inputs: Vec<Var> = record.inputs.iter().map(|&i| self.var(i, recorded)).collect();
+            let rule = record.op.backward(&Site {
+                inputs: &inputs,
+                output: &self.var(id, recorded),
+                saved: &record.saved,
+                grad: &grad,
+                needs: &needs,
+            })?;
+            drop(grad);
+            for ((&input, new), wanted) in record.inputs.iter().zip(rule).zip(needs) {
+                if let (Some(new), true) = (new, wanted) {
+                    debug_assert_eq!(
+                        new.shape(),
+                        inputs_shape(&self.nodes.borrow()[input].output),
+                        "{}: a gradient has its input's shape",
+                        record.op.name()
+                    );
+                    let sum = match grads[input].take() {
+                        None => new,
+                        Some(old) => add(old, &new)?,
+                    };
+                    grads[input] = Some(sum);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The record at `id` if it is an operation; a leaf that wants its gradient is handed to
+    /// `keep`.
+    fn record(&self, id: NodeId, keep: impl FnOnce(Option<ParamId>)) -> Option<Record> {
+        let nodes = self.nodes.borrow();
+        let node = &nodes[id];
+        if !node.needs_grad {
+            return None;
+        }
+        match &node.op {
+            Some(op) => Some(Record {
+                op: Rc::clone(op),
+                inputs: node.inputs.clone(),
+                saved: node.saved.clone(),
+            }),
+            None => {
+                keep(node.param);
+                None
+            }
+        }
+    }
+
+    fn needs(&self, inputs: &[NodeId], purpose: Purpose) -> Vec<bool> {
+        let nodes = self.nodes.borrow();
+        let wanted = |&i: &NodeId| {
+            let node = &nodes[i];
+            node.needs_grad && (purpose == Purpose::Gradients || node.param.is_none())
+        };
+        inputs.iter().map(wanted).collect()
+    }
+
+    /// The value at `id`: recorded there, or as a constant.
+    fn var(self: &Rc<Self>, id: NodeId, recorded: bool) -> Var {
+        let nodes = self.nodes.borrow();
+        let value = &nodes[id].output;
+        if recorded { value.with_history(super::Taped::at(self, id)) } else { Var::constant(value) }
+    }
+}
+
+fn inputs_shape(output: &Tensor) -> &crate::Shape {
+    output.shape()
+}
+
+/// The sum of two gradients of one value; in place where nobody else holds the first.
+fn add(old: Var, new: &Var) -> Result<Var> {
+    if old.is_recorded() || new.is_recorded() {
+        return old.add(new);
+    }
+    let mut sum = old.value();
+    drop(old);
+    let unshared = sum.storage_mut().is_some();
+    if !unshared || !sum.layout().is_contiguous() || !new.layout().is_contiguous() {
+        return Ok(Var::constant(&sum.add(&new.value())?));
+    }
+    let new = new.value();
+    crate::for_float!(sum.dtype(), T => {
+        kernels::elementwise::update2(sum.make_mut::<T>()?, new.as_slice::<T>()?, |a, b| a + b);
+    });
+    Ok(Var::constant(&sum))
+}

@@ -1,0 +1,282 @@
+//! What a layer saw and what came back to it: the data of all curvature.
+
+use super::{Node, NodeId};
+use crate::tensor::{Tensor, Var};
+use crate::{DType, Error, ParamId, Result};
+use kernels::unfold::Window;
+
+/// The kind of a layer: what its weight gradient is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layer {
+    /// y = x Wᵀ + b over the last axis.
+    Dense,
+    /// 2-D cross-correlation.
+    Conv2d(Geometry),
+    /// Row `i` of a table for index `i`.
+    Lookup,
+    /// y = γ ∘ x̂ + β, where x̂ is the normalised input.
+    ScaleShift(Norm),
+}
+
+/// How a convolution slides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Kernel size, stride, padding, dilation.
+    pub window: Window,
+    /// Channels are split into this many independent convolutions.
+    pub groups: usize,
+}
+
+/// What a normalising layer normalises over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norm {
+    /// Axis 1 is the channel; all other axes are averaged over.
+    Batch,
+    /// The last axis is averaged over, and is the feature.
+    Layer,
+}
+
+/// One use of one weight: what the layer saw, and the gradient that came back to its output.
+#[derive(Debug, Clone)]
+pub struct LayerRecord {
+    /// The layer's kind.
+    pub layer: Layer,
+    /// The weight's identity.
+    pub weight: ParamId,
+    /// The weight's shape.
+    pub weight_shape: crate::Shape,
+    /// The bias's identity, if there is one.
+    pub bias: Option<ParamId>,
+    /// Dense `[.., in]`, Conv2d `[N, C, H, W]`, Lookup indices, ScaleShift: the *raw* input.
+    pub input: Tensor,
+    /// For ScaleShift: the mean and the reciprocal deviation that normalised the input.
+    pub moments: Option<(Tensor, Tensor)>,
+    /// ∂L/∂output, of the output's shape; it carries the 1/N of the mean loss.
+    pub output_grad: Tensor,
+}
+
+/// How the weight gradient follows from rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// `gᵀ a`: `[out, in (+1)]`, the bias gradient in the last column.
+    Outer,
+    /// `Σ g ∘ a`: `[C]`; the bias gradient is `Σ g`.
+    Hadamard,
+    /// `a` holds indices: row `v` of the gradient is the sum of `g` over the rows with `a = v`.
+    Lookup {
+        /// The number of rows of the table.
+        vocabulary: usize,
+    },
+}
+
+/// A record as rows: R terms whose product *is* the weight gradient.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// `[R, in]`, with a column of ones at the end if the layer has a bias (`[R, in + 1]`);
+    /// `[R, C]` for Hadamard; indices `[R]` for Lookup.
+    pub a: Tensor,
+    /// `[R, out]`.
+    pub g: Tensor,
+    /// How they combine.
+    pub product: Product,
+    /// The examples that the rows belong to, in order: R = examples · positions.
+    pub examples: usize,
+}
+
+/// Receives each layer's record while a tape is swept backward.
+pub trait LayerObserver {
+    /// One use of one layer. Reduce it here; nothing is kept for you.
+    ///
+    /// # Errors
+    /// The observer's own; they end the sweep.
+    fn observe(&mut self, record: &LayerRecord) -> Result<()>;
+
+    /// A parameter was used by an op that is not a layer (a penalty term, a tied transpose): a
+    /// curvature that ignores this use is wrong for it.
+    ///
+    /// # Errors
+    /// The observer's own; they end the sweep.
+    fn unlayered(&mut self, _param: ParamId, _op: &'static str) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps every record: for teaching and tests.
+impl LayerObserver for Vec<LayerRecord> {
+    fn observe(&mut self, record: &LayerRecord) -> Result<()> {
+        self.push(record.clone());
+        Ok(())
+    }
+}
+
+impl LayerRecord {
+    /// The record as rows, one [`Rows`] per group (one for everything but grouped convolutions).
+    ///
+    /// # Shape
+    /// Dense: R = all leading axes. Conv2d: R = N · OH · OW, `a` in the order (channel in the
+    /// group, kernel row, kernel column) of a row-major weight. ScaleShift: R = all positions that
+    /// share γ, `a` = x̂.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] on a device without the kernels.
+    pub fn rows(&self) -> Result<Vec<Rows>> {
+        let examples = self.input.shape().first().copied().unwrap_or(1);
+        let one = |a, g, product| Ok(vec![Rows { a, g, product, examples }]);
+        match self.layer {
+            Layer::Dense => {
+                let a = as_rows(&self.input)?;
+                let a = if self.bias.is_some() { with_ones(&a)? } else { a };
+                one(a, as_rows(&self.output_grad)?, Product::Outer)
+            }
+            Layer::Conv2d(geometry) => self.conv_rows(&geometry, examples),
+            Layer::Lookup => {
+                let n = self.input.numel();
+                let indices = self.input.reshape([n])?;
+                let product = Product::Lookup { vocabulary: self.weight_shape[0] };
+                one(indices, as_rows(&self.output_grad)?, product)
+            }
+            Layer::ScaleShift(norm) => {
+                let a = channel_last(&self.normalized()?, norm)?;
+                one(a, channel_last(&self.output_grad, norm)?, Product::Hadamard)
+            }
+        }
+    }
+
+    /// For a normalising layer: x̂ = (x − mean) / deviation, of the input's shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for other layers.
+    pub fn normalized(&self) -> Result<Tensor> {
+        let (Some((mean, rstd)), Layer::ScaleShift(norm)) = (&self.moments, self.layer) else {
+            return Err(Error::shape("normalized", "a normalising layer", &[self.input.shape()]));
+        };
+        let shape = self.input.shape();
+        let aligned = match norm {
+            Norm::Batch => {
+                let mut dims = vec![1; shape.rank()];
+                dims[1] = shape[1];
+                crate::Shape::new(&dims)?
+            }
+            Norm::Layer => shape.with(shape.rank() - 1, 1),
+        };
+        self.input.sub(&mean.reshape(aligned)?)?.mul(&rstd.reshape(aligned)?)
+    }
+
+    fn conv_rows(&self, geometry: &Geometry, examples: usize) -> Result<Vec<Rows>> {
+        let (x, g) = (&self.input, &self.output_grad);
+        let &[n, c, h, w] = &**x.shape() else {
+            return Err(Error::shape("rows", "[N, C, H, W]", &[x.shape()]));
+        };
+        let &[_, out, oh, ow] = &**g.shape() else {
+            return Err(Error::shape("rows", "[N, O, H, W]", &[g.shape()]));
+        };
+        let (groups, positions) = (geometry.groups, oh * ow);
+        let width = c / groups * geometry.window.kernel.0 * geometry.window.kernel.1;
+        let x = x.contiguous()?;
+        let columns = crate::for_float!(x.dtype(), T => {
+            let mut columns = vec![T::default(); n * groups * width * positions];
+            let images = x.as_slice::<T>()?.chunks_exact(c * h * w);
+            let tiles = columns.chunks_exact_mut((groups * width * positions).max(1));
+            for (image, tile) in images.zip(tiles) {
+                kernels::unfold::unfold(image, c, h, w, &geometry.window, tile);
+            }
+            Tensor::from_vec(columns, [n, groups, width, positions])?
+        });
+        let g = g.reshape([n, groups, out / groups, positions])?;
+        (0..groups)
+            .map(|k| {
+                let rows = |t: &Tensor, width| {
+                    t.narrow(1, k, 1)?.permute(&[0, 3, 1, 2])?.reshape([n * positions, width])
+                };
+                let a = rows(&columns, width)?;
+                let a = if self.bias.is_some() { with_ones(&a)? } else { a };
+                Ok(Rows { a, g: rows(&g, out / groups)?, product: Product::Outer, examples })
+            })
+            .collect()
+    }
+}
+
+impl Rows {
+    /// The gradient that the rows say the weight (and bias) has: the identity that every layer op
+    /// is tested for.
+    ///
+    /// # Shape
+    /// Outer `[out, in (+1)]`; Hadamard `[2, C]` (γ, then β); Lookup `[vocabulary, out]`.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] on a device without the kernels.
+    pub fn gradient(&self) -> Result<Tensor> {
+        match self.product {
+            Product::Outer => self.g.permute(&[1, 0])?.matmul(&self.a),
+            Product::Hadamard => {
+                let scale = self.g.mul(&self.a)?.sum(&[0])?;
+                let shift = self.g.sum(&[0])?;
+                let c = scale.numel();
+                Tensor::concat(&[&scale.reshape([1, c])?, &shift.reshape([1, c])?], 0)
+            }
+            Product::Lookup { vocabulary } => self.g.scatter_add(0, &self.a, vocabulary),
+        }
+    }
+}
+
+/// All leading axes flattened: `[R, width]`.
+fn as_rows(x: &Tensor) -> Result<Tensor> {
+    let width = x.shape().last().copied().unwrap_or(1);
+    x.reshape([x.numel().checked_div(width).unwrap_or(0), width])
+}
+
+/// The channel axis moved to the end, all others flattened: `[R, C]`.
+fn channel_last(x: &Tensor, norm: Norm) -> Result<Tensor> {
+    if norm == Norm::Layer || x.rank() < 3 {
+        return as_rows(x);
+    }
+    let order: Vec<isize> =
+        (0..x.rank() as isize).filter(|&a| a != 1).chain(std::iter::once(1)).collect();
+    as_rows(&x.permute(&order)?)
+}
+
+fn with_ones(a: &Tensor) -> Result<Tensor> {
+    let ones = Tensor::ones([a.shape()[0], 1], a.dtype());
+    Tensor::concat(&[a, &ones], 1)
+}
+
+/// Reports one record to the observer: a layer's use, or parameters used outside layers.
+pub(super) fn observe(
+    nodes: &[Node],
+    id: NodeId,
+    grad: &Var,
+    observer: &mut dyn LayerObserver,
+) -> Result<()> {
+    let node = &nodes[id];
+    let Some(op) = &node.op else { return Ok(()) };
+    let param = |i: usize| node.inputs.get(i).and_then(|&n| nodes[n].param);
+    let wants = |i: usize| nodes[node.inputs[i]].needs_grad;
+    let (layer, weight) = (op.layer(), param(1));
+    let is_layer = layer.is_some() && weight.is_some();
+    for i in 0..node.inputs.len() {
+        let in_layer = is_layer && (i == 1 || i == 2);
+        if let (Some(used), false, true) = (param(i), in_layer, wants(i)) {
+            observer.unlayered(used, op.name())?;
+        }
+    }
+    let (Some(layer), Some(weight)) = (layer, weight) else { return Ok(()) };
+    if !(wants(1) || node.inputs.len() > 2 && wants(2)) {
+        return Ok(());
+    }
+    let moments = match (layer, node.saved.as_slice()) {
+        (Layer::ScaleShift(_), [mean, rstd, ..]) => Some((mean.clone(), rstd.clone())),
+        _ => None,
+    };
+    let input = nodes[node.inputs[0]].output.clone();
+    debug_assert!(layer != Layer::Lookup || input.dtype() == DType::I64);
+    observer.observe(&LayerRecord {
+        layer,
+        weight,
+        weight_shape: *nodes[node.inputs[1]].output.shape(),
+        bias: param(2),
+        input,
+        moments,
+        output_grad: grad.value(),
+    })
+}

@@ -1,0 +1,321 @@
+//! `Tape`: the recording of a forward pass, a list that can be printed, swept and dropped.
+
+mod backward;
+mod gradients;
+mod layer_record;
+mod staged;
+mod table;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+
+pub use gradients::{Gradients, VarGradients};
+pub use layer_record::{Geometry, Layer, LayerObserver, LayerRecord, Norm, Product, Rows};
+pub use staged::Staged;
+pub use table::Table;
+
+use crate::op::{self, Op, Saved};
+use crate::tensor::{History, Tensor, Var};
+use crate::{Buffer, Error, ParamId, Parameter, Result};
+
+/// A recording of operations, in the order they ran.
+///
+/// The tape owns the recording; [`Var`]s point into it weakly. Dropping the tape frees everything,
+/// visibly. Recording order *is* topological order, so backward is a loop, not a graph search.
+///
+/// # Example
+/// ```
+/// use alcyon_engine::{Tape, Tensor};
+/// let tape = Tape::new();
+/// let x = tape.watch(Tensor::from_slice(&[1.0_f64, 2.0, 3.0], [3])?);
+/// let loss = x.mul(&x)?.sum_all()?;
+/// let grads = tape.backward(&loss)?;
+/// assert_eq!(grads.of_var(&x).unwrap().to_vec::<f64>()?, [2.0, 4.0, 6.0]);
+/// # Ok::<(), alcyon_engine::Error>(())
+/// ```
+///
+/// # Why explicit
+/// A list can be printed, timed, swept twice and handed to an observer; a graph hidden in the
+/// tensors cannot.
+#[derive(Debug, Clone)]
+pub struct Tape {
+    /// `None` on an off tape.
+    recording: Option<Rc<Recording>>,
+}
+
+/// Where a `Var` stands: in which recording, at which record. `None` for constants and for
+/// everything on an off tape.
+///
+/// # Why weak
+/// A Var that owned its tape would keep a whole forward pass alive through one logged loss.
+#[derive(Debug, Clone)]
+pub struct Taped {
+    place: Option<(Weak<Recording>, NodeId)>,
+}
+
+/// The index of a record on its tape.
+pub(crate) type NodeId = usize;
+
+#[derive(Debug)]
+struct Recording {
+    nodes: RefCell<Vec<Node>>,
+    bound: RefCell<HashMap<ParamId, NodeId>>,
+    staged: RefCell<Staged>,
+    /// The seed of dropout masks; `None` in evaluation mode.
+    training: Option<u64>,
+    /// How many random ops have run: each has a stream of its own.
+    drawn: Cell<u64>,
+}
+
+/// A record: what ran, on what, and what came out.
+#[derive(Debug)]
+struct Node {
+    /// `None` for leaves.
+    op: Option<Rc<dyn Op>>,
+    inputs: Vec<NodeId>,
+    output: Tensor,
+    saved: Saved,
+    /// For leaves made by [`Tape::bind`].
+    param: Option<ParamId>,
+    needs_grad: bool,
+}
+
+impl Default for Tape {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tape {
+    /// A tape that records, in evaluation mode: dropout is the identity, batch norm uses its
+    /// running statistics.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::recording(None)
+    }
+
+    /// A tape that records, in training mode. Random ops draw from `seed`, reproducibly.
+    #[must_use]
+    pub fn training(seed: u64) -> Self {
+        Self::recording(Some(seed))
+    }
+
+    /// A tape that writes nothing down: inference.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self { recording: None }
+    }
+
+    fn recording(training: Option<u64>) -> Self {
+        Self {
+            recording: Some(Rc::new(Recording {
+                nodes: RefCell::default(),
+                bound: RefCell::default(),
+                staged: RefCell::default(),
+                training,
+                drawn: Cell::new(0),
+            })),
+        }
+    }
+
+    /// Places a tensor on the tape; no gradient is wanted.
+    #[must_use]
+    pub fn input(&self, value: Tensor) -> Var {
+        self.leaf(value, None, false)
+    }
+
+    /// Places a tensor on the tape; its gradient is wanted.
+    #[must_use]
+    pub fn watch(&self, value: Tensor) -> Var {
+        let wanted = value.dtype().is_float();
+        self.leaf(value, None, wanted)
+    }
+
+    /// Places a parameter on the tape. The same parameter gives the same record, however often
+    /// it is bound: so shared weights add up, and each *use* is still a record of its own.
+    #[must_use]
+    pub fn bind(&self, parameter: &Parameter) -> Var {
+        let bound = self.recording.as_ref().and_then(|r| r.bound.borrow().get(&parameter.id()).copied());
+        match (&self.recording, bound) {
+            (Some(r), Some(id)) => parameter.value().with_history(Taped::at(r, id)),
+            _ => self.leaf(parameter.value().clone(), Some(parameter.id()), parameter.is_trainable()),
+        }
+    }
+
+    fn leaf(&self, value: Tensor, param: Option<ParamId>, needs_grad: bool) -> Var {
+        let Some(recording) = &self.recording else { return value.with_history(Taped::CONSTANT) };
+        let id = recording.push(Node {
+            op: None,
+            inputs: Vec::new(),
+            output: value.clone(),
+            saved: Saved::new(),
+            param,
+            needs_grad,
+        });
+        if let Some(param) = param {
+            recording.bound.borrow_mut().insert(param, id);
+        }
+        value.with_history(Taped::at(recording, id))
+    }
+
+    /// Whether dropout is on and batch norm uses the batch's statistics.
+    #[must_use]
+    pub fn is_training(&self) -> bool {
+        self.recording.as_ref().is_some_and(|r| r.training.is_some())
+    }
+
+    /// Seed and stream for the next random op, or `None` in evaluation mode.
+    pub(crate) fn draw(&self) -> Option<(u64, u64)> {
+        let recording = self.recording.as_ref()?;
+        let seed = recording.training?;
+        let stream = recording.drawn.get();
+        recording.drawn.set(stream + 1);
+        Some((seed, stream))
+    }
+
+    /// Proposes a new value for a buffer. It is applied by [`Parameters::commit`]
+    /// (crate::Parameters::commit), once, however often the tape is swept.
+    pub fn stage(&self, buffer: &Buffer, value: Tensor) {
+        if let Some(recording) = &self.recording {
+            recording.staged.borrow_mut().push(buffer.id(), value);
+        }
+    }
+
+    /// The value last staged for a buffer, or the buffer's own: what a second forward pass on
+    /// this tape starts from.
+    #[must_use]
+    pub fn latest(&self, buffer: &Buffer) -> Tensor {
+        let staged = self.recording.as_ref().and_then(|r| r.staged.borrow().get(buffer.id()));
+        staged.unwrap_or_else(|| buffer.value().clone())
+    }
+
+    /// The buffer updates proposed so far; leaves none behind.
+    #[must_use]
+    pub fn staged(&self) -> Staged {
+        self.recording.as_ref().map(|r| r.staged.take()).unwrap_or_default()
+    }
+
+    /// The number of records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.recording.as_ref().map_or(0, |r| r.nodes.borrow().len())
+    }
+
+    /// Whether nothing has been recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Recording {
+    fn push(&self, node: Node) -> NodeId {
+        let mut nodes = self.nodes.borrow_mut();
+        nodes.push(node);
+        nodes.len() - 1
+    }
+}
+
+impl Taped {
+    const CONSTANT: Self = Self { place: None };
+
+    fn at(recording: &Rc<Recording>, id: NodeId) -> Self {
+        Self { place: Some((Rc::downgrade(recording), id)) }
+    }
+}
+
+impl Var {
+    /// Whether this value is a record on a tape.
+    #[must_use]
+    pub const fn is_recorded(&self) -> bool {
+        self.history().place.is_some()
+    }
+
+    /// The tape this value is on; an off tape for constants.
+    ///
+    /// # Errors
+    /// [`Error::TapeGone`] when it has been dropped.
+    pub fn tape(&self) -> Result<Tape> {
+        match &self.history().place {
+            None => Ok(Tape::off()),
+            Some((weak, _)) => {
+                let recording = weak.upgrade().ok_or(Error::TapeGone)?;
+                Ok(Tape { recording: Some(recording) })
+            }
+        }
+    }
+
+    /// A value that is not recorded: rules and losses mix such constants with recorded values.
+    #[must_use]
+    pub fn constant(value: &Tensor) -> Self {
+        value.with_history(Taped::CONSTANT)
+    }
+
+    /// The same numbers as a constant: no gradient flows through.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        self.with_history(Taped::CONSTANT)
+    }
+
+    /// The record's index, if it is on this recording.
+    fn node_on(&self, recording: &Rc<Recording>) -> Option<NodeId> {
+        match &self.history().place {
+            Some((weak, id)) if std::ptr::eq(weak.as_ptr(), Rc::as_ptr(recording)) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
+impl History for Taped {
+    fn apply<O: Op>(op: O, inputs: &[&Var]) -> Result<Var> {
+        let recording = recording_of(op.name(), inputs)?;
+        let (output, saved) = op::run(&op, inputs)?;
+        let Some(recording) = recording else { return Ok(output.with_history(Self::CONSTANT)) };
+        let ids: Vec<NodeId> = inputs.iter().map(|v| recording.place(v)).collect();
+        let needs_grad = {
+            let nodes = recording.nodes.borrow();
+            output.dtype().is_float() && ids.iter().any(|&i| nodes[i].needs_grad)
+        };
+        let id = recording.push(Node {
+            op: Some(Rc::new(op)),
+            inputs: ids,
+            output: output.clone(),
+            saved,
+            param: None,
+            needs_grad,
+        });
+        Ok(output.with_history(Self::at(&recording, id)))
+    }
+}
+
+impl Recording {
+    /// The record of an input; a constant becomes a leaf.
+    fn place(&self, input: &Var) -> NodeId {
+        match &input.history().place {
+            Some((_, id)) => *id,
+            None => self.push(Node {
+                op: None,
+                inputs: Vec::new(),
+                output: input.value(),
+                saved: Saved::new(),
+                param: None,
+                needs_grad: false,
+            }),
+        }
+    }
+}
+
+/// The recording that all recorded inputs share, if any is recorded.
+fn recording_of(op: &'static str, inputs: &[&Var]) -> Result<Option<Rc<Recording>>> {
+    let mut found: Option<&Weak<Recording>> = None;
+    for input in inputs {
+        if let Some((weak, _)) = &input.history().place {
+            match found {
+                Some(first) if !first.ptr_eq(weak) => return Err(Error::TapeMismatch { op }),
+                _ => found = Some(weak),
+            }
+        }
+    }
+    found.map(|weak| weak.upgrade().ok_or(Error::TapeGone)).transpose()
+}

@@ -1,0 +1,143 @@
+//! Getting numbers out, and writing them in place.
+
+use std::sync::Arc;
+
+use super::{History, Plain, Tensor};
+use crate::storage::CpuStorage;
+use crate::{DType, Device, Element, Error, Layout, Result, Storage};
+
+impl<H: History> Tensor<H> {
+    /// The numbers alone, as a plain tensor that shares the memory.
+    #[must_use]
+    pub fn value(&self) -> Tensor {
+        self.with_history(Plain)
+    }
+
+    /// A copy of the elements in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::DType`] when `T` is not the tensor's dtype, [`Error::NoKernel`] when there are no
+    /// numbers (meta device).
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        let cpu = self.cpu("to_vec")?;
+        check_dtype::<T>("to_vec", self.dtype())?;
+        let all = cpu.slice::<T>();
+        let layout = self.layout();
+        if layout.is_contiguous() {
+            return Ok(all[layout.offset()..layout.offset() + self.numel()].to_vec());
+        }
+        let mut out = vec![T::default(); self.numel()];
+        kernels::elementwise::copy_strided(
+            all,
+            layout.shape(),
+            layout.strides(),
+            layout.offset(),
+            &mut out,
+        );
+        Ok(out)
+    }
+
+    /// A copy of the elements as `f64`, whatever the dtype.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] when there are no numbers (meta device).
+    pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        fn widen<T: Element>(v: Vec<T>) -> Vec<f64> {
+            v.into_iter().map(Element::to_f64).collect()
+        }
+        match self.dtype() {
+            DType::F32 => self.to_vec::<f32>().map(widen),
+            DType::F64 => self.to_vec::<f64>(),
+            DType::I64 => self.to_vec::<i64>().map(widen),
+        }
+    }
+
+    /// The only element of a one-element tensor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are more or none.
+    pub fn item(&self) -> Result<f64> {
+        if self.numel() != 1 {
+            return Err(Error::shape("item", "one element", &[self.shape()]));
+        }
+        Ok(self.to_f64_vec()?[0])
+    }
+
+    fn cpu(&self, op: &'static str) -> Result<&CpuStorage> {
+        match self.storage() {
+            Storage::Cpu(s) => Ok(s),
+            Storage::Meta(_) => Err(Error::NoKernel { op, device: Device::Meta }),
+        }
+    }
+}
+
+impl Tensor {
+    /// The elements, if they lie contiguously.
+    ///
+    /// # Errors
+    /// [`Error::DType`] for another dtype; [`Error::Shape`] for a strided view (call
+    /// [`Tensor::contiguous`] first); [`Error::NoKernel`] when there are no numbers.
+    pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
+        let cpu = self.cpu("as_slice")?;
+        check_dtype::<T>("as_slice", self.dtype())?;
+        if !self.layout().is_contiguous() {
+            return Err(Error::shape("as_slice", "a contiguous tensor", &[self.shape()]));
+        }
+        let start = self.layout().offset();
+        Ok(&cpu.slice::<T>()[start..start + self.numel()])
+    }
+
+    /// The elements, to be written in place. If the memory is shared or strided it is copied
+    /// first, so no other tensor changes.
+    ///
+    /// # Errors
+    /// [`Error::DType`] for another dtype; [`Error::NoKernel`] when there are no numbers.
+    pub fn make_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        self.cpu("make_mut")?;
+        check_dtype::<T>("make_mut", self.dtype())?;
+        let whole = self.layout().is_contiguous() && self.layout().offset() == 0;
+        if !whole || Arc::get_mut(&mut self.storage).is_none() {
+            let copy = self.to_vec::<T>()?;
+            self.storage = Arc::new(Storage::Cpu(CpuStorage::from_vec(copy)));
+            self.layout = Layout::contiguous(*self.shape());
+        }
+        let n = self.numel();
+        match self.storage_mut() {
+            Some(Storage::Cpu(cpu)) => Ok(&mut cpu.slice_mut::<T>()[..n]),
+            _ => Err(Error::NoKernel { op: "make_mut", device: Device::Meta }),
+        }
+    }
+}
+
+fn check_dtype<T: Element>(op: &'static str, got: DType) -> Result<()> {
+    if got == T::DTYPE {
+        Ok(())
+    } else {
+        Err(Error::DType { op, expected: T::DTYPE.to_string(), got })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_in_place_leaves_a_clone_untouched_and_moves_nothing_when_unshared() {
+        let mut a = Tensor::from_vec(vec![1.0_f32, 2.0], [2]).unwrap();
+        let b = a.clone();
+        a.make_mut::<f32>().unwrap()[0] = 9.0;
+        assert_eq!(b.to_vec::<f32>().unwrap(), [1.0, 2.0]);
+        let address = a.as_slice::<f32>().unwrap().as_ptr();
+        a.make_mut::<f32>().unwrap()[1] = 8.0;
+        assert_eq!(a.as_slice::<f32>().unwrap().as_ptr(), address);
+        assert_eq!(a.to_vec::<f32>().unwrap(), [9.0, 8.0]);
+    }
+
+    #[test]
+    fn reading_with_the_wrong_type_is_a_typed_error() {
+        let a = Tensor::zeros([2], DType::F32);
+        assert!(matches!(a.to_vec::<i64>(), Err(Error::DType { got: DType::F32, .. })));
+        assert!(matches!(a.item(), Err(Error::Shape { .. })));
+        assert!(matches!(Tensor::meta([2], DType::F32).to_f64_vec(), Err(Error::NoKernel { .. })));
+    }
+}
