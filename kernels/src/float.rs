@@ -16,13 +16,10 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 /// assert_eq!(softplus(0.0_f64), 2.0_f64.ln());
 /// ```
 pub trait Float:
-    bytemuck::Pod
+    crate::pool::Pooled
     + Debug
     + Display
     + PartialOrd
-    + Send
-    + Sync
-    + Default
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>

@@ -9,9 +9,16 @@
 //! - heavy kernels keep an obvious `reference` twin for good, and are tested against it;
 //! - sums have a fixed order that does not depend on the number of threads.
 
+pub mod elementwise;
 pub mod float;
+pub mod gemm;
 pub mod parallel;
 pub mod pool;
+pub mod reduce;
+pub mod strided;
+
+#[cfg(test)]
+mod oracle;
 
 pub use float::Float;
 pub use pool::Buffer;

@@ -27,16 +27,69 @@ pub fn pieces<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) +
 
 /// Calls `f(i)` for `i` in `0..count`, in parallel if `count · cost` elements are worth it.
 pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
-    if count < 2 || rayon::current_num_threads() == 1 || count.saturating_mul(cost) < 2 * GRAIN {
+    if alone(count, cost) {
         (0..count).for_each(f);
     } else {
         (0..count).into_par_iter().for_each(f);
     }
 }
 
+/// Calls `f(i, row)` for the rows of `out` (`width` elements each), in parallel if
+/// `rows · cost` elements of work are worth it. A last, shorter row is a row too.
+pub fn rows<T: Send>(
+    out: &mut [T],
+    width: usize,
+    cost: usize,
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    let width = width.max(1);
+    if alone(out.len().div_ceil(width), cost) {
+        out.chunks_mut(width).enumerate().for_each(|(i, row)| f(i, row));
+    } else {
+        let least = (GRAIN / 4).div_ceil(cost.max(1));
+        out.par_chunks_mut(width).with_min_len(least).enumerate().for_each(|(i, row)| f(i, row));
+    }
+}
+
+/// [`rows`] for a kernel with two outputs of as many rows each.
+pub fn rows2<T: Send, U: Send>(
+    (first, first_width): (&mut [T], usize),
+    (second, second_width): (&mut [U], usize),
+    cost: usize,
+    f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
+) {
+    let (v, w) = (first_width.max(1), second_width.max(1));
+    if alone(first.len().div_ceil(v), cost) {
+        let both = first.chunks_mut(v).zip(second.chunks_mut(w));
+        both.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    } else {
+        let least = (GRAIN / 4).div_ceil(cost.max(1));
+        let both = first.par_chunks_mut(v).zip(second.par_chunks_mut(w)).with_min_len(least);
+        both.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    }
+}
+
+/// Whether `count` pieces of work of `cost` elements are best done on the calling thread.
+fn alone(count: usize, cost: usize) -> bool {
+    count < 2 || rayon::current_num_threads() == 1 || count.saturating_mul(cost) < 2 * GRAIN
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_visited_once_whatever_the_amount_of_work() {
+        for cost in [1, GRAIN] {
+            let (mut a, mut b) = (vec![0; 300], vec![0; 100]);
+            rows(&mut a, 3, cost, |i, row| row.iter_mut().for_each(|x| *x += i));
+            rows2((&mut a, 3), (&mut b, 1), cost, |i, row, one| {
+                assert_eq!(row, [i; 3]);
+                one[0] = i;
+            });
+            assert!(b.iter().copied().eq(0..100));
+        }
+    }
 
     #[test]
     fn pieces_cover_every_element_once_and_start_at_multiples_of_the_unit() {

@@ -1,0 +1,287 @@
+//! The matrix product C = α·A·B + β·C, and the ladder that leads to a fast one.
+//!
+//! | rung        | changes                                                                   |
+//! |-------------|---------------------------------------------------------------------------|
+//! | [`mod@reference`] | three loops, the definition                                         |
+//! | [`mod@blocked`]   | a tile of B is copied to contiguous memory and stays in cache       |
+//! | library     | packed operands, a register tile, vector instructions chosen at run time  |
+//!
+//! The rung in use is the last, by the `gemm` crate. All rungs take the same [`Matrix`] views with
+//! any strides, so a transpose costs nothing, and are tested against the first.
+
+pub mod blocked;
+pub mod reference;
+
+use crate::float::Float;
+
+/// Products of fewer multiplications than this stay on the calling thread.
+const PARALLEL_WORK: usize = 1 << 20;
+
+/// A matrix in memory that somebody else owns, with any strides.
+///
+/// # Example
+/// ```
+/// use alcyon_kernels::gemm::Matrix;
+/// let a = Matrix::new(&[1, 2, 3, 4, 5, 6], 2, 3);
+/// assert_eq!((a.get(0, 2), a.t().get(2, 0)), (3, 3));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T: Copy> Matrix<'a, T> {
+    /// A contiguous row-major matrix.
+    ///
+    /// # Panics
+    /// If `data` has fewer than rows · cols elements.
+    #[must_use]
+    #[track_caller]
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols, 1)
+    }
+
+    /// A matrix whose element (i, j) is `data[i·row_stride + j·col_stride]`.
+    ///
+    /// # Panics
+    /// If the last element lies outside of `data`.
+    #[must_use]
+    #[track_caller]
+    pub fn strided(
+        data: &'a [T],
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+        col_stride: usize,
+    ) -> Self {
+        if rows > 0 && cols > 0 {
+            let along = |n: usize, stride: usize| (n - 1).checked_mul(stride);
+            let last = along(rows, row_stride)
+                .zip(along(cols, col_stride))
+                .and_then(|(down, right)| down.checked_add(right));
+            assert!(
+                last.is_some_and(|last| last < data.len()),
+                "Matrix: [{rows}, {cols}] with strides ({row_stride}, {col_stride}) leaves {} elements",
+                data.len()
+            );
+        }
+        Self { data, rows, cols, row_stride, col_stride }
+    }
+
+    /// The transpose, without copying.
+    #[must_use]
+    pub fn t(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// The number of columns.
+    #[must_use]
+    pub fn cols(self) -> usize {
+        self.cols
+    }
+
+    /// The element in row i and column j.
+    ///
+    /// # Panics
+    /// If there is no such element in memory.
+    #[must_use]
+    pub fn get(self, i: usize, j: usize) -> T {
+        self.data[i * self.row_stride + j * self.col_stride]
+    }
+}
+
+/// C = α·A·B + β·C, by the fastest rung. Large products use all threads; the result does not
+/// depend on how many there are.
+///
+/// # Shape
+/// a: \[m, k\] · b: \[k, n\] · c: \[m, n\], contiguous. With β = 0, C is not read.
+///
+/// # Panics
+/// If the shapes do not fit.
+///
+/// # Example
+/// ```
+/// use alcyon_kernels::gemm::{Matrix, gemm};
+/// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0]);
+/// let mut c = [f64::NAN; 2];
+/// gemm(1.0, Matrix::new(&a, 2, 2), Matrix::new(&b, 2, 1), 0.0, &mut c);
+/// assert_eq!(c, [17.0, 39.0]);
+/// ```
+pub fn gemm<T: Float>(alpha: T, a: Matrix<'_, T>, b: Matrix<'_, T>, beta: T, c: &mut [T]) {
+    let work = a.rows.saturating_mul(a.cols).saturating_mul(b.cols);
+    let parallel = work >= PARALLEL_WORK && rayon::current_num_threads() > 1;
+    let threads = if parallel { ::gemm::Parallelism::Rayon(0) } else { ::gemm::Parallelism::None };
+    library(alpha, a, b, beta, c, threads);
+}
+
+/// [`gemm`] on the calling thread alone: for products that are parallel among themselves.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn sequential<T: Float>(alpha: T, a: Matrix<'_, T>, b: Matrix<'_, T>, beta: T, c: &mut [T]) {
+    library(alpha, a, b, beta, c, ::gemm::Parallelism::None);
+}
+
+fn library<T: Float>(
+    alpha: T,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    beta: T,
+    c: &mut [T],
+    threads: ::gemm::Parallelism,
+) {
+    let (m, k, n) = check(a, b, c);
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        return scale(beta, c);
+    }
+    // SAFETY: `check` has made sure that c has exactly m·n elements, so rows of stride n and
+    // columns of stride 1 stay inside it, and it is borrowed mutably, so nothing else overlaps it;
+    // `Matrix::strided` has made sure that the last element of a and of b (the greatest offset,
+    // strides being unsigned) is inside its slice, and slices are shorter than `isize::MAX`.
+    // T is f32 or f64, for which the library has kernels.
+    unsafe {
+        ::gemm::gemm(
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            n as isize,
+            beta != T::ZERO,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            beta,
+            alpha,
+            false,
+            false,
+            false,
+            threads,
+        );
+    }
+}
+
+/// The checked sizes (m, k, n).
+fn check<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, c: &[T]) -> (usize, usize, usize) {
+    assert_eq!(a.cols, b.rows, "gemm: columns of a, rows of b");
+    assert_eq!(c.len(), a.rows * b.cols, "gemm: length of c");
+    (a.rows, a.cols, b.cols)
+}
+
+/// c = β·c, without reading c when β is 0.
+fn scale<T: Float>(beta: T, c: &mut [T]) {
+    if beta == T::ZERO {
+        c.fill(T::ZERO);
+    } else if beta != T::ONE {
+        c.iter_mut().for_each(|c| *c *= beta);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::{
+        assert_close, assert_same_bits_for_any_number_of_threads, noise, unwritten,
+    };
+
+    type Rung<T> = fn(T, Matrix<'_, T>, Matrix<'_, T>, T, &mut [T]);
+
+    /// A matrix [rows, cols] stored plainly, transposed, or with gaps.
+    fn stored<T: Copy>(x: &[T], rows: usize, cols: usize, how: usize) -> Matrix<'_, T> {
+        match how {
+            0 => Matrix::new(x, rows, cols),
+            1 => Matrix::new(x, cols, rows).t(),
+            _ => Matrix::strided(x, rows, cols, 3 * cols + 2, 3),
+        }
+    }
+
+    fn agrees_with_reference<T: Float>(rung: Rung<T>, tolerance: f64) {
+        let x = noise::<T>(13 * 50, 1);
+        let y = noise::<T>(13 * 50, 2);
+        let z = noise::<T>(13 * 13, 3);
+        let (alpha, beta) = (T::of(0.7), T::of(-1.3));
+        for m in 0..12 {
+            for k in 0..12 {
+                for n in 0..12 {
+                    let how = (m + 2 * k + n) % 9;
+                    let (a, b) = (stored(&x, m, k, how % 3), stored(&y, k, n, how / 3));
+                    let (mut want, mut got) = (unwritten(m * n), unwritten(m * n));
+                    reference::gemm(T::ONE, a, b, T::ZERO, &mut want);
+                    rung(T::ONE, a, b, T::ZERO, &mut got);
+                    assert_close(&got, &want, tolerance);
+                    want.copy_from_slice(&z[..m * n]);
+                    got.copy_from_slice(&z[..m * n]);
+                    reference::gemm(alpha, a, b, beta, &mut want);
+                    rung(alpha, a, b, beta, &mut got);
+                    assert_close(&got, &want, tolerance);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_rung_agrees_with_the_reference_on_small_sizes_and_odd_strides() {
+        agrees_with_reference::<f64>(gemm, 1e-13);
+        agrees_with_reference::<f32>(gemm, 1e-5);
+        agrees_with_reference::<f64>(blocked::gemm, 1e-13);
+        agrees_with_reference::<f32>(sequential, 1e-5);
+    }
+
+    #[test]
+    fn rungs_agree_beyond_the_size_of_a_tile() {
+        let (m, k, n) = (67, 301, 530);
+        let (x, y) = (noise::<f64>(m * k, 1), noise::<f64>(k * n, 2));
+        let (a, b) = (Matrix::new(&x, m, k), Matrix::new(&y, n, k).t());
+        let (mut want, mut got) = (unwritten(m * n), unwritten(m * n));
+        reference::gemm(1.0, a, b, 0.0, &mut want);
+        blocked::gemm(1.0, a, b, 0.0, &mut got);
+        assert_close(&got, &want, 1e-12);
+        got.fill(f64::NAN);
+        gemm(1.0, a, b, 0.0, &mut got);
+        assert_close(&got, &want, 1e-12);
+    }
+
+    #[test]
+    fn threads_do_not_change_a_product() {
+        let x = noise::<f32>(700 * 700, 9);
+        for (m, k, n) in
+            [(130, 700, 131), (700, 33, 61), (16, 700, 700), (1, 700, 700), (257, 257, 257)]
+        {
+            for (how_a, how_b) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                assert_same_bits_for_any_number_of_threads(|| {
+                    let mut c = unwritten(m * n);
+                    gemm(1.0, stored(&x, m, k, how_a), stored(&x, k, n, how_b), 0.0, &mut c);
+                    c
+                });
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "Matrix: [2, 3] with strides (3, 1) leaves 5 elements")]
+    fn a_matrix_larger_than_its_memory_is_refused() {
+        let _ = Matrix::new(&[1.0; 5], 2, 3);
+    }
+}

@@ -1,0 +1,307 @@
+//! Sums, dot products and maxima, with a fixed order.
+//!
+//! A sum is taken in blocks of [`BLOCK`] elements, each with [`LANES`] running sums side by side
+//! (which is what the vector unit adds at once), and the block sums are summed the same way. The
+//! order depends on the length alone, so any number of threads gives the same bits, and the error
+//! grows with the logarithm of the length instead of the length (Higham 2002, section 4.2).
+
+use crate::float::Float;
+use crate::parallel;
+use crate::pool::Buffer;
+
+/// The number of elements that are summed by one thread in one go.
+pub const BLOCK: usize = 4096;
+
+/// Running sums that are kept side by side.
+pub const LANES: usize = 16;
+
+/// Σᵢ x\[i\]
+///
+/// # Example
+/// ```
+/// assert_eq!(alcyon_kernels::reduce::sum(&[1.0, 2.0, 3.5]), 6.5);
+/// ```
+#[must_use]
+pub fn sum<T: Float>(x: &[T]) -> T {
+    in_blocks(x.len(), |from, to| sum_lanes(&x[from..to]))
+}
+
+/// Σᵢ a\[i\] b\[i\]
+///
+/// # Example
+/// ```
+/// assert_eq!(alcyon_kernels::reduce::dot(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]), 32.0);
+/// ```
+#[must_use]
+pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
+    assert_eq!(a.len(), b.len(), "dot: lengths");
+    in_blocks(a.len(), |from, to| dot_lanes(&a[from..to], &b[from..to]))
+}
+
+/// out\[o, i\] = Σₙ x\[o, n, i\]
+///
+/// # Shape
+/// x: \[outer, n, inner\] · out: \[outer, inner\]
+///
+/// # Example
+/// ```
+/// let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]; // [[1, 2, 3], [4, 5, 6]]
+/// let (mut columns, mut rows) = ([0.0; 3], [0.0; 2]);
+/// alcyon_kernels::reduce::sum_axis(&x, 1, 2, 3, &mut columns);
+/// alcyon_kernels::reduce::sum_axis(&x, 2, 3, 1, &mut rows);
+/// assert_eq!((columns, rows), ([5.0, 7.0, 9.0], [6.0, 15.0]));
+/// ```
+pub fn sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, out: &mut [T]) {
+    assert_eq!((x.len(), out.len()), (outer * n * inner, outer * inner), "sum_axis: lengths");
+    fold_axis(x, outer, n, inner, out, |sum, x| sum + x, sum);
+}
+
+/// out\[o, i\] = Σₙ x\[o, n, i\]², the second moments along an axis.
+///
+/// # Example
+/// ```
+/// let mut squares = [0.0; 2];
+/// alcyon_kernels::reduce::square_sum_axis(&[1.0, 2.0, 3.0, 4.0], 1, 2, 2, &mut squares);
+/// assert_eq!(squares, [10.0, 20.0]);
+/// ```
+pub fn square_sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, out: &mut [T]) {
+    assert_eq!(
+        (x.len(), out.len()),
+        (outer * n * inner, outer * inner),
+        "square_sum_axis: lengths"
+    );
+    fold_axis(x, outer, n, inner, out, |sum, x| sum + x * x, |row| dot(row, row));
+}
+
+/// The largest element along an axis and where it is: out\[o, i\] = maxₙ x\[o, n, i\].
+///
+/// The first of equal maxima wins; a NaN wins over every number, and the first NaN over the rest.
+///
+/// # Shape
+/// x: \[outer, n, inner\], n ≥ 1 · out, at: \[outer, inner\]
+///
+/// # Example
+/// ```
+/// let (mut max, mut at) = ([0.0; 2], [0; 2]);
+/// alcyon_kernels::reduce::max_axis(&[1.0, 7.0, 7.0, 5.0, 2.0, 3.0], 2, 3, 1, &mut max, &mut at);
+/// assert_eq!((max, at), ([7.0, 5.0], [1, 0]));
+/// ```
+pub fn max_axis<T: Float>(
+    x: &[T],
+    outer: usize,
+    n: usize,
+    inner: usize,
+    out: &mut [T],
+    at: &mut [i64],
+) {
+    assert!(n >= 1, "max_axis: the axis is empty");
+    assert_eq!(x.len(), outer * n * inner, "max_axis: input length");
+    assert_eq!((out.len(), at.len()), (outer * inner, outer * inner), "max_axis: output lengths");
+    parallel::rows2((out, inner), (at, inner), n * inner, |o, out, at| {
+        let plane = &x[o * n * inner..(o + 1) * n * inner];
+        out.copy_from_slice(&plane[..inner]);
+        at.fill(0);
+        for (k, row) in plane.chunks_exact(inner).enumerate().skip(1) {
+            for ((max, at), &x) in out.iter_mut().zip(at.iter_mut()).zip(row) {
+                if exceeds(x, *max) {
+                    (*max, *at) = (x, k as i64);
+                }
+            }
+        }
+    });
+}
+
+/// Whether `x` takes the place of the maximum so far: it is larger, or the first NaN.
+#[inline(always)]
+pub(crate) fn exceeds<T: Float>(x: T, max: T) -> bool {
+    x > max || (x.is_nan() && !max.is_nan())
+}
+
+/// Combines `block(from, to)` over fixed blocks of `0..len`.
+fn in_blocks<T: Float>(len: usize, block: impl Fn(usize, usize) -> T + Sync + Send) -> T {
+    if len <= BLOCK {
+        return block(0, len);
+    }
+    let mut partial = Buffer::<T>::unspecified(len.div_ceil(BLOCK));
+    parallel::rows(&mut partial, 1, BLOCK, |i, sum| {
+        sum[0] = block(i * BLOCK, len.min((i + 1) * BLOCK));
+    });
+    sum(&partial)
+}
+
+/// A left fold from 0 along the middle axis; `whole` folds a contiguous row when inner = 1.
+fn fold_axis<T: Float>(
+    x: &[T],
+    outer: usize,
+    n: usize,
+    inner: usize,
+    out: &mut [T],
+    add: impl Fn(T, T) -> T + Sync + Send + Copy,
+    whole: impl Fn(&[T]) -> T + Sync + Send,
+) {
+    if inner == 1 {
+        return parallel::rows(out, 1, n, |o, out| out[0] = whole(&x[o * n..(o + 1) * n]));
+    }
+    let rows_of = |rows: &[T], out: &mut [T]| {
+        out.fill(T::ZERO);
+        for row in rows.chunks_exact(inner) {
+            for (sum, &x) in out.iter_mut().zip(row) {
+                *sum = add(*sum, x);
+            }
+        }
+    };
+    // Fixed blocks of rows first, then the blocks in their order.
+    let height = (4 * BLOCK / inner.max(1)).clamp(64, 1024);
+    let blocks = n.div_ceil(height);
+    if blocks <= 1 {
+        let plane = n * inner;
+        return parallel::rows(out, inner, plane, |o, out| {
+            rows_of(&x[o * plane..(o + 1) * plane], out);
+        });
+    }
+    let mut partial = Buffer::<T>::unspecified(outer * blocks * inner);
+    parallel::rows(&mut partial, inner, height * inner, |i, partial| {
+        let (o, block) = (i / blocks, i % blocks);
+        let (from, to) = (block * height, n.min((block + 1) * height));
+        rows_of(&x[(o * n + from) * inner..(o * n + to) * inner], partial);
+    });
+    parallel::rows(out, inner, blocks * inner, |o, out| {
+        out.fill(T::ZERO);
+        for row in partial[o * blocks * inner..(o + 1) * blocks * inner].chunks_exact(inner) {
+            for (sum, &x) in out.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+    });
+}
+
+/// A sum on one thread, in lanes.
+pub(crate) fn sum_lanes<T: Float>(x: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    join(lanes)
+}
+
+/// A dot product on one thread, in lanes.
+pub(crate) fn dot_lanes<T: Float>(a: &[T], b: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a * b;
+        }
+    }
+    for (lane, (&a, &b)) in lanes.iter_mut().zip(rest) {
+        *lane += a * b;
+    }
+    join(lanes)
+}
+
+/// The lanes, added as a balanced tree.
+#[inline(always)]
+fn join<T: Float>(mut lanes: [T; LANES]) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = lanes[i] + lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::{
+        assert_close, assert_same_bits_for_any_number_of_threads, noise, unwritten,
+    };
+
+    #[test]
+    fn sums_agree_with_a_sum_in_double_precision() {
+        for n in (0..40).chain([BLOCK, BLOCK + 1, 70_001]) {
+            let (x, y) = (noise::<f32>(n, 1), noise::<f32>(n, 2));
+            let exact: f64 = x.iter().map(|&x| f64::from(x)).sum();
+            let product: f64 = x.iter().zip(&y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+            let tolerance = 1e-6 * (n as f64).sqrt().max(1.0);
+            assert!((f64::from(sum(&x)) - exact).abs() < tolerance, "sum of {n}");
+            assert!((f64::from(dot(&x, &y)) - product).abs() < tolerance, "dot of {n}");
+        }
+    }
+
+    #[test]
+    fn sixteen_million_ones_do_not_stall_at_the_precision_of_f32() {
+        // A running sum would stop at 2²⁴, where adding 1 changes nothing.
+        assert_eq!(sum(&vec![1.0_f32; (1 << 24) + 4096]), 16_781_312.0);
+    }
+
+    #[test]
+    fn sums_along_an_axis_agree_with_the_definition() {
+        for (outer, n, inner) in [
+            (0, 3, 2),
+            (2, 0, 3),
+            (2, 3, 0),
+            (3, 5, 1),
+            (1, 7, 3),
+            (2, 9, 11),
+            (2, 3000, 7),
+            (5, 1, 4),
+        ] {
+            let x = noise::<f64>(outer * n * inner, 3);
+            let (mut plain, mut squares) = (vec![0.0; outer * inner], vec![0.0; outer * inner]);
+            for o in 0..outer {
+                for k in 0..n {
+                    for i in 0..inner {
+                        let x = x[(o * n + k) * inner + i];
+                        plain[o * inner + i] += x;
+                        squares[o * inner + i] += x * x;
+                    }
+                }
+            }
+            let mut out = unwritten(outer * inner);
+            sum_axis(&x, outer, n, inner, &mut out);
+            assert_close(&out, &plain, 1e-11);
+            square_sum_axis(&x, outer, n, inner, &mut out);
+            assert_close(&out, &squares, 1e-11);
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_a_sum() {
+        let x = noise::<f32>(300_000, 4);
+        assert_same_bits_for_any_number_of_threads(|| vec![sum(&x), dot(&x, &x)]);
+        for (outer, n, inner) in [(1, 30_000, 10), (1, 300, 1000), (300, 1000, 1), (30, 10, 1000)] {
+            assert_same_bits_for_any_number_of_threads(|| {
+                let mut out = unwritten(outer * inner);
+                sum_axis(&x, outer, n, inner, &mut out);
+                out
+            });
+        }
+    }
+
+    #[test]
+    fn the_first_maximum_wins_and_nan_wins_over_numbers() {
+        let nan = f32::NAN;
+        let x = [1.0, nan, 2.0, 2.0, 5.0, 2.0, -1.0, nan, nan]; // [3, 3]
+        let (mut max, mut at) = (unwritten(3), vec![-1; 3]);
+        max_axis(&x, 1, 3, 3, &mut max, &mut at);
+        assert_eq!(at, [1, 0, 2]);
+        assert!(max[0] == 2.0 && max[1].is_nan() && max[2].is_nan());
+        max_axis(&x, 3, 3, 1, &mut max, &mut at);
+        assert_eq!(at, [1, 1, 1]);
+        assert!(max[0].is_nan() && max[1] == 5.0 && max[2].is_nan());
+        let mut one = [0.0];
+        max_axis(&[f32::NEG_INFINITY; 2], 1, 2, 1, &mut one, &mut at[..1]);
+        assert_eq!((one[0], at[0]), (f32::NEG_INFINITY, 0));
+    }
+}
