@@ -124,13 +124,17 @@ pub enum Error {
         op: &'static str,
     },
     /// A trainable parameter without a gradient reached an optimizer.
-    #[error("parameter `{param}` has no gradient: it was not used in the loss (freeze it, or use it)")]
+    #[error(
+        "parameter `{param}` has no gradient: it was not used in the loss (freeze it, or use it)"
+    )]
     MissingGradient {
         /// Its path in the model.
         param: String,
     },
     /// A parameter that no curvature factor covers.
-    #[error("parameter `{param}` is used by `{op}`, which is not a layer: no curvature factor covers it")]
+    #[error(
+        "parameter `{param}` is used by `{op}`, which is not a layer: no curvature factor covers it"
+    )]
     Uncovered {
         /// Its path in the model.
         param: String,
@@ -200,7 +204,9 @@ impl Error {
     #[must_use]
     pub fn in_layer(self, name: &str) -> Self {
         match self {
-            Self::InLayer { path, source } => Self::InLayer { path: format!("{name}.{path}"), source },
+            Self::InLayer { path, source } => {
+                Self::InLayer { path: format!("{name}.{path}"), source }
+            }
             other => Self::InLayer { path: name.to_owned(), source: Box::new(other) },
         }
     }
@@ -225,7 +231,11 @@ fn list(shapes: &[Shape]) -> String {
     shapes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-fn mismatch(missing: &[String], unexpected: &[String], misshapen: &[(String, Shape, Shape)]) -> String {
+fn mismatch(
+    missing: &[String],
+    unexpected: &[String],
+    misshapen: &[(String, Shape, Shape)],
+) -> String {
     let mut parts = vec!["not a checkpoint of this model".to_owned()];
     if !missing.is_empty() {
         parts.push(format!("missing: {}", missing.join(", ")));

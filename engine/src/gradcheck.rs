@@ -98,7 +98,8 @@ fn projected(inputs: &[Tensor], f: &impl Fn(&[Var]) -> Result<Var>) -> Result<f6
 fn gradients(inputs: &[Tensor], f: &impl Fn(&[Var]) -> Result<Var>) -> Result<Vec<Tensor>> {
     let (tape, x, loss) = project(inputs, f)?;
     let grads = tape.backward(&loss)?;
-    let of = |x: &Var| grads.of_var(x).cloned().unwrap_or_else(|| Tensor::zeros(*x.shape(), DType::F64));
+    let of =
+        |x: &Var| grads.of_var(x).cloned().unwrap_or_else(|| Tensor::zeros(*x.shape(), DType::F64));
     Ok(x.iter().map(of).collect())
 }
 
@@ -121,6 +122,8 @@ fn hessian_product(
         }
     }
     let second = tape.backward(&slope)?;
-    let of = |x: &Var| second.of_var(x).cloned().unwrap_or_else(|| Tensor::zeros(*x.shape(), DType::F64));
+    let of = |x: &Var| {
+        second.of_var(x).cloned().unwrap_or_else(|| Tensor::zeros(*x.shape(), DType::F64))
+    };
     Ok(x.iter().map(of).collect())
 }

@@ -1,7 +1,7 @@
 //! `Layout`: how a shape lies in storage — strides and an offset. Views change only this.
 
-use crate::shape::MAX_RANK;
 use crate::Shape;
+use crate::shape::MAX_RANK;
 
 /// Shape, strides (in elements) and offset of a tensor in its storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

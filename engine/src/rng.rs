@@ -101,12 +101,21 @@ fn philox(key: u64, counter: [u64; 2]) -> [u32; 4] {
     const M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
     let mut k = [key as u32, (key >> 32) as u32];
-    let mut c =
-        [counter[0] as u32, (counter[0] >> 32) as u32, counter[1] as u32, (counter[1] >> 32) as u32];
+    let mut c = [
+        counter[0] as u32,
+        (counter[0] >> 32) as u32,
+        counter[1] as u32,
+        (counter[1] >> 32) as u32,
+    ];
     for _ in 0..10 {
         let p0 = u64::from(M[0]) * u64::from(c[0]);
         let p1 = u64::from(M[1]) * u64::from(c[2]);
-        c = [(p1 >> 32) as u32 ^ c[1] ^ k[0], p1 as u32, (p0 >> 32) as u32 ^ c[3] ^ k[1], p0 as u32];
+        c = [
+            (p1 >> 32) as u32 ^ c[1] ^ k[0],
+            p1 as u32,
+            (p0 >> 32) as u32 ^ c[3] ^ k[1],
+            p0 as u32,
+        ];
         k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
     }
     c

@@ -104,7 +104,8 @@ impl Shape {
     /// The same shape without one axis.
     #[must_use]
     pub fn without(&self, axis: usize) -> Self {
-        let kept: Vec<_> = self.iter().enumerate().filter(|&(i, _)| i != axis).map(|(_, &d)| d).collect();
+        let kept: Vec<_> =
+            self.iter().enumerate().filter(|&(i, _)| i != axis).map(|(_, &d)| d).collect();
         Self::from_slice(&kept)
     }
 

@@ -22,3 +22,5 @@ mod oracle;
 
 pub use float::Float;
 pub use pool::Buffer;
+pub mod index;
+pub mod unfold;

@@ -9,7 +9,7 @@ use crate::tensor::{History, Tensor, Var};
 use crate::{Error, FloatElement, Result, Sample, Shape, for_float};
 
 /// y = f(x) for every element, with its first and second derivative.
-pub trait Elementwise: Copy + Debug + 'static {
+pub trait Elementwise: Copy + Debug + Send + Sync + 'static {
     /// The op's name.
     const NAME: &'static str;
     /// Whether `d2f` is given.
@@ -175,7 +175,9 @@ pub(super) fn binary_samples(call: fn(&Var, &Var) -> Result<Var>) -> Vec<Sample>
         Sample::new(pair([2, 3].into(), [2, 3].into()), move |x| call(&x[0], &x[1])),
         Sample::new(pair([2, 1, 3].into(), [4, 1].into()), move |x| call(&x[0], &x[1])),
         Sample::new(pair(().into(), [2, 2].into()), move |x| call(&x[0], &x[1])),
-        Sample::new(pair([3, 2].into(), [2, 3].into()), move |x| call(&x[0].transpose(0, 1)?, &x[1])),
+        Sample::new(pair([3, 2].into(), [2, 3].into()), move |x| {
+            call(&x[0].transpose(0, 1)?, &x[1])
+        }),
         Sample::new(vec![sample_input([5])], move |x| call(&x[0], &x[0])),
         Sample::new(pair([0, 2].into(), [2].into()), move |x| call(&x[0], &x[1])),
     ]

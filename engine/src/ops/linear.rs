@@ -81,8 +81,8 @@ fn affine<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T]) {
     };
     gemm::gemm(
         T::ONE,
-        Matrix::new(x, rows, size, size, 1),
-        Matrix::new(w, size, width, 1, size),
+        Matrix::new(x, rows, size),
+        Matrix::new(w, width, size).t(),
         beta,
         out,
     );

@@ -79,24 +79,23 @@ impl Op for Matmul {
 }
 
 fn product<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T]) {
-    let [a, b] = [inputs[0], inputs[1]];
-    let rank = a.shape().len();
-    let (m, k, n) = (a.shape()[rank - 2], a.shape()[rank - 1], b.shape()[rank - 1]);
-    let lead = &a.shape()[..rank - 2];
-    if m * n == 0 {
-        return;
+    let (a, b) = (&inputs[0], &inputs[1]);
+    let size = a.shape()[a.shape().len() - 2] * b.shape()[b.shape().len() - 1];
+    if size > 0 {
+        for (i, c) in out.chunks_exact_mut(size).enumerate() {
+            gemm::gemm(T::ONE, matrix(a, i), matrix(b, i), T::ZERO, c);
+        }
     }
-    for (i, c) in out.chunks_exact_mut(m * n).enumerate() {
-        let matrix = |v: &CpuView<'_>, rows, columns| {
-            let strides = v.layout().strides();
-            let start = v.layout().offset() + offset_of(i, lead, strides);
-            let all = v.storage::<T>();
-            let data = &all[start.min(all.len())..];
-            let (row_stride, col_stride) = (strides[rank - 2], strides[rank - 1]);
-            Matrix::new(data, rows, columns, row_stride, col_stride)
-        };
-        gemm::gemm(T::ONE, matrix(&a, m, k), matrix(&b, k, n), T::ZERO, c);
-    }
+}
+
+/// The `i`-th matrix of a batch.
+fn matrix<'a, T: FloatElement>(view: &CpuView<'a>, i: usize) -> Matrix<'a, T> {
+    let (dims, strides) = (view.shape(), view.layout().strides());
+    let rank = dims.len();
+    let all = view.storage::<T>();
+    let start = view.layout().offset() + offset_of(i, &dims[..rank - 2], strides);
+    let data = &all[start.min(all.len())..];
+    Matrix::strided(data, dims[rank - 2], dims[rank - 1], strides[rank - 2], strides[rank - 1])
 }
 
 /// Where the `i`-th matrix of a batch starts.

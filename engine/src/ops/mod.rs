@@ -23,7 +23,7 @@ operations! {
     // products
     matmul,
     // views and indices
-    reshape, permute, narrow, broadcast_to, contiguous, concat,
+    reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, cast,
     // layers
     linear,
 }

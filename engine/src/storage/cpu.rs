@@ -137,7 +137,10 @@ impl<'a> CpuView<'a> {
     /// When the view is not contiguous or of another dtype: a bug of ours.
     #[must_use]
     pub fn slice<T: Element>(&self) -> &'a [T] {
-        assert!(self.layout.is_contiguous(), "a kernel asked for a contiguous slice of a strided view");
+        assert!(
+            self.layout.is_contiguous(),
+            "a kernel asked for a contiguous slice of a strided view"
+        );
         let start = self.layout.offset();
         &self.storage.slice::<T>()[start..start + self.layout.shape().numel()]
     }

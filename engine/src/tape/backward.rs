@@ -52,10 +52,11 @@ impl Tape {
         observer: &mut dyn LayerObserver,
     ) -> Result<Gradients> {
         if seed.shape() != from.shape() {
-            return Err(Error::shape("sweep", "a seed of the value's shape", &[
-                from.shape(),
-                seed.shape(),
-            ]));
+            return Err(Error::shape(
+                "sweep",
+                "a seed of the value's shape",
+                &[from.shape(), seed.shape()],
+            ));
         }
         let (recording, root) = self.root("sweep", from)?;
         let mut grads = Gradients::new(recording);
@@ -79,11 +80,7 @@ impl Tape {
         Ok(grads)
     }
 
-    fn gradients(
-        &self,
-        loss: &Var,
-        observer: Option<&mut dyn LayerObserver>,
-    ) -> Result<Gradients> {
+    fn gradients(&self, loss: &Var, observer: Option<&mut dyn LayerObserver>) -> Result<Gradients> {
         let (recording, root) = self.root("backward", loss)?;
         let seed = Var::constant(&scalar_seed(loss)?);
         let mut grads = Gradients::new(recording);
@@ -135,7 +132,9 @@ impl Recording {
         grads[root] = Some(seed);
         for id in (0..=root).rev() {
             let Some(grad) = grads[id].take() else { continue };
-            let Some(record) = self.record(id, |param| keep(id, param, grad.clone())) else { continue };
+            let Some(record) = self.record(id, |param| keep(id, param, grad.clone())) else {
+                continue;
+            };
             if let Some(observer) = observer.as_deref_mut() {
                 observe(&self.nodes.borrow(), id, &grad, observer)?;
             }

@@ -71,10 +71,11 @@ impl Gradients {
         for (&param, grad) in &other.by_param {
             let sum = match self.by_param.remove(&param) {
                 Some(mine) if mine.shape() != grad.shape() => {
-                    return Err(Error::shape("accumulate", "equal shapes", &[
-                        mine.shape(),
-                        grad.shape(),
-                    ]));
+                    return Err(Error::shape(
+                        "accumulate",
+                        "equal shapes",
+                        &[mine.shape(), grad.shape()],
+                    ));
                 }
                 Some(mine) => mine.add(grad)?,
                 None => grad.clone(),

@@ -136,10 +136,13 @@ impl Tape {
     /// it is bound: so shared weights add up, and each *use* is still a record of its own.
     #[must_use]
     pub fn bind(&self, parameter: &Parameter) -> Var {
-        let bound = self.recording.as_ref().and_then(|r| r.bound.borrow().get(&parameter.id()).copied());
+        let bound =
+            self.recording.as_ref().and_then(|r| r.bound.borrow().get(&parameter.id()).copied());
         match (&self.recording, bound) {
             (Some(r), Some(id)) => parameter.value().with_history(Taped::at(r, id)),
-            _ => self.leaf(parameter.value().clone(), Some(parameter.id()), parameter.is_trainable()),
+            _ => {
+                self.leaf(parameter.value().clone(), Some(parameter.id()), parameter.is_trainable())
+            }
         }
     }
 
@@ -268,10 +271,12 @@ impl Var {
 }
 
 impl History for Taped {
-    fn apply<O: Op>(op: O, inputs: &[&Var]) -> Result<Var> {
+    fn apply_saving<O: Op>(op: O, inputs: &[&Var]) -> Result<(Var, Saved)> {
         let recording = recording_of(op.name(), inputs)?;
         let (output, saved) = op::run(&op, inputs)?;
-        let Some(recording) = recording else { return Ok(output.with_history(Self::CONSTANT)) };
+        let Some(recording) = recording else {
+            return Ok((output.with_history(Self::CONSTANT), saved));
+        };
         let ids: Vec<NodeId> = inputs.iter().map(|v| recording.place(v)).collect();
         let needs_grad = {
             let nodes = recording.nodes.borrow();
@@ -281,11 +286,11 @@ impl History for Taped {
             op: Some(Rc::new(op)),
             inputs: ids,
             output: output.clone(),
-            saved,
+            saved: saved.clone(),
             param: None,
             needs_grad,
         });
-        Ok(output.with_history(Self::at(&recording, id)))
+        Ok((output.with_history(Self::at(&recording, id)), saved))
     }
 }
 

@@ -20,10 +20,11 @@ impl Staged {
         for (path, buffer) in buffers {
             let Some(value) = self.get(buffer.id()) else { continue };
             if value.shape() != buffer.value().shape() {
-                return Err(Error::shape("commit", "the buffer's shape", &[
-                    buffer.value().shape(),
-                    value.shape(),
-                ])
+                return Err(Error::shape(
+                    "commit",
+                    "the buffer's shape",
+                    &[buffer.value().shape(), value.shape()],
+                )
                 .in_layer(&path));
             }
             *buffer.value_mut() = value;

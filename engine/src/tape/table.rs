@@ -24,11 +24,18 @@ impl Tape {
         let mut rows = Vec::new();
         if let Some(recording) = &self.recording {
             for (i, node) in recording.nodes.borrow().iter().enumerate() {
-                let op = node.op.as_ref().map_or(if node.param.is_some() { "parameter" } else { "leaf" }, |op| op.name());
+                let op = node
+                    .op
+                    .as_ref()
+                    .map_or(if node.param.is_some() { "parameter" } else { "leaf" }, |op| {
+                        op.name()
+                    });
                 let saved: usize = node.saved.iter().map(crate::Tensor::bytes).sum();
                 bytes += node.output.bytes() + saved;
                 let inputs: Vec<_> = node.inputs.iter().map(ToString::to_string).collect();
-                let name = node.param.map(|id| names.get(&id).cloned().unwrap_or_else(|| format!("{id:?}")));
+                let name = node
+                    .param
+                    .map(|id| names.get(&id).cloned().unwrap_or_else(|| format!("{id:?}")));
                 rows.push([
                     i.to_string(),
                     op.to_owned(),

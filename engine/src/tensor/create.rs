@@ -89,11 +89,7 @@ impl Tensor {
     }
 
     /// Element `i` (in row-major order) is `f(i)`, called in order.
-    pub fn from_fn(
-        shape: impl Into<Shape>,
-        dtype: DType,
-        mut f: impl FnMut(usize) -> f64,
-    ) -> Self {
+    pub fn from_fn(shape: impl Into<Shape>, dtype: DType, mut f: impl FnMut(usize) -> f64) -> Self {
         let shape = shape.into();
         let mut storage = CpuStorage::unspecified(dtype, shape.numel());
         match &mut storage {

@@ -11,7 +11,11 @@ impl<H: History> fmt::Display for Tensor<H> {
             Ok(values) => {
                 let precision = f.precision().unwrap_or(4);
                 let form = |x: f64| {
-                    if self.dtype() == DType::I64 { format!("{x}") } else { format!("{x:.precision$}") }
+                    if self.dtype() == DType::I64 {
+                        format!("{x}")
+                    } else {
+                        format!("{x:.precision$}")
+                    }
                 };
                 let cells: Vec<String> = values.into_iter().map(form).collect();
                 let width = cells.iter().map(String::len).max().unwrap_or(0);

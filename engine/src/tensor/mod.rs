@@ -6,8 +6,8 @@ mod read;
 
 use std::sync::Arc;
 
-pub use crate::tape::Taped;
 use crate::op::{self, Op};
+pub use crate::tape::Taped;
 use crate::{DType, Device, Layout, Result, Shape, Storage};
 
 /// An n-dimensional array. `H` says, at compile time, whether it remembers how it was made.
@@ -46,7 +46,15 @@ pub trait History: Clone + Sized + sealed::Sealed {
     ///
     /// # Errors
     /// Whatever the op's checks and kernels find.
-    fn apply<O: Op>(op: O, inputs: &[&Tensor<Self>]) -> Result<Tensor<Self>>;
+    fn apply<O: Op>(op: O, inputs: &[&Tensor<Self>]) -> Result<Tensor<Self>> {
+        Self::apply_saving(op, inputs).map(|(output, _)| output)
+    }
+
+    /// The same, and returns what the kernel saved for the backward rule: batch norm's moments.
+    ///
+    /// # Errors
+    /// As [`History::apply`].
+    fn apply_saving<O: Op>(op: O, inputs: &[&Tensor<Self>]) -> Result<(Tensor<Self>, op::Saved)>;
 }
 
 /// No history: the op runs, and that is all.
@@ -54,8 +62,8 @@ pub trait History: Clone + Sized + sealed::Sealed {
 pub struct Plain;
 
 impl History for Plain {
-    fn apply<O: Op>(op: O, inputs: &[&Tensor]) -> Result<Tensor> {
-        op::run(&op, inputs).map(|(output, _)| output)
+    fn apply_saving<O: Op>(op: O, inputs: &[&Tensor]) -> Result<(Tensor, op::Saved)> {
+        op::run(&op, inputs)
     }
 }
 
