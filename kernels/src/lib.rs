@@ -9,6 +9,8 @@
 //! - heavy kernels keep an obvious `reference` twin for good, and are tested against it;
 //! - sums have a fixed order that does not depend on the number of threads.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod float;
 pub mod parallel;
 pub mod pool;
