@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-//! temporary
-/// g
-pub fn gather_axis<T: Copy>(
-=======
 //! Rows picked by number, and their adjoint: rows added back where they came from.
 //!
 //! gather: out\[j\] = table\[index\[j\]\].   scatter-add: out\[r\] = Σ over j with index\[j\] = r of g\[j\].
@@ -69,7 +64,6 @@ pub fn scatter_add_rows<T: Float>(g: &[T], width: usize, rows: &[i64], out: &mut
 /// assert_eq!(last_first, [3.0, 1.0, 6.0, 4.0]);
 /// ```
 pub fn gather_axis<T: Copy + Send + Sync>(
->>>>>>> kernels
     x: &[T],
     outer: usize,
     n: usize,
@@ -78,33 +72,6 @@ pub fn gather_axis<T: Copy + Send + Sync>(
     k: usize,
     out: &mut [T],
 ) {
-<<<<<<< HEAD
-    for o in 0..outer {
-        for i in 0..k {
-            let s = (o * n + index[i] as usize) * inner;
-            out[(o * k + i) * inner..][..inner].copy_from_slice(&x[s..s + inner]);
-        }
-    }
-}
-/// s
-pub fn scatter_add_axis<T: crate::Float>(
-    x: &[T],
-    outer: usize,
-    k: usize,
-    inner: usize,
-    index: &[i64],
-    n: usize,
-    out: &mut [T],
-) {
-    out.fill(T::ZERO);
-    for o in 0..outer {
-        for i in 0..k {
-            for j in 0..inner {
-                out[(o * n + index[i] as usize) * inner + j] += x[(o * k + i) * inner + j];
-            }
-        }
-    }
-=======
     assert_eq!(x.len(), outer * n * inner, "gather: input length");
     assert_eq!((index.len(), out.len()), (k, outer * k * inner), "gather: output length");
     check("gather", index, n);
@@ -211,5 +178,4 @@ mod tests {
     fn a_negative_number_is_refused() {
         gather_rows(&[1.0, 2.0], 1, &[0, -1], &mut [0.0; 2]);
     }
->>>>>>> kernels
 }

@@ -1,27 +1,3 @@
-<<<<<<< HEAD
-//! temporary
-/// w
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// k
-    pub kernel: (usize, usize),
-    /// s
-    pub stride: (usize, usize),
-    /// p
-    pub padding: (usize, usize),
-    /// d
-    pub dilation: (usize, usize),
-}
-/// u
-pub fn unfold<T: crate::Float>(
-    _image: &[T],
-    _c: usize,
-    _h: usize,
-    _w: usize,
-    _window: &Window,
-    _out: &mut [T],
-) {
-=======
 //! Sliding windows: every patch of an image becomes a column (im2col), and the adjoint, which adds
 //! columns back to the image (col2im).
 //!
@@ -295,5 +271,4 @@ mod tests {
         assert_eq!(window.output((5, 9)), Some((1, 7)));
         assert_eq!(Window { stride: (0, 1), ..window }.output((9, 9)), None);
     }
->>>>>>> kernels
 }
