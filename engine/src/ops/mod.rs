@@ -17,7 +17,7 @@ operations! {
     // arithmetic
     add, sub, mul, div, scale, shift,
     // functions
-    neg, relu,
+    neg, exp, log, sqrt, square, recip, abs, sin, cos, tanh, sigmoid, softplus, relu, gelu, gelu_tanh, silu,
     // reductions
     sum,
     // products
