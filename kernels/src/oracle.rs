@@ -17,7 +17,7 @@ pub(crate) fn noise<T: Float>(len: usize, seed: u64) -> Vec<T> {
 
 /// An output that no kernel may read: all NaN.
 pub(crate) fn unwritten<T: Float>(len: usize) -> Vec<T> {
-    vec![T::ZERO / T::ZERO; len]
+    vec![T::of(f64::NAN); len]
 }
 
 /// Asserts |got − want| ≤ tolerance · max(1, |want|) everywhere; NaN never passes.

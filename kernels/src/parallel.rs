@@ -69,6 +69,27 @@ pub fn rows2<T: Send, U: Send>(
     }
 }
 
+/// [`rows`] for a kernel with a wide output and two numbers for each of its rows.
+pub fn rows_and_two<T: Send>(
+    wide: (&mut [T], usize),
+    first: &mut [T],
+    second: &mut [T],
+    cost: usize,
+    f: impl Fn(usize, &mut [T], &mut T, &mut T) + Sync + Send,
+) {
+    let (out, width) = (wide.0, wide.1.max(1));
+    if alone(first.len(), cost) {
+        let pairs = first.iter_mut().zip(second);
+        let all = out.chunks_mut(width).zip(pairs).enumerate();
+        all.for_each(|(i, (row, (a, b)))| f(i, row, a, b));
+    } else {
+        let least = (GRAIN / 4).div_ceil(cost.max(1));
+        let pairs = first.par_iter_mut().zip(second);
+        let all = out.par_chunks_mut(width).zip(pairs).with_min_len(least).enumerate();
+        all.for_each(|(i, (row, (a, b)))| f(i, row, a, b));
+    }
+}
+
 /// Whether `count` pieces of work of `cost` elements are best done on the calling thread.
 fn alone(count: usize, cost: usize) -> bool {
     count < 2 || rayon::current_num_threads() == 1 || count.saturating_mul(cost) < 2 * GRAIN

@@ -53,7 +53,7 @@ pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
 /// ```
 pub fn sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, out: &mut [T]) {
     assert_eq!((x.len(), out.len()), (outer * n * inner, outer * inner), "sum_axis: lengths");
-    fold_axis(x, outer, n, inner, out, |sum, x| sum + x, sum);
+    fold_axis(x, n, inner, out, |sum, x| sum + x, sum);
 }
 
 /// out\[o, i\] = Σₙ x\[o, n, i\]², the second moments along an axis.
@@ -70,7 +70,7 @@ pub fn square_sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, 
         (outer * n * inner, outer * inner),
         "square_sum_axis: lengths"
     );
-    fold_axis(x, outer, n, inner, out, |sum, x| sum + x * x, |row| dot(row, row));
+    fold_axis(x, n, inner, out, |sum, x| sum + x * x, |row| dot(row, row));
 }
 
 /// The largest element along an axis and where it is: out\[o, i\] = maxₙ x\[o, n, i\].
@@ -132,7 +132,6 @@ fn in_blocks<T: Float>(len: usize, block: impl Fn(usize, usize) -> T + Sync + Se
 /// A left fold from 0 along the middle axis; `whole` folds a contiguous row when inner = 1.
 fn fold_axis<T: Float>(
     x: &[T],
-    outer: usize,
     n: usize,
     inner: usize,
     out: &mut [T],
@@ -142,6 +141,9 @@ fn fold_axis<T: Float>(
     if inner == 1 {
         return parallel::rows(out, 1, n, |o, out| out[0] = whole(&x[o * n..(o + 1) * n]));
     }
+    if inner == 0 {
+        return;
+    }
     let rows_of = |rows: &[T], out: &mut [T]| {
         out.fill(T::ZERO);
         for row in rows.chunks_exact(inner) {
@@ -150,29 +152,49 @@ fn fold_axis<T: Float>(
             }
         }
     };
-    // Fixed blocks of rows first, then the blocks in their order.
-    let height = (4 * BLOCK / inner.max(1)).clamp(64, 1024);
-    let blocks = n.div_ceil(height);
-    if blocks <= 1 {
-        let plane = n * inner;
+    let plane = n * inner;
+    if n <= block_height(inner) {
         return parallel::rows(out, inner, plane, |o, out| {
             rows_of(&x[o * plane..(o + 1) * plane], out);
         });
     }
-    let mut partial = Buffer::<T>::unspecified(outer * blocks * inner);
-    parallel::rows(&mut partial, inner, height * inner, |i, partial| {
-        let (o, block) = (i / blocks, i % blocks);
-        let (from, to) = (block * height, n.min((block + 1) * height));
-        rows_of(&x[(o * n + from) * inner..(o * n + to) * inner], partial);
+    for (o, out) in out.chunks_exact_mut(inner).enumerate() {
+        let plane = &x[o * plane..(o + 1) * plane];
+        in_row_blocks(n, inner, out, |from, to, out| {
+            rows_of(&plane[from * inner..to * inner], out);
+        });
+    }
+}
+
+/// How many rows of a matrix are summed in one go: a fixed number for each width.
+fn block_height(width: usize) -> usize {
+    (4 * BLOCK / width.max(1)).clamp(64, 1024)
+}
+
+/// out = Σ over fixed blocks of the rows `0..n` of `block(from, to, partial)`, which writes the
+/// sum of its rows. `width` is the work in a row. Used for every sum over examples.
+pub(crate) fn in_row_blocks<T: Float>(
+    n: usize,
+    width: usize,
+    out: &mut [T],
+    block: impl Fn(usize, usize, &mut [T]) + Sync + Send,
+) {
+    let len = out.len();
+    let height = block_height(width);
+    if n <= height {
+        return block(0, n, out);
+    }
+    let blocks = n.div_ceil(height);
+    let mut partial = Buffer::<T>::unspecified(blocks * len);
+    parallel::rows(&mut partial, len, height * width, |i, partial| {
+        block(i * height, n.min((i + 1) * height), partial);
     });
-    parallel::rows(out, inner, blocks * inner, |o, out| {
-        out.fill(T::ZERO);
-        for row in partial[o * blocks * inner..(o + 1) * blocks * inner].chunks_exact(inner) {
-            for (sum, &x) in out.iter_mut().zip(row) {
-                *sum += x;
-            }
+    out.fill(T::ZERO);
+    for row in partial.chunks_exact(len.max(1)) {
+        for (sum, &x) in out.iter_mut().zip(row) {
+            *sum += x;
         }
-    });
+    }
 }
 
 /// A sum on one thread, in lanes.
@@ -213,7 +235,7 @@ fn join<T: Float>(mut lanes: [T; LANES]) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] = lanes[i] + lanes[i + width];
+            lanes[i] += lanes[i + width];
         }
         width /= 2;
     }

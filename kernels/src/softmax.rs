@@ -1,0 +1,234 @@
+//! softmax: yᵢ = e^(xᵢ − m) / Σⱼ e^(xⱼ − m) with m = max x, which changes nothing but the range.
+//!
+//! Everything works on rows of `width` numbers. The logarithm is taken of the sum, never of a
+//! probability: log yᵢ = xᵢ − m − ln Σⱼ e^(xⱼ − m), so no probability underflows to −∞.
+
+use crate::float::Float;
+use crate::parallel;
+use crate::reduce::{dot_lanes, sum_lanes};
+
+/// What an exponential costs, in additions.
+const EXP: usize = 8;
+
+/// y = softmax(x) along rows.
+///
+/// # Shape
+/// x, y: \[R, width\]
+///
+/// # Example
+/// ```
+/// let mut y = [0.0; 2];
+/// alcyon_kernels::softmax::softmax(&[0.0, 3.0_f64.ln()], 2, &mut y);
+/// assert!((y[0] - 0.25).abs() < 1e-15 && (y[1] - 0.75).abs() < 1e-15);
+/// ```
+pub fn softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
+    assert_eq!(x.len(), y.len(), "softmax: lengths");
+    parallel::rows(y, width, EXP * width, |r, y| {
+        let x = &x[r * width..(r + 1) * width];
+        let max = largest(x);
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = (x - max).exp();
+        }
+        let scale = T::ONE / sum_lanes(y);
+        y.iter_mut().for_each(|y| *y *= scale);
+    });
+}
+
+/// dx = y ∘ (g − ⟨g, y⟩) along rows.
+///
+/// # Shape
+/// y = softmax(x), g, dx: \[R, width\]
+///
+/// # Example
+/// ```
+/// let mut dx = [0.0; 2];
+/// alcyon_kernels::softmax::softmax_backward(&[0.25, 0.75], &[4.0, 0.0], 2, &mut dx);
+/// assert_eq!(dx, [0.75, -0.75]);
+/// ```
+pub fn softmax_backward<T: Float>(y: &[T], g: &[T], width: usize, dx: &mut [T]) {
+    assert_eq!((y.len(), g.len()), (dx.len(), dx.len()), "softmax_backward: lengths");
+    parallel::rows(dx, width, 2 * width, |r, dx| {
+        let (y, g) = (&y[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
+        let mean = dot_lanes(g, y);
+        for ((dx, &y), &g) in dx.iter_mut().zip(y).zip(g) {
+            *dx = y * (g - mean);
+        }
+    });
+}
+
+/// y = ln softmax(x) along rows.
+///
+/// # Shape
+/// x, y: \[R, width\]
+///
+/// # Example
+/// ```
+/// let mut y = [0.0; 2];
+/// alcyon_kernels::softmax::log_softmax(&[1000.0, 0.0], 2, &mut y);
+/// assert_eq!(y, [0.0, -1000.0]); // the probability itself would be 0
+/// ```
+pub fn log_softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
+    assert_eq!(x.len(), y.len(), "log_softmax: lengths");
+    parallel::rows(y, width, EXP * width, |r, y| {
+        let x = &x[r * width..(r + 1) * width];
+        let max = largest(x);
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = (x - max).exp();
+        }
+        let log_sum = sum_lanes(y).ln();
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x - max - log_sum;
+        }
+    });
+}
+
+/// dx = g − eʸ Σ g along rows.
+///
+/// # Shape
+/// y = ln softmax(x), g, dx: \[R, width\]
+///
+/// # Example
+/// ```
+/// let mut dx = [0.0; 2];
+/// let half = 0.5_f64.ln();
+/// alcyon_kernels::softmax::log_softmax_backward(&[half, half], &[1.0, 0.0], 2, &mut dx);
+/// assert_eq!(dx, [0.5, -0.5]);
+/// ```
+pub fn log_softmax_backward<T: Float>(y: &[T], g: &[T], width: usize, dx: &mut [T]) {
+    assert_eq!((y.len(), g.len()), (dx.len(), dx.len()), "log_softmax_backward: lengths");
+    parallel::rows(dx, width, EXP * width, |r, dx| {
+        let (y, g) = (&y[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
+        let total = sum_lanes(g);
+        for ((dx, &y), &g) in dx.iter_mut().zip(y).zip(g) {
+            *dx = g - y.exp() * total;
+        }
+    });
+}
+
+/// The cross-entropy −(1/R) Σᵣ log p\[r, labels\[r\]\] with p = softmax(logits); writes log p.
+///
+/// # Shape
+/// logits, log_probabilities: \[R, width\] · labels: \[R\], each in 0..width
+///
+/// # Units
+/// A mean over rows, in nats. Without rows it is NaN.
+///
+/// # Example
+/// ```
+/// let (logits, mut log_p) = ([0.0, 0.0, 3.0_f64.ln(), 0.0], [0.0; 4]);
+/// let loss = alcyon_kernels::softmax::cross_entropy(&logits, &[0, 1], 2, &mut log_p);
+/// assert!((loss - (2.0_f64.ln() + 4.0_f64.ln()) / 2.0).abs() < 1e-15);
+/// ```
+#[must_use]
+pub fn cross_entropy<T: Float>(
+    logits: &[T],
+    labels: &[i64],
+    width: usize,
+    log_probabilities: &mut [T],
+) -> T {
+    check("cross_entropy", labels, width, logits.len());
+    log_softmax(logits, width, log_probabilities);
+    let rows = log_probabilities.chunks_exact(width.max(1)).zip(labels);
+    let total: f64 = rows.map(|(row, &label)| row[label as usize].to_f64()).sum();
+    T::of(-total / labels.len() as f64)
+}
+
+/// dx = scale · (eˡᵒᵍ ᵖ − e_label), the gradient of Σᵣ −log p\[r, labels\[r\]\] times `scale`.
+///
+/// # Units
+/// `scale` is the incoming gradient divided by R, because the loss is a mean.
+///
+/// # Example
+/// ```
+/// let (log_p, mut dx) = ([0.25_f64.ln(), 0.75_f64.ln()], [0.0; 2]);
+/// alcyon_kernels::softmax::cross_entropy_backward(&log_p, &[1], 2, 4.0, &mut dx);
+/// assert!((dx[0] - 1.0).abs() < 1e-15 && (dx[1] + 1.0).abs() < 1e-15);
+/// ```
+pub fn cross_entropy_backward<T: Float>(
+    log_probabilities: &[T],
+    labels: &[i64],
+    width: usize,
+    scale: T,
+    dx: &mut [T],
+) {
+    check("cross_entropy_backward", labels, width, log_probabilities.len());
+    assert_eq!(log_probabilities.len(), dx.len(), "cross_entropy_backward: lengths");
+    parallel::rows(dx, width, EXP * width, |r, dx| {
+        let log_p = &log_probabilities[r * width..(r + 1) * width];
+        for (dx, &log_p) in dx.iter_mut().zip(log_p) {
+            *dx = scale * log_p.exp();
+        }
+        dx[labels[r] as usize] -= scale;
+    });
+}
+
+fn check(kernel: &str, labels: &[i64], width: usize, len: usize) {
+    assert_eq!(len, labels.len() * width, "{kernel}: one label per row");
+    let outside = labels.iter().find(|&&l| usize::try_from(l).map_or(true, |l| l >= width));
+    assert!(outside.is_none(), "{kernel}: label {outside:?} outside of 0..{width}");
+}
+
+#[inline(always)]
+fn largest<T: Float>(x: &[T]) -> T {
+    x.iter().fold(T::NEG_INFINITY, |max, &x| max.max(x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::{assert_close, finite_differences, inner_product, noise, unwritten};
+
+    #[test]
+    fn probabilities_are_the_quotient_of_exponentials_and_sum_to_one() {
+        for width in 1..12 {
+            let x = noise::<f64>(5 * width, 1);
+            let (mut p, mut log_p) = (unwritten(x.len()), unwritten(x.len()));
+            softmax(&x, width, &mut p);
+            log_softmax(&x, width, &mut log_p);
+            for (x, p) in x.chunks(width).zip(p.chunks(width)) {
+                let total: f64 = x.iter().map(|x| x.exp()).sum();
+                let want: Vec<_> = x.iter().map(|x| x.exp() / total).collect();
+                assert_close(p, &want, 1e-14);
+            }
+            let logs: Vec<_> = p.iter().map(|p| p.ln()).collect();
+            assert_close(&log_p, &logs, 1e-13);
+        }
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let (width, labels) = (5, [4, 0, 2]);
+        let (x, g) = (noise::<f64>(15, 1), noise::<f64>(15, 2));
+        let along = |f: fn(&[f64], usize, &mut [f64]), x: &[f64]| {
+            let mut y = unwritten(15);
+            f(x, width, &mut y);
+            inner_product(&y, &g)
+        };
+        let (mut y, mut dx) = (unwritten(15), unwritten(15));
+        softmax(&x, width, &mut y);
+        softmax_backward(&y, &g, width, &mut dx);
+        assert_close(&dx, &finite_differences(&x, |x| along(softmax, x)), 1e-9);
+
+        log_softmax(&x, width, &mut y);
+        log_softmax_backward(&y, &g, width, &mut dx);
+        assert_close(&dx, &finite_differences(&x, |x| along(log_softmax, x)), 1e-9);
+
+        cross_entropy_backward(&y, &labels, width, 1.0 / 3.0, &mut dx);
+        let loss = |x: &[f64]| cross_entropy(x, &labels, width, &mut unwritten(15));
+        assert_close(&dx, &finite_differences(&x, loss), 1e-9);
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow_and_nan_stays_visible() {
+        let mut y = unwritten::<f32>(4);
+        softmax(&[1e30, 1e30, f32::NAN, 0.0], 2, &mut y);
+        assert_eq!(y[..2], [0.5, 0.5]);
+        assert!(y[2].is_nan() && y[3].is_nan());
+    }
+
+    #[test]
+    #[should_panic(expected = "cross_entropy: label Some(2) outside of 0..2")]
+    fn a_label_outside_the_classes_is_refused() {
+        let _ = cross_entropy(&[0.0, 0.0], &[2], 2, &mut [0.0; 2]);
+    }
+}
