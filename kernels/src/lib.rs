@@ -22,6 +22,8 @@
 #![allow(clippy::missing_panics_doc, reason = "every kernel asserts its lengths: see above")]
 
 pub mod conv;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod elementwise;
 pub mod float;
 pub mod gemm;

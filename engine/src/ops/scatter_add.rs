@@ -50,7 +50,7 @@ impl Op for ScatterAdd {
         let (outer, k, inner) = Shape::new(inputs[0].shape())?.around(self.axis);
         for_float!(inputs[0].dtype(), T => {
             let x = inputs[0].slice::<T>();
-            kernels::index::scatter_add_axis(x, outer, k, inner, index, self.size, out.slice_mut());
+            kernels::index::scatter_add_axis(x, outer, self.size, inner, index, k, out.slice_mut());
         });
         Ok(Saved::new())
     }

@@ -1,0 +1,104 @@
+//! The junction: the one place that knows which sweeps an optimizer wants.
+
+use std::time::{Duration, Instant};
+
+use engine::{
+    Gradients, LayerObserver, LayerRecord, Likelihood, ParamId, Result, Tape, Tensor, Var,
+};
+
+use crate::Optimizer;
+use crate::curvature::{CurvatureSource, Fisher};
+
+/// What a backward pass brought.
+#[derive(Debug)]
+pub struct Pass {
+    /// The mean loss: a scalar.
+    pub loss: Tensor,
+    /// The gradients of the loss.
+    pub gradients: Gradients,
+    /// The time spent on curvature: extra sweeps, and reducing records to factors.
+    pub curvature: Duration,
+}
+
+/// The loss and its gradients; feeds the optimizer's curvature estimator if it is due.
+///
+/// # Errors
+/// When the outputs do not fit the loss, are not on the tape, or the estimator fails.
+pub fn backward(
+    tape: &Tape,
+    outputs: &Var,
+    loss: &dyn Likelihood,
+    optimizer: &mut dyn Optimizer,
+) -> Result<Pass> {
+    let nll = loss.nll(outputs)?;
+    let mut curvature = Duration::ZERO;
+    let gradients = match optimizer.curvature().filter(|source| source.due()) {
+        None => tape.backward(&nll)?,
+        Some(source) => {
+            let gradients = match source.fisher() {
+                Fisher::Empirical => {
+                    let mut timed = Timed { source, spent: Duration::ZERO };
+                    let gradients = tape.backward_observed(&nll, &mut timed)?;
+                    curvature = timed.spent;
+                    gradients
+                }
+                fisher => {
+                    let start = Instant::now();
+                    sweep_model_labels(fisher, tape, outputs, loss, source)?;
+                    curvature = start.elapsed();
+                    tape.backward(&nll)?
+                }
+            };
+            let start = Instant::now();
+            source.finish(loss.terms())?;
+            curvature += start.elapsed();
+            gradients
+        }
+    };
+    Ok(Pass { loss: nll.value(), gradients, curvature })
+}
+
+/// The extra sweeps of the true Fisher, from the outputs down.
+fn sweep_model_labels(
+    fisher: Fisher,
+    tape: &Tape,
+    outputs: &Var,
+    loss: &dyn Likelihood,
+    source: &mut dyn CurvatureSource,
+) -> Result<()> {
+    let values = outputs.value();
+    match fisher {
+        Fisher::Empirical => {}
+        Fisher::Sampled { draws } => {
+            for _ in 0..draws {
+                let seed = loss.sampled_seed(&values, source.rng())?;
+                tape.sweep(outputs, seed, source)?;
+            }
+        }
+        Fisher::Exact => {
+            for seed in loss.exact_seeds(&values)? {
+                tape.sweep(outputs, seed, source)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Passes records on and keeps the time.
+struct Timed<'a> {
+    source: &'a mut dyn CurvatureSource,
+    spent: Duration,
+}
+
+impl LayerObserver for Timed<'_> {
+    fn observe(&mut self, record: &LayerRecord) -> Result<()> {
+        let start = Instant::now();
+        let result = self.source.observe(record);
+        self.spent += start.elapsed();
+        result
+    }
+
+    fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
+        self.source.unlayered(param, op)
+    }
+}

@@ -1,0 +1,42 @@
+//! Curvature: from layer records to factors, and from factors to directions.
+//!
+//! Units, once and for all: a loss is a mean over N terms, so the output gradients `g` of a sweep
+//! carry 1/N. Estimators keep sums over *terms* of d dᵀ with d = N g; the factor N is put back
+//! when a (micro-)batch is finished ([`CurvatureSource::finish`]) and nowhere else. So two
+//! micro-batches equal one batch.
+
+use engine::{LayerObserver, Result, Rng};
+
+/// Which Fisher matrix the factors approximate: whose labels the output gradients come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fisher {
+    /// The true labels: the gradients of the loss as they pass by. No extra sweep.
+    Empirical,
+    /// Labels drawn from the model: `draws` sweeps from the outputs, averaged.
+    Sampled {
+        /// Labels per term.
+        draws: usize,
+    },
+    /// The expectation over the model's labels: one sweep per column of a root of the output
+    /// Hessian.
+    Exact,
+}
+
+/// Records → factors. Says which sweep it wants and when.
+pub trait CurvatureSource: LayerObserver {
+    /// Whose labels.
+    fn fisher(&self) -> Fisher;
+
+    /// Whether this step's backward pass should be observed.
+    fn due(&self) -> bool;
+
+    /// The generator that sampled labels are drawn with. It is part of the optimizer's state.
+    fn rng(&mut self) -> &mut Rng;
+
+    /// One (micro-)batch is complete: its output gradients carried 1/`terms`. With `Sampled`, all
+    /// draws have been observed, and their sums are to be divided by the number of draws.
+    ///
+    /// # Errors
+    /// Linear algebra on the sums.
+    fn finish(&mut self, terms: usize) -> Result<()>;
+}

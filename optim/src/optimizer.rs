@@ -1,0 +1,60 @@
+//! `Optimizer`: what the training loop calls, and what every optimizer can say about itself.
+
+use std::collections::BTreeMap;
+
+use engine::{Gradients, Parameters, Result, Tensor};
+
+use crate::coverage::Coverage;
+use crate::curvature::CurvatureSource;
+
+/// Direction → parameter: reads gradients, writes parameters.
+pub trait Optimizer {
+    /// Its name, as on the command line and in tables.
+    fn name(&self) -> &'static str;
+
+    /// The estimator that wants to see layer records, if there is one.
+    fn curvature(&mut self) -> Option<&mut dyn CurvatureSource> {
+        None
+    }
+
+    /// One update of every trainable parameter.
+    ///
+    /// # Errors
+    /// [`Error::MissingGradient`](engine::Error::MissingGradient) for a trainable parameter without a gradient: nothing is updated
+    /// then. What the optimizer itself may find is said at its type.
+    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()>;
+
+    /// The learning rate now.
+    fn rate(&self) -> f64;
+
+    /// Sets the learning rate: what a schedule does before each step.
+    fn set_rate(&mut self, rate: f64);
+
+    /// Every parameter of the model, the rule it gets, and the bytes of state it costs. What only
+    /// a backward pass can tell (which layer a parameter belongs to) is known after the first.
+    fn coverage(&self, model: &dyn Parameters) -> Coverage;
+
+    /// Everything that has to be saved so that a resumed run equals an uninterrupted one.
+    ///
+    /// # Errors
+    /// None in practice; reading tensors can fail on devices.
+    fn state(&self, model: &dyn Parameters) -> Result<State>;
+
+    /// Takes a saved state over.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`](engine::Error::Unknown) or [`Error::Shape`](engine::Error::Shape) when it is another optimizer's or model's; nothing
+    /// is changed then.
+    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()>;
+}
+
+/// A saved optimizer: tensors and numbers by name. Names start with the parameter's path.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// The optimizer's [`Optimizer::name`].
+    pub optimizer: String,
+    /// Counters and generator states, printed so that they read back exactly.
+    pub numbers: BTreeMap<String, String>,
+    /// Moments and factors, keyed like `layers.1.weight/m`.
+    pub tensors: BTreeMap<String, Tensor>,
+}
