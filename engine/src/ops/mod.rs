@@ -30,5 +30,5 @@ operations! {
     // views and indices
     reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, cast,
     // layers
-    linear,
+    linear, conv2d,
 }
