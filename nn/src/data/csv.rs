@@ -57,9 +57,12 @@ impl Table {
     /// assert_eq!(table.dataset.inputs.to_vec::<f32>()?, [1.5, 2.0, 3.0, 4.0]);
     /// # Ok::<(), engine::Error>(())
     /// ```
-    pub fn parse(text: impl Read, file: &Path, label: &Label) -> Result<Self> {
-        let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_reader(text);
-        let header = reader.headers().map_err(|e| broken(file, &e))?.clone();
+    pub fn parse(mut text: impl Read, file: &Path, label: &Label) -> Result<Self> {
+        let mut bytes = Vec::new();
+        text.read_to_end(&mut bytes).map_err(|e| Error::io(file, e))?;
+        let broken = |e| broken(file, &bytes, &e);
+        let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_reader(&bytes[..]);
+        let header = reader.headers().map_err(broken)?.clone();
         let column = label_column(&header, label, file)?;
         let names = |skip: usize| header.iter().enumerate().filter(move |&(i, _)| i != skip);
         if let Some((_, number)) = names(column).find(|(_, name)| name.parse::<f64>().is_ok()) {
@@ -68,15 +71,19 @@ impl Table {
 
         let (mut inputs, mut labels, mut classes) = (Vec::new(), Vec::new(), Vec::new());
         for record in reader.records() {
-            let record = record.map_err(|e| broken(file, &e))?;
-            let line = record.position().map_or(0, ::csv::Position::line);
+            let record = record.map_err(broken)?;
+            let line = || line_of(&bytes, record.position());
             for (i, field) in record.iter().enumerate() {
                 if i == column {
-                    labels.push(class_of(field, &mut classes, file, line)?);
+                    labels.push(
+                        class_of(field, &mut classes)
+                            .ok_or_else(|| misfit(file, line(), "a class", "nothing"))?,
+                    );
                 } else {
                     let number = field.parse::<f32>().ok().filter(|x| x.is_finite());
-                    inputs
-                        .push(number.ok_or_else(|| misfit(file, line, "a finite number", field))?);
+                    inputs.push(
+                        number.ok_or_else(|| misfit(file, line(), "a finite number", field))?,
+                    );
                 }
             }
         }
@@ -109,31 +116,37 @@ fn label_column(header: &::csv::StringRecord, label: &Label, file: &Path) -> Res
     }
 }
 
-/// The number of a class; a new name gets the next one.
-fn class_of(name: &str, classes: &mut Vec<String>, file: &Path, line: u64) -> Result<i64> {
+/// The number of a class; a new name gets the next one, an empty one none.
+fn class_of(name: &str, classes: &mut Vec<String>) -> Option<i64> {
     if name.is_empty() {
-        return Err(misfit(file, line, "a class", "nothing"));
+        return None;
     }
     let known = classes.iter().position(|class| class == name);
-    Ok(known.unwrap_or_else(|| {
+    Some(known.unwrap_or_else(|| {
         classes.push(name.to_owned());
         classes.len() - 1
     }) as i64)
 }
 
-fn misfit(file: &Path, line: u64, expected: &str, got: &str) -> Error {
+/// The line of a record. Its position may be that of blank lines before it.
+fn line_of(bytes: &[u8], position: Option<&::csv::Position>) -> usize {
+    let at = position.map_or(0, |p| p.byte() as usize).min(bytes.len());
+    let blank = bytes[at..].iter().take_while(|&&b| b == b'\n' || b == b'\r').count();
+    1 + bytes[..at + blank].iter().filter(|&&b| b == b'\n').count()
+}
+
+fn misfit(file: &Path, line: usize, expected: &str, got: &str) -> Error {
     let expected = format!("{expected} in line {line}");
     Error::File { file: file.to_owned(), expected, got: format!("`{got}`") }
 }
 
-fn broken(file: &Path, error: &::csv::Error) -> Error {
-    let line = error.position().map_or(1, ::csv::Position::line);
+fn broken(file: &Path, bytes: &[u8], error: &::csv::Error) -> Error {
+    let line = line_of(bytes, error.position());
     match error.kind() {
         ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             misfit(file, line, &format!("{expected_len} fields"), &format!("{len} fields"))
         }
         ::csv::ErrorKind::Utf8 { .. } => misfit(file, line, "UTF-8", "other bytes"),
-        ::csv::ErrorKind::Io(e) => Error::io(file, std::io::Error::new(e.kind(), e.to_string())),
         _ => misfit(file, line, "comma-separated text", &error.to_string()),
     }
 }
