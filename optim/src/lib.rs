@@ -8,9 +8,15 @@
 pub mod backward;
 pub mod coverage;
 pub mod curvature;
+pub mod kfac;
+mod moments;
 pub mod optimizer;
+mod saved;
+pub mod shampoo;
 
 pub use backward::{Pass, backward};
 pub use coverage::Coverage;
 pub use curvature::{CurvatureSource, Fisher};
+pub use kfac::{Kfac, KfacConfig};
 pub use optimizer::{Optimizer, State};
+pub use shampoo::{Shampoo, ShampooConfig};
