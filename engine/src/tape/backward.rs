@@ -60,7 +60,7 @@ impl Tape {
         }
         let (recording, root) = self.root("sweep", from)?;
         let mut grads = Gradients::new(recording);
-        let seed = Var::constant(&seed);
+        let seed = seed.into_history(super::Taped::CONSTANT);
         let keep = |id, param, grad: Var| grads.insert(id, param, grad.value());
         recording.down(root, seed, Purpose::LayersOnly, Some(observer), keep)?;
         Ok(grads)
@@ -93,7 +93,8 @@ impl Tape {
         let recording = self.recording.as_ref().ok_or(Error::NotRecorded { op })?;
         match from.node_on(recording) {
             Some(id) => Ok((recording, id)),
-            None if from.is_recorded() => Err(Error::TapeMismatch { op }),
+            // A tape that has been dropped is said so; a living one is simply not this one.
+            None if from.is_recorded() => from.tape().and(Err(Error::TapeMismatch { op })),
             None => Err(Error::NotRecorded { op }),
         }
     }
@@ -155,7 +156,7 @@ impl Recording {
                 if let (Some(new), true) = (new, wanted) {
                     debug_assert_eq!(
                         new.shape(),
-                        inputs_shape(&self.nodes.borrow()[input].output),
+                        self.nodes.borrow()[input].output.shape(),
                         "{}: a gradient has its input's shape",
                         record.op.name()
                     );
@@ -206,10 +207,6 @@ impl Recording {
         let value = &nodes[id].output;
         if recorded { value.with_history(super::Taped::at(self, id)) } else { Var::constant(value) }
     }
-}
-
-fn inputs_shape(output: &Tensor) -> &crate::Shape {
-    output.shape()
 }
 
 /// The sum of two gradients of one value; in place where nobody else holds the first.
