@@ -77,7 +77,7 @@ impl Kronecker {
 /// # Example
 /// The factors of one dense layer, read off one sweep:
 /// ```
-/// use alcyon_engine::{DType, Parameter, Tape, Tensor};
+/// use engine::{DType, Parameter, Tape, Tensor};
 /// use alcyon_optim::curvature::factors::{KroneckerFactors, Share};
 /// use alcyon_optim::{CurvatureSource, Fisher};
 /// let weight = Parameter::new(Tensor::ones([1, 2], DType::F64));
@@ -91,7 +91,7 @@ impl Kronecker {
 /// let block = factors.of(&weight).unwrap();
 /// assert_eq!(block.a, [5.0, 1.0, 1.0, 2.0]); // the mean of (1, 2)(1, 2)ᵀ and (3, 0)(3, 0)ᵀ
 /// assert_eq!(block.g, [1.0]); // each term's gradient is 1
-/// # Ok::<(), alcyon_engine::Error>(())
+/// # Ok::<(), engine::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct KroneckerFactors {

@@ -173,7 +173,7 @@ pub fn pi(g: &Factor<'_>, a: &Factor<'_>) -> Option<f64> {
 /// // 2 ⊗ diag(1, 3) + 2 I = diag(4, 8)
 /// let inverse = damped_inverses(&g, &a, 2.0, DampingRule::Exact)?;
 /// assert_eq!(direction(&inverse, &[4.0, 4.0])?, [1.0, 0.5]);
-/// # Ok::<(), alcyon_engine::Error>(())
+/// # Ok::<(), engine::Error>(())
 /// ```
 pub fn damped_inverses(
     g: &Factor<'_>,
