@@ -5,8 +5,12 @@
 //! when a (micro-)batch is finished ([`CurvatureSource::finish`]) and nowhere else. So two
 //! micro-batches equal one batch.
 
+pub mod block;
 pub mod diagonal;
+pub mod factors;
+pub mod precondition;
 pub mod running;
+mod second_moments;
 mod squares;
 
 use engine::{LayerObserver, Result, Rng};
