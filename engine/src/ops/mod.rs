@@ -17,9 +17,11 @@ operations! {
     // arithmetic
     add, sub, mul, div, scale, shift,
     // functions
-    neg, relu,
+    neg, exp, log, sqrt, square, recip, abs, sin, cos, tanh, sigmoid, softplus, relu, gelu, gelu_tanh, silu,
     // reductions
     sum,
+    // probabilities
+    softmax, log_softmax, cross_entropy, dropout,
     // products
     matmul,
     // views and indices
