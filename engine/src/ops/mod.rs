@@ -2,6 +2,7 @@
 //! the table in the book — follows from its line here and the `SPEC` in its file.
 
 pub mod elementwise;
+mod norm;
 
 /// Declares the op files and collects their specs.
 macro_rules! operations {
@@ -27,5 +28,5 @@ operations! {
     // views and indices
     reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, cast,
     // layers
-    linear,
+    linear, conv2d, embedding, layer_norm, batch_norm, batch_norm_fixed,
 }
