@@ -18,9 +18,12 @@ operations! {
     // arithmetic
     add, sub, mul, div, scale, shift,
     // functions
-    neg, exp, log, sqrt, square, recip, abs, sin, cos, tanh, sigmoid, softplus, relu, gelu, gelu_tanh, silu,
+    neg, exp, log, sqrt, square, powf, recip, abs, clamp, sin, cos, tanh, sigmoid, softplus, relu, gelu,
+    gelu_tanh, silu,
+    // choices
+    maximum, minimum, compare, select,
     // reductions
-    sum,
+    sum, max, argmax,
     // probabilities
     softmax, log_softmax, cross_entropy, dropout,
     // products
