@@ -56,7 +56,7 @@ fn batch(root: &Node<'_>, batch: &Node<'_>) -> Result<(Tensor, CrossEntropy)> {
     let first = root.get("model")?.items()?.into_iter().next();
     let first = first.map(|layer| layer.get("kind")?.text()).transpose()?;
     let x = if first == Some("Embedding") { x.indices()? } else { x.tensor()? };
-    Ok((x, CrossEntropy::new(&y.indices()?)?))
+    Ok((x, CrossEntropy::new(&y.indices()?)))
 }
 
 /// Layer inputs and output gradients of the first step.

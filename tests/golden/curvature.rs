@@ -32,7 +32,7 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
     let source = other.as_ref().map_or_else(|| root.clone(), Document::root);
     let inputs = source.get("inputs")?;
     let (v, expected) = (root.get("inputs")?.get("v")?.array()?, Expected::of(&root)?);
-    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?)?;
+    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?);
     let (network, x) = (|| mlp(&inputs), inputs.get("X")?.array()?.tensor()?);
     let problem = Problem { network: &network, x, loss: &loss };
 

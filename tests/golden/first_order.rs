@@ -32,7 +32,8 @@ pub(crate) fn adamw(file: &str, document: &Document) -> Result<Vec<Line>> {
 
 fn adam_with(hyper: &Node<'_>, decoupled: bool, decay: f64) -> Result<Box<dyn Optimizer>> {
     hyper.only(&["lr", "betas", "eps", "weight_decay", "amsgrad"])?;
-    let betas = hyper.find("betas").map_or(Ok(vec![0.9, 0.999]), |b| Ok(b.list()?.data))?;
+    let betas = hyper.find("betas").map(|betas| betas.list()).transpose()?;
+    let betas = betas.map_or_else(|| vec![0.9, 0.999], |betas| betas.data);
     let &[beta1, beta2] = betas.as_slice() else { return hyper.complain("`betas` are not two") };
     Ok(Box::new(Adam::new(AdamConfig {
         rate: hyper.number_or("lr", 1e-3)?,

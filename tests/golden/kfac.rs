@@ -163,7 +163,7 @@ pub(crate) fn mlp_ce(file: &str, document: &Document) -> Result<Vec<Line>> {
     let root = document.root();
     let (inputs, hyper) = (root.get("inputs")?, root.get("hyper")?);
     let expected = Expected::of(&root)?;
-    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?)?;
+    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?);
     let (network, x) = (|| mlp(&inputs), inputs.get("X")?.array()?.tensor()?);
     let problem = Problem { network: &network, x, loss: &loss };
     let damping = hyper.get("damping")?.number()?;
@@ -280,7 +280,7 @@ fn mean_squares(examples: &[Vec<f64>]) -> Vec<f64> {
 pub(crate) fn conv_ce(file: &str, document: &Document) -> Result<Vec<Line>> {
     let root = document.root();
     let (inputs, expected) = (root.get("inputs")?, Expected::of(&root)?);
-    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?)?;
+    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?);
     let (network, x) = (|| convolutions(&inputs), inputs.get("X")?.array()?.tensor()?);
     let problem = Problem { network: &network, x, loss: &loss };
     let damping = root.get("hyper")?.get("damping")?.number()?;
@@ -405,7 +405,7 @@ pub(crate) fn tokens_ce(file: &str, document: &Document) -> Result<Vec<Line>> {
     ];
     let mut lines = Vec::new();
     for (case, labels, loss_name, network) in cases {
-        let loss = CrossEntropy::new(&inputs.get(labels)?.list()?.indices()?)?;
+        let loss = CrossEntropy::new(&inputs.get(labels)?.list()?.indices()?);
         let problem = Problem { network, x: x.clone(), loss: &loss };
         for (share, word) in [(Share::Expand, "expand"), (Share::Reduce, "reduce")] {
             for kind in ["empirical", "type2"] {
@@ -452,7 +452,7 @@ pub(crate) fn optimizer_steps(file: &str, document: &Document) -> Result<Vec<Lin
 fn fixed(comparison: &mut Comparison, root: &Node<'_>, expected: &Node<'_>) -> Result<()> {
     let (inputs, hyper) = (root.get("inputs")?, root.get("hyper")?.get("fixed")?);
     hyper.only(&["lr", "momentum", "damping"])?;
-    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?)?;
+    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?);
     let (mut network, x) = (mlp(&inputs)?, inputs.get("X")?.array()?.tensor()?);
     let mut optimizer = Kfac::new(KfacConfig {
         rate: hyper.get("lr")?.number()?,
@@ -461,7 +461,7 @@ fn fixed(comparison: &mut Comparison, root: &Node<'_>, expected: &Node<'_>) -> R
         fisher: Fisher::Exact,
         decay: 0.95,
         ..plain()
-    })?;
+    });
     let losses = expected.get("loss_before")?.list()?.data;
     let stacks = [("1", "W1h"), ("2", "W2h")];
     let stacks = stacks.map(|(layer, name)| (layer, name, expected.get(name)));
