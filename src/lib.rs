@@ -1,1 +1,15 @@
-//! facade
+//! Alcyon: a reverse-mode autodiff tensor engine whose tape keeps every layer visible.
+//!
+//! This package is a facade: it re-exports the four crates, and owns the examples, tests and
+//! benches. Start with the README, then `examples/00_scalar.rs`; `ARCHITECTURE.md` is the map.
+
+pub use {engine, kernels, nn, optim};
+
+/// Everything a model and a training loop need.
+pub mod prelude {
+    pub use engine::{
+        DType, Device, Error, Geometry, Gradients, Layer, LayerObserver, LayerRecord, Likelihood,
+        Parameter, Parameters, Result, Rng, Shape, Tape, Tensor, Var, Window, parameters,
+    };
+    pub use optim::{Coverage, CurvatureSource, Fisher, Optimizer, Pass, State};
+}

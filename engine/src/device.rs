@@ -40,8 +40,11 @@ fn absence(_ordinal: usize) -> String {
 }
 
 #[cfg(feature = "cuda")]
-fn absence(_ordinal: usize) -> String {
-    "this version has no CUDA kernels yet".into()
+fn absence(ordinal: usize) -> String {
+    match kernels::cuda::probe(ordinal) {
+        Err(reason) => reason.to_string(),
+        Ok(info) => format!("{info:?} is there, but this version has no CUDA kernels yet"),
+    }
 }
 
 impl fmt::Display for Device {
@@ -51,5 +54,20 @@ impl fmt::Display for Device {
             Self::Cuda(n) => write!(f, "cuda:{n}"),
             Self::Meta => f.pad("meta"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cuda_device_that_cannot_be_used_says_why_and_the_cpu_is_best() {
+        let reason = Device::cuda(0).map_err(|e| e.to_string());
+        assert!(
+            matches!(&reason, Err(text) if text.starts_with("no device cuda:0: ")),
+            "{reason:?}"
+        );
+        assert_eq!(Device::best(), Device::Cpu);
     }
 }

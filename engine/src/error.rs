@@ -195,7 +195,7 @@ pub enum Error {
         /// The layer's path, like `encoder.3.attention.query`.
         path: String,
         /// What happened there.
-        source: Box<Error>,
+        source: Box<Self>,
     },
 }
 

@@ -28,7 +28,7 @@ pub trait Op: Debug + 'static {
     /// Its name in errors, on the printed tape and in the registry.
     fn name(&self) -> &'static str;
 
-    /// 1. All preconditions on shapes, and the output's shape.
+    /// Part 1: all preconditions on shapes, and the output's shape.
     ///
     /// # Errors
     /// [`Error::Shape`] when the inputs do not fit.
@@ -42,7 +42,7 @@ pub trait Op: Debug + 'static {
         same_float(self.name(), inputs)
     }
 
-    /// 2. The kernel on the CPU. Inputs are contiguous unless [`Op::takes_strides`]; every element
+    /// Part 2: the kernel on the CPU. Inputs are contiguous unless [`Op::takes_strides`]; every element
     /// of `out` must be written.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ pub trait Op: Debug + 'static {
         View::Compute
     }
 
-    /// 4. The backward rule: the gradient of each input that is needed, in the order of inputs,
+    /// Part 4: the backward rule: the gradient of each input that is needed, in the order of inputs,
     /// written with the ops users call.
     ///
     /// # Errors

@@ -96,7 +96,7 @@ impl<E: Elementwise> Op for First<E> {
             return Err(Error::NotTwiceDifferentiable { op: E::NAME });
         }
         let d_x = at.want(0, || Var::apply_op(Second(self.0), &[x, y, g])?.mul(at.grad))?;
-        let d_g = at.want(2, || Var::apply_op(First(self.0), &[x, y, at.grad]))?;
+        let d_g = at.want(2, || Var::apply_op(Self(self.0), &[x, y, at.grad]))?;
         Ok(vec![d_x, None, d_g])
     }
 }

@@ -60,7 +60,7 @@ impl Tape {
         }
         let (recording, root) = self.root("sweep", from)?;
         let mut grads = Gradients::new(recording);
-        let seed = Var::constant(&seed);
+        let seed = seed.into_history(super::Taped::CONSTANT);
         let keep = |id, param, grad: Var| grads.insert(id, param, grad.value());
         recording.down(root, seed, Purpose::LayersOnly, Some(observer), keep)?;
         Ok(grads)
@@ -155,7 +155,7 @@ impl Recording {
                 if let (Some(new), true) = (new, wanted) {
                     debug_assert_eq!(
                         new.shape(),
-                        inputs_shape(&self.nodes.borrow()[input].output),
+                        self.nodes.borrow()[input].output.shape(),
                         "{}: a gradient has its input's shape",
                         record.op.name()
                     );
@@ -206,10 +206,6 @@ impl Recording {
         let value = &nodes[id].output;
         if recorded { value.with_history(super::Taped::at(self, id)) } else { Var::constant(value) }
     }
-}
-
-fn inputs_shape(output: &Tensor) -> &crate::Shape {
-    output.shape()
 }
 
 /// The sum of two gradients of one value; in place where nobody else holds the first.

@@ -147,7 +147,9 @@ impl Tape {
     }
 
     fn leaf(&self, value: Tensor, param: Option<ParamId>, needs_grad: bool) -> Var {
-        let Some(recording) = &self.recording else { return value.with_history(Taped::CONSTANT) };
+        let Some(recording) = &self.recording else {
+            return value.into_history(Taped::CONSTANT);
+        };
         let id = recording.push(Node {
             op: None,
             inputs: Vec::new(),
@@ -159,7 +161,7 @@ impl Tape {
         if let Some(param) = param {
             recording.bound.borrow_mut().insert(param, id);
         }
-        value.with_history(Taped::at(recording, id))
+        value.into_history(Taped::at(recording, id))
     }
 
     /// Whether dropout is on and batch norm uses the batch's statistics.
@@ -197,6 +199,24 @@ impl Tape {
     #[must_use]
     pub fn staged(&self) -> Staged {
         self.recording.as_ref().map(|r| r.staged.take()).unwrap_or_default()
+    }
+
+    /// [`Error::NotFinite`] naming the first record whose output has a NaN or an infinity, if there
+    /// is one: what a training loop reports when its loss is not finite.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] when records have no numbers (meta device).
+    pub fn first_non_finite(&self) -> Result<Option<Error>> {
+        let Some(recording) = &self.recording else { return Ok(None) };
+        for (record, node) in recording.nodes.borrow().iter().enumerate() {
+            let output = &node.output;
+            if output.dtype().is_float() && output.to_f64_vec()?.iter().any(|x| !x.is_finite()) {
+                let leaf = if node.param.is_some() { "parameter" } else { "input" };
+                let op = node.op.as_ref().map_or(leaf, |op| op.name());
+                return Ok(Some(Error::NotFinite { op, record, shape: *output.shape() }));
+            }
+        }
+        Ok(None)
     }
 
     /// The number of records.
@@ -323,4 +343,61 @@ fn recording_of(op: &'static str, inputs: &[&Var]) -> Result<Option<Rc<Recording
         }
     }
     found.map(|weak| weak.upgrade().ok_or(Error::TapeGone)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, Parameter};
+
+    #[test]
+    fn the_first_record_that_is_not_finite_is_named() {
+        let tape = Tape::new();
+        let x = tape.input(Tensor::from_slice(&[1.0_f32, 0.0], [2]).unwrap());
+        assert!(tape.first_non_finite().unwrap().is_none());
+        let quotient = x.div(&x).unwrap();
+        quotient.sum_all().unwrap();
+        let found = tape.first_non_finite().unwrap();
+        assert!(matches!(found, Some(Error::NotFinite { op: "div", record: 1, .. })), "{found:?}");
+    }
+
+    #[test]
+    fn a_parameter_is_bound_once_and_a_tape_that_is_dropped_leaves_values_behind() {
+        let p = Parameter::new(Tensor::ones([2], DType::F32));
+        let tape = Tape::new();
+        let (a, b) = (tape.bind(&p), tape.bind(&p));
+        assert_eq!(tape.len(), 1);
+        let y = a.add(&b).unwrap();
+        drop(tape);
+        assert_eq!(y.to_vec::<f32>().unwrap(), [2.0, 2.0]);
+        assert!(matches!(y.relu(), Err(Error::TapeGone)));
+    }
+
+    #[test]
+    fn an_off_tape_records_nothing_and_refuses_backward() {
+        let tape = Tape::off();
+        let x = tape.watch(Tensor::ones([1], DType::F32));
+        let y = x.relu().unwrap();
+        assert!(tape.is_empty() && !y.is_recorded());
+        assert!(matches!(tape.backward(&y), Err(Error::NotRecorded { .. })));
+    }
+
+    #[test]
+    fn inputs_from_two_tapes_are_refused() {
+        let (one, two) = (Tape::new(), Tape::new());
+        let [x, y] = [&one, &two].map(|t| t.watch(Tensor::ones([1], DType::F32)));
+        assert!(matches!(x.add(&y), Err(Error::TapeMismatch { op: "add" })));
+        assert!(matches!(two.backward(&x), Err(Error::TapeMismatch { .. })));
+    }
+
+    #[test]
+    fn a_meta_tensor_gives_shapes_and_refuses_backward() {
+        let tape = Tape::new();
+        let x = tape.watch(Tensor::meta([2, 3], DType::F32));
+        let w = tape.watch(Tensor::meta([4, 3], DType::F32));
+        let y = x.linear(&w, None).unwrap();
+        assert_eq!(*y.shape(), crate::Shape::from([2, 4]));
+        let loss = y.sum_all().unwrap();
+        assert!(matches!(tape.backward(&loss), Err(Error::NoKernel { .. })));
+    }
 }

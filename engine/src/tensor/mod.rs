@@ -92,6 +92,11 @@ impl<H: History> Tensor<H> {
         Tensor { storage: Arc::clone(&self.storage), layout: self.layout, history }
     }
 
+    /// The same tensor, moved to another history.
+    pub(crate) fn into_history<K: History>(self, history: K) -> Tensor<K> {
+        Tensor { storage: self.storage, layout: self.layout, history }
+    }
+
     pub(crate) const fn history(&self) -> &H {
         &self.history
     }
