@@ -17,7 +17,7 @@ operations! {
     // arithmetic
     add, sub, mul, div, scale, shift,
     // functions
-    neg, relu,
+    neg, exp, log, sqrt, square, recip, abs, sin, cos, tanh, sigmoid, softplus, relu, gelu, gelu_tanh, silu,
     // reductions
     sum,
     // products
@@ -25,5 +25,5 @@ operations! {
     // views and indices
     reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, cast,
     // layers
-    linear,
+    linear, conv2d,
 }
