@@ -122,9 +122,8 @@ impl Summary {
             whole.iter().filter_map(|r| r.epochs.last()).map(f).collect()
         };
         let steps = runs.iter().map(|r| r.steps.len()).sum::<usize>().max(1) as f64;
-        let per_step = |f: fn(&Cost) -> f64| {
-            runs.iter().map(|r| f(&r.cost)).sum::<f64>() / steps * 1e3
-        };
+        let per_step =
+            |f: fn(&Cost) -> f64| runs.iter().map(|r| f(&r.cost)).sum::<f64>() / steps * 1e3;
         let train: Vec<f64> = whole.iter().filter_map(|r| r.train_loss).collect();
         Some(Self {
             optimizer: first.optimizer.clone(),
@@ -152,9 +151,7 @@ fn remark(run: &Run) -> Option<String> {
     match &run.ending {
         Ending::Finished => None,
         Ending::OutOfTime { step } => Some(format!("seed {}: {step} steps in time", run.seed)),
-        Ending::Diverged { step, .. } => {
-            Some(format!("seed {} diverged at step {step}", run.seed))
-        }
+        Ending::Diverged { step, .. } => Some(format!("seed {} diverged at step {step}", run.seed)),
     }
 }
 

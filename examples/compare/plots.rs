@@ -86,8 +86,13 @@ fn figures(runs: &[Run], title: &str) -> Vec<Figure> {
         let curve = |g: &Vec<&Run>| Curve { name: g[0].optimizer.clone(), points: f(g) };
         groups.iter().map(curve).collect()
     };
-    let figure = |file, x, y, log, curves| {
-        Figure { file, title: format!("{title}: {y}"), x, y, log, curves }
+    let figure = |file, x, y, log, curves| Figure {
+        file,
+        title: format!("{title}: {y}"),
+        x,
+        y,
+        log,
+        curves,
     };
     let loss = "training loss (running mean over an epoch)";
     vec![
@@ -109,8 +114,9 @@ fn loss_by(group: &[&Run], x: fn(usize, f64) -> f64) -> Vec<(f64, f64)> {
     let smooth: Vec<Vec<f64>> = group.iter().map(|r| smoothed(r)).collect();
     (0..longest)
         .filter_map(|k| {
-            let alive: Vec<_> =
-                (0..group.len()).filter(|&r| smooth[r].get(k).is_some_and(|l| l.is_finite())).collect();
+            let alive: Vec<_> = (0..group.len())
+                .filter(|&r| smooth[r].get(k).is_some_and(|l| l.is_finite()))
+                .collect();
             let n = alive.len() as f64;
             let loss = alive.iter().map(|&r| smooth[r][k]).sum::<f64>() / n;
             let time = alive.iter().map(|&r| group[r].steps[k].seconds).sum::<f64>() / n;
@@ -205,7 +211,7 @@ impl Figure {
             let y = 60 + 28 * i as i32;
             let line = PathElement::new(vec![(0, y), (30, y)], colour(i).stroke_width(4));
             area.draw(&line)?;
-            area.draw(&Text::new(curve.name.clone(), (40, y - 9), (FONT, 18)))?;
+            area.draw(&Text::new(curve.name.clone(), (40, y - 7), (FONT, 18)))?;
         }
         Ok(())
     }
