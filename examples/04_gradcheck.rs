@@ -41,7 +41,10 @@ fn main() -> Result<()> {
     // 4. A kink: relu at 0 has no derivative, and finite differences say one half.
     let kink = Tensor::zeros([1], DType::F64);
     let at_kink = gradcheck::first_order(&[kink], |x| x[0].relu())?;
-    println!("4. relu at exactly 0: error {:.2}. Checks stay away from kinks.", at_kink.error);
+    println!(
+        "4. relu at exactly 0: error {:.2}, for no slope is right there. Checks stay away from kinks.",
+        at_kink.error
+    );
 
     // 5. Hessian–vector products are symmetric: uᵀ(Hv) = vᵀ(Hu).
     let x = random([1, 6]);

@@ -17,7 +17,8 @@ parameters!(Net { hidden, hidden_bias, output, output_bias });
 impl Net {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let mut random = |shape: Shape| Parameter::new(Tensor::normal(shape, 0.0, 0.4, DType::F64, &mut rng));
+        let mut random =
+            |shape: Shape| Parameter::new(Tensor::normal(shape, 0.0, 0.4, DType::F64, &mut rng));
         Self {
             hidden: random([8, 4].into()),
             hidden_bias: random([8].into()),
@@ -107,7 +108,11 @@ fn main() -> Result<()> {
             let grads = tape.backward_observed(&nll, &mut records)?;
             drop(tape);
             for record in &records {
-                let d = if by_hand { direction(record, loss.terms(), 0.01)? } else { record.rows()?[0].gradient()? };
+                let d = if by_hand {
+                    direction(record, loss.terms(), 0.01)?
+                } else {
+                    record.rows()?[0].gradient()?
+                };
                 let width = d.shape()[1] - 1;
                 for (_, p) in net.parameters_mut() {
                     if p.id() == record.weight {

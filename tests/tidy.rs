@@ -236,7 +236,7 @@ fn the_name_of_a_test_is_a_sentence() -> io::Result<()> {
 // ---- ops, optimizers, kernels -------------------------------------------------------------------
 
 /// Files of the ops folder that are not ops: what several op files share.
-const SHARED_BY_OPS: [&str; 1] = ["elementwise"];
+const SHARED_BY_OPS: [&str; 2] = ["elementwise", "norm"];
 
 /// The names between the braces of `operations! { … }`.
 fn registry(code: &str) -> Vec<&str> {

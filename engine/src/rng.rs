@@ -92,8 +92,13 @@ impl rand::TryRng for Rng {
 /// in parallel.
 #[must_use]
 pub fn uniform_at(seed: u64, stream: u64, i: u64) -> f32 {
-    let word = philox(seed, [i / 4, stream])[(i % 4) as usize];
-    (word >> 8) as f32 / (1 << 24) as f32
+    uniform_block(seed, stream, i / 4)[(i % 4) as usize]
+}
+
+/// [`uniform_at`] for `i` = 4 `block`, …, 4 `block` + 3: one round of the generator gives four.
+#[must_use]
+pub fn uniform_block(seed: u64, stream: u64, block: u64) -> [f32; 4] {
+    philox(seed, [block, stream]).map(|word| (word >> 8) as f32 / (1 << 24) as f32)
 }
 
 /// Ten rounds of Philox4x32 on a 128-bit counter under a 64-bit key.

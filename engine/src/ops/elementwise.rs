@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use crate::op::{Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
-use crate::{Error, FloatElement, Result, Sample, Shape, for_float};
+use crate::{Element, Error, FloatElement, Result, Sample, Shape, for_float};
 
 /// y = f(x) for every element, with its first and second derivative.
 pub trait Elementwise: Copy + Debug + Send + Sync + 'static {
@@ -141,13 +141,18 @@ pub(super) fn binary(
     f64s: impl Fn(f64, f64) -> f64 + Sync,
 ) {
     match out {
-        CpuStorage::F32(out) => binary_of(inputs, out, f32s),
-        CpuStorage::F64(out) => binary_of(inputs, out, f64s),
+        CpuStorage::F32(out) => pairs(inputs, out, f32s),
+        CpuStorage::F64(out) => pairs(inputs, out, f64s),
         CpuStorage::I64(_) => {}
     }
 }
 
-fn binary_of<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T], f: impl Fn(T, T) -> T + Sync) {
+/// out = f(a, b) for every pair of elements of two inputs that broadcast.
+pub(super) fn pairs<A: Element, T: Send>(
+    inputs: &[CpuView<'_>],
+    out: &mut [T],
+    f: impl Fn(A, A) -> T + Sync,
+) {
     let [a, b] = [inputs[0].layout(), inputs[1].layout()];
     if a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous() {
         return kernels::elementwise::map2(inputs[0].slice(), inputs[1].slice(), out, f);

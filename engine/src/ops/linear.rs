@@ -50,7 +50,8 @@ impl Op for Linear {
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let (x, w) = (&at.inputs[0], &at.inputs[1]);
-        let rows = |v: &Var, width| v.reshape([v.numel().checked_div(width).unwrap_or(0), width]);
+        let count = x.shape()[..x.rank() - 1].iter().product();
+        let rows = |v: &Var, width| v.reshape([count, width]);
         let d_x = at.want(0, || at.grad.linear(&w.transpose(0, 1)?, None))?;
         let g = rows(at.grad, w.shape()[0])?;
         let d_w = at.want(1, || g.transpose(0, 1)?.matmul(&rows(x, w.shape()[1])?))?;
@@ -98,6 +99,9 @@ pub(super) const SPEC: OpSpec = OpSpec {
             ),
             Sample::new(vec![sample_input([2, 3, 4]), sample_input([2, 4])], |x| x[0].linear(&x[1], None)),
             Sample::new(vec![sample_input([4]), sample_input([1, 4]), sample_input([1])], |x| {
+                x[0].linear(&x[1], Some(&x[2]))
+            }),
+            Sample::new(vec![sample_input([2, 0]), sample_input([3, 0]), sample_input([3])], |x| {
                 x[0].linear(&x[1], Some(&x[2]))
             }),
             Sample::new(vec![sample_input([0, 2]), sample_input([3, 2]), sample_input([3])], |x| {

@@ -2,6 +2,7 @@
 //! the table in the book — follows from its line here and the `SPEC` in its file.
 
 pub mod elementwise;
+mod norm;
 
 /// Declares the op files and collects their specs.
 macro_rules! operations {
@@ -17,13 +18,18 @@ operations! {
     // arithmetic
     add, sub, mul, div, scale, shift,
     // functions
-    neg, exp, log, sqrt, square, recip, abs, sin, cos, tanh, sigmoid, softplus, relu, gelu, gelu_tanh, silu,
+    neg, exp, log, sqrt, square, powf, recip, abs, clamp, sin, cos, tanh, sigmoid, softplus, relu, gelu,
+    gelu_tanh, silu,
+    // choices
+    maximum, minimum, compare, select,
     // reductions
-    sum,
+    sum, max, argmax,
+    // probabilities
+    softmax, log_softmax, cross_entropy, dropout,
     // products
     matmul,
     // views and indices
     reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, cast,
     // layers
-    linear, conv2d,
+    linear, conv2d, embedding, layer_norm, batch_norm, batch_norm_fixed,
 }

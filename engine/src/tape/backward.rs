@@ -93,7 +93,8 @@ impl Tape {
         let recording = self.recording.as_ref().ok_or(Error::NotRecorded { op })?;
         match from.node_on(recording) {
             Some(id) => Ok((recording, id)),
-            None if from.is_recorded() => Err(Error::TapeMismatch { op }),
+            // A tape that has been dropped is said so; a living one is simply not this one.
+            None if from.is_recorded() => from.tape().and(Err(Error::TapeMismatch { op })),
             None => Err(Error::NotRecorded { op }),
         }
     }

@@ -121,7 +121,7 @@ impl LayerRecord {
     /// # Errors
     /// [`Error::NoKernel`] on a device without the kernels.
     pub fn rows(&self) -> Result<Vec<Rows>> {
-        let examples = self.input.shape().first().copied().unwrap_or(1);
+        let examples = self.examples();
         let one = |a, g, product| Ok(vec![Rows { a, g, product, examples }]);
         match self.layer {
             Layer::Dense => {
@@ -163,6 +163,12 @@ impl LayerRecord {
         self.input.sub(&mean.reshape(aligned)?)?.mul(&rstd.reshape(aligned)?)
     }
 
+    /// N: the first axis, unless the input is a single example without one.
+    fn examples(&self) -> usize {
+        let own_axes = usize::from(self.layer != Layer::Lookup);
+        if self.input.rank() > own_axes { self.input.shape()[0] } else { 1 }
+    }
+
     fn conv_rows(&self, geometry: &Geometry, examples: usize) -> Result<Vec<Rows>> {
         let (x, g) = (&self.input, &self.output_grad);
         let &[n, c, h, w] = &**x.shape() else {
@@ -176,7 +182,7 @@ impl LayerRecord {
         let x = x.contiguous()?;
         let columns = crate::for_float!(x.dtype(), T => {
             let mut columns = vec![T::default(); n * groups * width * positions];
-            let images = x.as_slice::<T>()?.chunks_exact(c * h * w);
+            let images = x.as_slice::<T>()?.chunks_exact((c * h * w).max(1));
             let tiles = columns.chunks_exact_mut((groups * width * positions).max(1));
             for (image, tile) in images.zip(tiles) {
                 kernels::unfold::unfold(image, c, h, w, &geometry.window, tile);
@@ -222,8 +228,11 @@ impl Rows {
 
 /// All leading axes flattened: `[R, width]`.
 fn as_rows(x: &Tensor) -> Result<Tensor> {
-    let width = x.shape().last().copied().unwrap_or(1);
-    x.reshape([x.numel().checked_div(width).unwrap_or(0), width])
+    let (rows, width) = match &**x.shape() {
+        [leading @ .., width] => (leading.iter().product(), *width),
+        [] => (1, 1),
+    };
+    x.reshape([rows, width])
 }
 
 /// The channel axis moved to the end, all others flattened: `[R, C]`.

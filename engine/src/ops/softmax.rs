@@ -1,0 +1,141 @@
+//! softmax: yᵢ = e^xᵢ / Σⱼ e^xⱼ along an axis.   dx = y ∘ (g − ⟨g, y⟩).   Bridle 1990.
+
+use crate::op::{Op, Saved, Site, sample_input};
+use crate::storage::{CpuStorage, CpuView};
+use crate::tensor::{History, Tensor, Var};
+use crate::{OpSpec, Result, Sample, Shape, for_float};
+
+/// Along the last axis.
+#[derive(Debug)]
+struct Softmax;
+
+impl<H: History> Tensor<H> {
+    /// Positive numbers that add up to one along `axis`, in proportion to eˣ. The maximum is
+    /// subtracted first, so nothing overflows.
+    ///
+    /// # Errors
+    /// [`Error::Axis`](crate::Error::Axis) when there is no such axis,
+    /// [`Error::DType`](crate::Error::DType) when the tensor is not floating point.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::Tensor;
+    /// let x = Tensor::from_slice(&[1000.0_f64, 1000.0 + 3.0_f64.ln()], [2])?;
+    /// let y = x.softmax(-1)?.to_vec::<f64>()?; // in proportion 1 : 3
+    /// assert!((y[0] - 0.25).abs() < 1e-13 && (y[1] - 0.75).abs() < 1e-13);
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
+    pub fn softmax(&self, axis: isize) -> Result<Self> {
+        let axis = self.shape().axis("softmax", axis)?;
+        along_last(self, axis, |x| H::apply(Softmax, &[x]))
+    }
+}
+
+/// Applies `f`, which works along the last axis, along another one.
+pub(super) fn along_last<H: History>(
+    x: &Tensor<H>,
+    axis: usize,
+    f: impl Fn(&Tensor<H>) -> Result<Tensor<H>>,
+) -> Result<Tensor<H>> {
+    if axis + 1 == x.rank() {
+        return f(x);
+    }
+    f(&x.transpose(axis as isize, -1)?)?.transpose(axis as isize, -1)
+}
+
+/// The size of the last axis.
+pub(super) fn width(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1)
+}
+
+impl Op for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        Ok(*inputs[0])
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        for_float!(inputs[0].dtype(), T => {
+            let width = width(inputs[0].shape());
+            kernels::softmax::softmax(inputs[0].slice::<T>(), width, out.slice_mut::<T>());
+        });
+        Ok(Saved::new())
+    }
+
+    fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
+        let (y, g) = (at.output, at.grad);
+        let d_x = if at.is_recorded() {
+            y.mul(&g.sub(&g.mul(y)?.sum_keep(&[-1])?)?)?
+        } else {
+            Var::apply_op(Backward, &[y, g])?
+        };
+        Ok(vec![Some(d_x)])
+    }
+}
+
+/// y ∘ (g − ⟨g, y⟩) in one pass over each row. Inputs y, g.
+#[derive(Debug)]
+struct Backward;
+
+impl Op for Backward {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        Ok(*inputs[0])
+    }
+
+    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
+        for_float!(inputs[0].dtype(), T => {
+            let (y, g) = (inputs[0].slice::<T>(), inputs[1].slice::<T>());
+            kernels::softmax::softmax_backward(y, g, width(inputs[0].shape()), out.slice_mut());
+        });
+        Ok(Saved::new())
+    }
+}
+
+/// Samples along the last, a middle and the only axis, over one element, and without any.
+pub(super) fn samples(call: fn(&Var, isize) -> Result<Var>) -> Vec<Sample> {
+    vec![
+        Sample::new(vec![sample_input([3, 4])], move |x| call(&x[0], -1)),
+        Sample::new(vec![sample_input([2, 3, 2])], move |x| call(&x[0], 1)),
+        Sample::new(vec![sample_input([5])], move |x| call(&x[0], 0)),
+        Sample::new(vec![sample_input([3, 1])], move |x| call(&x[0], -1)),
+        Sample::new(vec![sample_input([0, 3])], move |x| call(&x[0], 1)),
+    ]
+}
+
+pub(super) const SPEC: OpSpec =
+    OpSpec { name: "softmax", samples: || samples(|x, axis| x.softmax(axis)) };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_inputs_give_the_same_as_small_ones_with_the_same_differences() {
+        let of = |v: [f64; 2]| {
+            Tensor::from_slice(&v, [2]).unwrap().softmax(0).unwrap().to_vec::<f64>().unwrap()
+        };
+        assert_eq!(of([1000.0, 1001.0]), of([0.0, 1.0]));
+    }
+
+    #[test]
+    fn along_another_axis_the_columns_add_up_to_one() {
+        let y = sample_input([2, 3, 4]).softmax(1).unwrap();
+        let sums = y.sum(&[1]).unwrap().to_vec::<f64>().unwrap();
+        assert!(sums.iter().all(|s| (s - 1.0).abs() < 1e-15), "{sums:?}");
+    }
+
+    #[test]
+    fn a_nan_spoils_its_row_and_no_other() {
+        let x = Tensor::from_slice(&[f64::NAN, 0.0, 1.0, 1.0], [2, 2]).unwrap();
+        let y = x.softmax(-1).unwrap().to_vec::<f64>().unwrap();
+        assert!(y[0].is_nan() && y[1].is_nan());
+        assert_eq!(y[2..], [0.5, 0.5]);
+    }
+}
