@@ -1,61 +1,74 @@
-//! Compare.
+//! Optimizers side by side: the same start, the same batches, what each reached and what it cost.
+//!
+//! `cargo run --release --example compare`, and `-- --help` for everything else.
+//!
+//! | to see … | open |
+//! |---|---|
+//! | what is trained on what | `protocol.rs` |
+//! | with which settings | `entrants.rs` |
+//! | the training loop | `run.rs` |
+//! | how rates are chosen | `grid.rs` |
+//! | what is made of the numbers | `outcome.rs`, `table.rs`, `plots.rs`, `report.rs` |
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its reader")]
 
 mod cli;
+mod entrants;
+mod grid;
 mod guide;
 mod outcome;
 mod plots;
 mod progress;
+mod protocol;
 mod report;
+mod run;
 mod table;
+
+use std::fs;
+use std::process::ExitCode;
+
 use alcyon::prelude::*;
 use clap::Parser;
-use outcome::*;
 
-fn main() -> Result<()> {
-    let cli = cli::Cli::parse();
-    cli.check()?;
-    let mut runs = Vec::new();
-    for (i, name) in
-        ["sgd", "adam", "adamw", "adafisher", "adafisher-official", "adafisherw", "kfac", "shampoo"]
-            .iter()
-            .enumerate()
-    {
-        for seed in 0..3 {
-            let tau = 20.0 + 15.0 * i as f64;
-            let steps: Vec<Step> = (0..460)
-                .map(|k| Step {
-                    loss: 0.01
-                        + 2.3
-                            * (-(k as f64) / tau).exp()
-                            * (1.0 + 0.2 * ((k * 7919 + seed as usize) as f64).sin()),
-                    seconds: k as f64 * 0.002 * (1.0 + i as f64),
-                })
-                .collect();
-            let epochs = (0..20)
-                .map(|e| Epoch {
-                    epoch: e + 1,
-                    test_loss: 0.4,
-                    test_accuracy: 0.93 - 0.5 * (-(e as f64) * 23.0 / tau).exp(),
-                })
-                .collect();
-            runs.push(Run {
-                optimizer: (*name).into(),
-                rate: 0.01,
-                seed,
-                steps,
-                epochs,
-                train_loss: Some(0.01),
-                cost: Cost { pass: 1.0, factors: 0.1, step: 0.2 },
-                state_bytes: 12345,
-                ending: Ending::Finished,
-            });
+use cli::Cli;
+use outcome::{Run, Summary, by_optimizer};
+use progress::Progress;
+use protocol::{Protocol, Task};
+use report::Report;
+use run::{Entry, Plan};
+
+fn main() -> ExitCode {
+    match compare(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            let asked_wrongly = matches!(error, Error::Unknown { .. } | Error::Argument { .. });
+            ExitCode::from(if asked_wrongly { 2 } else { 1 })
         }
     }
-    let summaries: Vec<_> = by_optimizer(&runs).iter().filter_map(|g| Summary::of(g)).collect();
-    println!("{}", table::results(&summaries));
-    println!("{}", table::verdict(&summaries, 360));
-    std::fs::create_dir_all(&cli.out).map_err(|e| Error::io(&cli.out, e))?;
-    println!("{:?}", plots::draw(&runs, "digits, CNN", &cli.out)?);
-    Ok(())
+}
+
+fn compare(cli: &Cli) -> Result<()> {
+    cli.check()?;
+    let names = cli.names()?;
+    let protocol = Protocol::of(&cli.model, &cli.dataset)?;
+    let entries = entries(cli, protocol, &names)?;
+    let mut task = protocol.load(&cli.data_dir)?;
+    if cli.grid {
+        task = grid::validation(&task)?;
+    }
+    let epochs = if cli.quick { 1 } else { cli.epochs.unwrap_or(protocol.epochs) };
+    let batch_size = cli.batch_size.unwrap_or(protocol.batch_size);
+    let rates = if cli.grid { grid::RATES.len() } else { 1 };
+    let steps = epochs * task.train.len().div_ceil(batch_size);
+    let runs = names.len() * cli.seed_count() as usize * rates;
+    let progress = Progress::new(runs * steps);
+    let plan =
+        Plan { protocol, task: &task, epochs, batch_size, seconds: cli.seconds, progress: &progress };
+    println!("{}", plan.describe()?);
+    if cli.grid {
+        return grid::search(&plan, &names, cli.seed_count());
+    }
+    let runs = runs_of(&plan, &entries, cli)?;
+    progress.finish();
+    conclude(&plan, &runs, cli)
 }
