@@ -5,12 +5,19 @@
 //! like the paper's algorithm box.
 #![forbid(unsafe_code)]
 
+pub mod adam;
 pub mod backward;
 pub mod coverage;
 pub mod curvature;
+mod moments;
 pub mod optimizer;
+mod saved;
+pub mod sgd;
+mod step;
 
+pub use adam::{Adam, AdamConfig};
 pub use backward::{Pass, backward};
 pub use coverage::Coverage;
 pub use curvature::{CurvatureSource, Fisher};
 pub use optimizer::{Optimizer, State};
+pub use sgd::{Sgd, SgdConfig};
