@@ -28,6 +28,7 @@ pub mod elementwise;
 pub mod float;
 pub mod gemm;
 pub mod index;
+pub mod linalg;
 
 pub mod norm;
 pub mod parallel;
@@ -35,6 +36,7 @@ pub mod pool;
 
 pub mod pooling;
 pub mod reduce;
+pub mod second_moment;
 pub mod softmax;
 pub mod strided;
 pub mod unfold;

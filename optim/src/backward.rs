@@ -37,6 +37,7 @@ pub fn backward(
         Some(source) => {
             let gradients = match source.fisher() {
                 Fisher::Empirical => {
+                    source.begin_sweep(0);
                     let mut timed = Timed { source, spent: Duration::ZERO };
                     let gradients = tape.backward_observed(&nll, &mut timed)?;
                     curvature = timed.spent;
@@ -70,13 +71,15 @@ fn sweep_model_labels(
     match fisher {
         Fisher::Empirical => {}
         Fisher::Sampled { draws } => {
-            for _ in 0..draws {
+            for draw in 0..draws {
                 let seed = loss.sampled_seed(&values, source.rng())?;
+                source.begin_sweep(draw);
                 tape.sweep(outputs, seed, source)?;
             }
         }
         Fisher::Exact => {
-            for seed in loss.exact_seeds(&values)? {
+            for (column, seed) in loss.exact_seeds(&values)?.into_iter().enumerate() {
+                source.begin_sweep(column);
                 tape.sweep(outputs, seed, source)?;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use engine::Shape;
+use engine::{Parameter, Parameters, Shape};
 
 /// One parameter's line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,21 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// A table where every trainable parameter gets the same rule.
+    pub(crate) fn first_order(
+        model: &dyn Parameters,
+        rule: &str,
+        bytes: impl Fn(&Parameter) -> usize,
+    ) -> Self {
+        let line = |(param, p): (String, &Parameter)| Line {
+            param,
+            shape: *p.value().shape(),
+            rule: if p.is_trainable() { rule } else { "frozen" }.to_owned(),
+            state_bytes: bytes(p),
+        };
+        Self { lines: model.parameters().into_iter().map(line).collect() }
+    }
+
     /// Bytes of state over all parameters.
     #[must_use]
     pub fn state_bytes(&self) -> usize {

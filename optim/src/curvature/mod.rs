@@ -5,6 +5,14 @@
 //! when a (micro-)batch is finished ([`CurvatureSource::finish`]) and nowhere else. So two
 //! micro-batches equal one batch.
 
+pub mod block;
+pub mod diagonal;
+pub mod factors;
+pub mod precondition;
+pub mod running;
+mod second_moments;
+mod squares;
+
 use engine::{LayerObserver, Result, Rng};
 
 /// Which Fisher matrix the factors approximate: whose labels the output gradients come from.
@@ -32,6 +40,10 @@ pub trait CurvatureSource: LayerObserver {
 
     /// The generator that sampled labels are drawn with. It is part of the optimizer's state.
     fn rng(&mut self) -> &mut Rng;
+
+    /// The sweep number `index` of a (micro-)batch begins: 0 for the first one, in which every input
+    /// is new; the others see the same inputs with other output gradients.
+    fn begin_sweep(&mut self, _index: usize) {}
 
     /// One (micro-)batch is complete: its output gradients carried 1/`terms`. With `Sampled`, all
     /// draws have been observed, and their sums are to be divided by the number of draws.

@@ -1,0 +1,350 @@
+//! K-FAC's factors: for each layer A = E[a aᵀ] and G = E[d dᵀ], so that G ⊗ A is its Fisher block.
+//!
+//! Martens & Grosse 2015 (dense), Grosse & Martens 2016 (convolutions), Eschenhagen et al. 2023
+//! (shared weights). Units: the loss is a mean over N terms, so the gradients `g` of a sweep are d/N
+//! with d the gradient of one term. Over R rows (R = N, or N times the positions that share the
+//! weight, or more if it is used more than once)
+//!
+//! ```text
+//! A = 1/R Σ a aᵀ                                    each row weighs the same
+//! G = 1/N Σ d dᵀ = 1/N Σ (N g)(N g)ᵀ = N Σ g gᵀ     the mean over terms of the sum over positions
+//! ```
+//!
+//! With several micro-batches of N₁, N₂, … terms the sums N₁² Σ g gᵀ + N₂² Σ g gᵀ + … are divided by
+//! N₁ + N₂ + …, and A's by R₁ + R₂ + …: so micro-batches equal the whole batch. For one draw of
+//! labels Σ runs over the records of one sweep; K draws are averaged; the columns of the exact
+//! Fisher are added. The factor N² enters in [`KroneckerFactors::finish`] and nowhere else.
+//!
+//! With `Exact` and a loss that has several terms in one example (tokens), terms that meet in one
+//! position before the layer leave cross terms in G; with sampled labels they vanish on average.
+
+use std::collections::BTreeMap;
+
+use engine::{LayerObserver, LayerRecord, ParamId, Parameter, Result, Rng};
+
+use super::second_moments::Moments;
+pub use super::second_moments::{Form, Share};
+use super::{CurvatureSource, Fisher};
+
+/// The curvature of one weight, and of the bias that goes with it.
+///
+/// # Shape
+/// | form | a | g |
+/// |---|---|---|
+/// | Dense | `[groups, n, n]`, n = inputs, plus one for the bias: the last row and column | `[groups, m, m]` |
+/// | Lookup | `[V]`, the frequency of each index | `[D, D]` |
+/// | ScaleShift | empty | `[groups, C]`: of γ, then (2 groups) of β |
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kronecker {
+    /// How it is written down.
+    pub form: Form,
+    /// Groups of a convolution; 1 for other layers but scale and shift.
+    pub groups: usize,
+    /// The bias that shares the block.
+    pub bias: Option<ParamId>,
+    /// E[a aᵀ]
+    pub a: Vec<f64>,
+    /// E[d dᵀ]
+    pub g: Vec<f64>,
+}
+
+impl Kronecker {
+    /// n, the size of one A; 0 when there is none.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        match self.form {
+            Form::Dense => (self.a.len() / self.groups.max(1)).isqrt(),
+            Form::Lookup => self.a.len(),
+            Form::ScaleShift => 0,
+        }
+    }
+
+    /// m, the size of one G.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        match self.form {
+            Form::Dense | Form::Lookup => (self.g.len() / self.groups.max(1)).isqrt(),
+            Form::ScaleShift => self.g.len() / self.groups.max(1),
+        }
+    }
+}
+
+/// Records → Kronecker factors, averaged over steps.
+///
+/// The running average has a running weight, w ← β w + 1 and F ← F + (new − F)/w: a zero start with
+/// bias correction, without the division.
+///
+/// # Example
+/// The factors of one dense layer, read off one sweep:
+/// ```
+/// use engine::{DType, Parameter, Tape, Tensor};
+/// use alcyon_optim::curvature::factors::{KroneckerFactors, Share};
+/// use alcyon_optim::{CurvatureSource, Fisher};
+/// let weight = Parameter::new(Tensor::ones([1, 2], DType::F64));
+/// let tape = Tape::new();
+/// let x = tape.input(Tensor::from_slice(&[1.0_f64, 2.0, 3.0, 0.0], [2, 2])?);
+/// let loss = x.linear(&tape.bind(&weight), None)?.sum_all()?.scale(0.5)?; // a mean over 2 terms
+/// let mut factors = KroneckerFactors::new(Fisher::Empirical, Share::Expand);
+/// tape.backward_observed(&loss, &mut factors)?;
+/// factors.finish(2)?;
+/// factors.fold();
+/// let block = factors.of(&weight).unwrap();
+/// assert_eq!(block.a, [5.0, 1.0, 1.0, 2.0]); // the mean of (1, 2)(1, 2)ᵀ and (3, 0)(3, 0)ᵀ
+/// assert_eq!(block.g, [1.0]); // each term's gradient is 1
+/// # Ok::<(), engine::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct KroneckerFactors {
+    fisher: Fisher,
+    share: Share,
+    every: u64,
+    decay: f64,
+    pub(crate) rng: Rng,
+    /// Steps folded so far.
+    pub(crate) steps: u64,
+    /// Terms of the micro-batches since the last fold.
+    terms: f64,
+    /// The index of the sweep going on.
+    sweep: usize,
+    pub(crate) entries: BTreeMap<ParamId, Entry>,
+    /// Which weight a bias was seen with.
+    partners: BTreeMap<ParamId, ParamId>,
+    uncovered: BTreeMap<ParamId, &'static str>,
+    skipped: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) average: Kronecker,
+    /// w
+    pub(crate) weight: f64,
+    /// Of the micro-batch going on, then of those finished.
+    batch: Sums,
+    finished: Sums,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Sums {
+    a: Vec<f64>,
+    rows: f64,
+    g: Vec<f64>,
+}
+
+impl KroneckerFactors {
+    /// An estimator that has seen nothing: due at every step, average decay 0.95, seed 0.
+    #[must_use]
+    pub fn new(fisher: Fisher, share: Share) -> Self {
+        Self {
+            fisher,
+            share,
+            every: 1,
+            decay: 0.95,
+            rng: Rng::new(0),
+            steps: 0,
+            terms: 0.0,
+            sweep: 0,
+            entries: BTreeMap::new(),
+            partners: BTreeMap::new(),
+            uncovered: BTreeMap::new(),
+            skipped: 0,
+        }
+    }
+
+    /// Looks at every `every`-th step only, the first included.
+    #[must_use]
+    pub const fn every(mut self, every: u64) -> Self {
+        self.every = every;
+        self
+    }
+
+    /// β of the running average; 0 keeps the last batch only.
+    #[must_use]
+    pub const fn decay(mut self, decay: f64) -> Self {
+        self.decay = decay;
+        self
+    }
+
+    /// The generator for sampled labels.
+    #[must_use]
+    pub fn generator(mut self, rng: Rng) -> Self {
+        self.rng = rng;
+        self
+    }
+
+    /// The averaged factors of a weight, after its first [`KroneckerFactors::fold`].
+    #[must_use]
+    pub fn of(&self, weight: &Parameter) -> Option<&Kronecker> {
+        self.entries.get(&weight.id()).filter(|entry| entry.weight > 0.0).map(|e| &e.average)
+    }
+
+    /// The weight whose factors cover a parameter: itself, or the one it is the bias of. `None` for
+    /// a parameter that has no factors, or whose factors would leave out some of its uses.
+    #[must_use]
+    pub fn covering(&self, param: ParamId) -> Option<ParamId> {
+        if self.uncovered.contains_key(&param) {
+            return None;
+        }
+        let weight = self.partners.get(&param).copied().unwrap_or(param);
+        self.entries.get(&weight).filter(|entry| entry.weight > 0.0).map(|_| weight)
+    }
+
+    /// Why a parameter is not covered: the op that used it outside layers, or the disagreement of
+    /// the layers that share it.
+    #[must_use]
+    pub fn uncovered(&self, param: ParamId) -> Option<&'static str> {
+        self.uncovered.get(&param).copied()
+    }
+
+    /// Steps whose factors were thrown away because they were not finite.
+    #[must_use]
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// A step's micro-batches are over: averages their factors in. If any of them is not finite,
+    /// none is taken and the step is counted as skipped.
+    pub fn fold(&mut self) {
+        self.steps += 1;
+        let terms = std::mem::take(&mut self.terms);
+        let is_finite = |sums: &Sums| sums.a.iter().chain(&sums.g).all(|x| x.is_finite());
+        let keep = self.entries.values().all(|entry| is_finite(&entry.finished));
+        self.skipped += u64::from(!keep);
+        for entry in self.entries.values_mut() {
+            if keep && entry.finished.rows > 0.0 && terms > 0.0 {
+                entry.weight = self.decay * entry.weight + 1.0;
+                let Kronecker { a, g, .. } = &mut entry.average;
+                average(a, &entry.finished.a, entry.finished.rows, entry.weight);
+                average(g, &entry.finished.g, terms, entry.weight);
+            }
+            entry.finished.clear();
+        }
+    }
+
+    /// Adds a record's sums to its weight's, unless the uses of that weight do not fit together.
+    fn add(&mut self, weight: ParamId, new: &Moments) {
+        if self.uncovered.contains_key(&weight) {
+            return;
+        }
+        if let Some(bias) = new.bias {
+            let partner = *self.partners.entry(bias).or_insert(weight);
+            if partner != weight {
+                self.uncovered.insert(bias, "layers with different weights");
+            }
+        }
+        let entry = self.entries.entry(weight).or_insert_with(|| Entry::new(new));
+        if entry.fits(new) {
+            entry.batch.rows += new.rows as f64;
+            add(&mut entry.batch.a, &new.a);
+            add(&mut entry.batch.g, &new.g);
+        } else {
+            self.entries.remove(&weight);
+            self.uncovered.insert(weight, "layers of different kinds");
+        }
+    }
+
+    /// Takes a saved block over.
+    pub(crate) fn restore(&mut self, weight: ParamId, average: Kronecker, running: f64) {
+        if let Some(bias) = average.bias {
+            self.partners.insert(bias, weight);
+        }
+        let entry = Entry { weight: running, ..Entry::around(average) };
+        self.entries.insert(weight, entry);
+    }
+
+    /// Forgets all factors; what is known about uses stays.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.terms = 0.0;
+        self.sweep = 0;
+    }
+}
+
+impl LayerObserver for KroneckerFactors {
+    fn observe(&mut self, record: &LayerRecord) -> Result<()> {
+        let moments = Moments::of(record, self.share, self.sweep == 0)?;
+        self.add(record.weight, &moments);
+        Ok(())
+    }
+
+    fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
+        self.uncovered.insert(param, op);
+        Ok(())
+    }
+}
+
+impl CurvatureSource for KroneckerFactors {
+    fn fisher(&self) -> Fisher {
+        self.fisher
+    }
+
+    fn due(&self) -> bool {
+        self.steps.is_multiple_of(self.every.max(1))
+    }
+
+    fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    fn begin_sweep(&mut self, index: usize) {
+        self.sweep = index;
+        if index == 0 {
+            self.entries.values_mut().for_each(|entry| entry.batch.clear());
+        }
+    }
+
+    fn finish(&mut self, terms: usize) -> Result<()> {
+        let draws = match self.fisher {
+            Fisher::Sampled { draws } => draws.max(1),
+            Fisher::Empirical | Fisher::Exact => 1,
+        };
+        let terms = terms as f64;
+        for Entry { batch, finished, .. } in self.entries.values_mut() {
+            finished.rows += batch.rows;
+            add(&mut finished.a, &batch.a);
+            let scale = terms * terms / draws as f64;
+            finished.g.iter_mut().zip(&batch.g).for_each(|(sum, g)| *sum += scale * g);
+            batch.clear();
+        }
+        self.terms += terms;
+        self.sweep = 0;
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn new(new: &Moments) -> Self {
+        let (a, g) = (vec![0.0; new.a.len()], vec![0.0; new.g.len()]);
+        let (form, groups, bias) = (new.form, new.groups, new.bias);
+        Self::around(Kronecker { form, groups, bias, a, g })
+    }
+
+    fn around(average: Kronecker) -> Self {
+        let zeros =
+            Sums { a: vec![0.0; average.a.len()], rows: 0.0, g: vec![0.0; average.g.len()] };
+        Self { average, weight: 0.0, batch: zeros.clone(), finished: zeros }
+    }
+
+    fn fits(&self, new: &Moments) -> bool {
+        let old = &self.average;
+        (old.form, old.groups, old.bias, old.g.len())
+            == (new.form, new.groups, new.bias, new.g.len())
+            && (new.a.is_empty() || old.a.len() == new.a.len())
+    }
+}
+
+impl Sums {
+    fn clear(&mut self) {
+        self.rows = 0.0;
+        self.a.fill(0.0);
+        self.g.fill(0.0);
+    }
+}
+
+fn add(sum: &mut [f64], new: &[f64]) {
+    sum.iter_mut().zip(new).for_each(|(sum, x)| *sum += x);
+}
+
+/// F ← F + (sum / count − F) / w
+fn average(factor: &mut [f64], sum: &[f64], count: f64, weight: f64) {
+    factor.iter_mut().zip(sum).for_each(|(f, x)| *f += (x / count - *f) / weight);
+}

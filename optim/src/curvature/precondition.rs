@@ -1,0 +1,356 @@
+//! A damped Kronecker block, inverted: direction = (G ⊗ A + λ I)⁻¹ vec(gradient).
+//!
+//! A layer's gradient is a matrix X of outputs × inputs. Row by row, vec(G X A) = (G ⊗ A) vec(X), so
+//! the inverse of G ⊗ A is G⁻¹ X A⁻¹: two small inverses in place of a large one. λ does not fit
+//! into a Kronecker product, hence three rules:
+//!
+//! | rule  | what is inverted | source |
+//! |-------|------------------|--------|
+//! | Pi    | (G + √λ/π I) ⊗ (A + π √λ I),  π² = (tr A / dim A) / (tr G / dim G) | Martens & Grosse 2015, 6.3 |
+//! | Plain | (G + λ I) ⊗ (A + λ I) | common practice |
+//! | Exact | G ⊗ A + λ I, in the eigenvectors of both | George et al. 2018, eq. 10 |
+//!
+//! All of it in `f64`, whatever the parameters are.
+
+use std::borrow::Cow;
+
+use engine::{Error, Result};
+use kernels::gemm::{Matrix, gemm};
+use kernels::linalg::{self, LinalgError};
+
+/// How λ is shared out between the two factors. The table is at the top of this module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DampingRule {
+    /// √λ in each factor, in proportion to its mean eigenvalue.
+    #[default]
+    Pi,
+    /// λ in each factor.
+    Plain,
+    /// λ on the diagonal of the block itself.
+    Exact,
+}
+
+/// A symmetric positive semi-definite matrix, full or diagonal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Factor<'a> {
+    /// `[n, n]`, row-major.
+    Full {
+        /// n
+        n: usize,
+        /// n² numbers.
+        values: Cow<'a, [f64]>,
+    },
+    /// The diagonal, `[n]`.
+    Diagonal(Cow<'a, [f64]>),
+}
+
+impl<'a> Factor<'a> {
+    /// A full matrix.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when there are not n² numbers.
+    pub fn full(n: usize, values: impl Into<Cow<'a, [f64]>>) -> Result<Self> {
+        let values = values.into();
+        if values.len() != n * n {
+            return Err(Error::Argument {
+                op: "factor",
+                name: "values",
+                expected: "n² numbers",
+                got: format!("{} for n = {n}", values.len()),
+            });
+        }
+        Ok(Self::Full { n, values })
+    }
+
+    /// A diagonal matrix.
+    #[must_use]
+    pub fn diagonal(values: impl Into<Cow<'a, [f64]>>) -> Self {
+        Self::Diagonal(values.into())
+    }
+
+    /// n
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Full { n, .. } => *n,
+            Self::Diagonal(values) => values.len(),
+        }
+    }
+
+    /// tr / n, the mean eigenvalue; 0 for an empty matrix.
+    #[must_use]
+    pub fn mean_eigenvalue(&self) -> f64 {
+        let trace: f64 = match self {
+            Self::Full { n, values } => values.iter().step_by(n + 1).sum(),
+            Self::Diagonal(values) => values.iter().sum(),
+        };
+        trace / self.dim().max(1) as f64
+    }
+
+    /// (self + shift·I)⁻¹
+    fn inverse(&self, shift: f64) -> Result<Half> {
+        match self {
+            Self::Full { n, values } => {
+                let mut damped = values.to_vec();
+                damped.iter_mut().step_by(n + 1).for_each(|x| *x += shift);
+                let inverse = linalg::cholesky_inverse(&damped, *n).map_err(|e| failed(&e))?;
+                Ok(Half { matrix: Some(inverse), eigenvalues: None, dim: *n })
+            }
+            Self::Diagonal(values) => {
+                let eigenvalues = Some(values.iter().map(|x| x + shift).collect());
+                Ok(Half { matrix: None, eigenvalues, dim: values.len() })
+            }
+        }
+    }
+
+    fn eigen(&self) -> Result<Half> {
+        match self {
+            Self::Full { n, values } => {
+                let eigen = linalg::symmetric_eigen(values, *n).map_err(|e| failed(&e))?;
+                // A second moment has no negative eigenvalue but by rounding.
+                let values = eigen.values.iter().map(|x| x.max(0.0)).collect();
+                Ok(Half { matrix: Some(eigen.vectors), eigenvalues: Some(values), dim: *n })
+            }
+            Self::Diagonal(values) => {
+                Ok(Half { matrix: None, eigenvalues: Some(values.to_vec()), dim: values.len() })
+            }
+        }
+    }
+}
+
+/// One side of a damped inverse: the inverse itself (`matrix` alone), or eigenvectors (none for a
+/// diagonal factor, whose eigenvectors are the axes) and eigenvalues.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Half {
+    /// `[n, n]`: the inverse, or with `eigenvalues` the eigenvectors as columns.
+    pub matrix: Option<Vec<f64>>,
+    /// `[n]`
+    pub eigenvalues: Option<Vec<f64>>,
+    /// n
+    pub dim: usize,
+}
+
+/// (G ⊗ A + λ I)⁻¹ by one of the three rules, ready to be applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DampedInverse {
+    /// Of G: acts on the rows of a gradient.
+    pub g: Half,
+    /// Of A: acts on its columns.
+    pub a: Half,
+    /// What is added to the product of two eigenvalues; 0 where λ is in the factors already.
+    pub damping: f64,
+}
+
+/// π = √((tr A / dim A) / (tr G / dim G)), or `None` when that is 0, infinite or undefined: then
+/// both factors get √λ.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::curvature::precondition::{Factor, pi};
+/// let (a, g) = (Factor::diagonal(vec![8.0, 10.0]), Factor::diagonal(vec![1.0]));
+/// assert_eq!(pi(&g, &a), Some(3.0));
+/// assert_eq!(pi(&Factor::diagonal(vec![0.0]), &a), None);
+/// ```
+#[must_use]
+pub fn pi(g: &Factor<'_>, a: &Factor<'_>) -> Option<f64> {
+    let pi = (a.mean_eigenvalue() / g.mean_eigenvalue()).sqrt();
+    (pi.is_finite() && pi > 0.0).then_some(pi)
+}
+
+/// The damped inverse of G ⊗ A.
+///
+/// # Units
+/// λ is added to second moments of *per-term* gradients: to curvature of the mean loss.
+///
+/// # Errors
+/// [`Error::Linalg`] when a damped factor is not positive definite (λ = 0 and a singular factor) or
+/// not finite.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::curvature::precondition::{DampingRule, Factor, damped_inverses, direction};
+/// let (g, a) = (Factor::full(1, vec![2.0])?, Factor::diagonal(vec![1.0, 3.0]));
+/// // 2 ⊗ diag(1, 3) + 2 I = diag(4, 8)
+/// let inverse = damped_inverses(&g, &a, 2.0, DampingRule::Exact)?;
+/// assert_eq!(direction(&inverse, &[4.0, 4.0])?, [1.0, 0.5]);
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub fn damped_inverses(
+    g: &Factor<'_>,
+    a: &Factor<'_>,
+    damping: f64,
+    rule: DampingRule,
+) -> Result<DampedInverse> {
+    let inverse = match rule {
+        DampingRule::Pi => {
+            let (pi, root) = (pi(g, a).unwrap_or(1.0), damping.sqrt());
+            let (g, a) = (g.inverse(root / pi)?, a.inverse(root * pi)?);
+            DampedInverse { g, a, damping: 0.0 }
+        }
+        DampingRule::Plain => {
+            DampedInverse { g: g.inverse(damping)?, a: a.inverse(damping)?, damping: 0.0 }
+        }
+        DampingRule::Exact => DampedInverse { g: g.eigen()?, a: a.eigen()?, damping },
+    };
+    let smallest = inverse.g.smallest() * inverse.a.smallest() + inverse.damping;
+    if smallest > 0.0 {
+        return Ok(inverse);
+    }
+    Err(Error::Linalg {
+        routine: "damped_inverses",
+        reason: format!("the smallest eigenvalue of the damped block is {smallest}; raise λ"),
+    })
+}
+
+/// The direction (G ⊗ A + λ I)⁻¹ vec(X), as a matrix like X.
+///
+/// # Shape
+/// gradient: `[dim G, dim A]`, row-major, like the result
+///
+/// # Errors
+/// [`Error::Argument`] when the gradient has another number of elements.
+pub fn direction(inverse: &DampedInverse, gradient: &[f64]) -> Result<Vec<f64>> {
+    let (g, a) = (&inverse.g, &inverse.a);
+    if gradient.len() != g.dim * a.dim {
+        return Err(Error::Argument {
+            op: "direction",
+            name: "gradient",
+            expected: "dim G · dim A numbers",
+            got: format!("{} for {} · {}", gradient.len(), g.dim, a.dim),
+        });
+    }
+    // Into the eigenvectors, or already through the inverses: Mᴳᵀ X Mᴬ.
+    let mut x = a.right(g.left(gradient.to_vec(), a.dim, true), g.dim, false);
+    if a.dim > 0 && (g.eigenvalues.is_some() || a.eigenvalues.is_some()) {
+        for (i, row) in x.chunks_exact_mut(a.dim).enumerate() {
+            row.iter_mut()
+                .enumerate()
+                .for_each(|(j, x)| *x /= g.eigenvalue(i) * a.eigenvalue(j) + inverse.damping);
+        }
+    }
+    // And back: only eigenvectors have a way back.
+    if g.eigenvalues.is_some() {
+        x = g.left(x, a.dim, false);
+    }
+    if a.eigenvalues.is_some() {
+        x = a.right(x, g.dim, true);
+    }
+    Ok(x)
+}
+
+impl Half {
+    fn eigenvalue(&self, i: usize) -> f64 {
+        self.eigenvalues.as_ref().map_or(1.0, |values| values[i])
+    }
+
+    /// The smallest eigenvalue known: an inverse has been found positive definite before.
+    fn smallest(&self) -> f64 {
+        self.eigenvalues.as_ref().map_or(1.0, |v| v.iter().copied().fold(f64::INFINITY, f64::min))
+    }
+
+    /// M X or Mᵀ X, for X `[n, columns]`.
+    fn left(&self, x: Vec<f64>, columns: usize, transposed: bool) -> Vec<f64> {
+        let Some(matrix) = &self.matrix else { return x };
+        let m = Matrix::new(matrix, self.dim, self.dim);
+        let mut out = vec![0.0; x.len()];
+        let x = Matrix::new(&x, self.dim, columns);
+        gemm(1.0, if transposed { m.t() } else { m }, x, 0.0, &mut out);
+        out
+    }
+
+    /// X M or X Mᵀ, for X `[rows, n]`.
+    fn right(&self, x: Vec<f64>, rows: usize, transposed: bool) -> Vec<f64> {
+        let Some(matrix) = &self.matrix else { return x };
+        let m = Matrix::new(matrix, self.dim, self.dim);
+        let mut out = vec![0.0; x.len()];
+        let x = Matrix::new(&x, rows, self.dim);
+        gemm(1.0, x, if transposed { m.t() } else { m }, 0.0, &mut out);
+        out
+    }
+}
+
+/// What a matrix routine said, as the engine's error.
+pub(crate) fn failed(error: &LinalgError) -> Error {
+    Error::Linalg { routine: "curvature", reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const G: [f64; 4] = [2.0, 0.5, 0.5, 1.0];
+    const A: [f64; 9] = [3.0, 1.0, 0.0, 1.0, 2.0, 0.3, 0.0, 0.3, 1.5];
+    const X: [f64; 6] = [1.0, -2.0, 0.5, 4.0, 0.25, -1.0];
+
+    /// (G + s I) P (A + t I) + r P: what a direction P has to solve.
+    fn applied(p: &[f64], s: f64, t: f64, r: f64) -> Vec<f64> {
+        let shifted = |m: &[f64], n: usize, shift: f64| -> Vec<f64> {
+            let diagonal = |i: usize| if i.is_multiple_of(n + 1) { shift } else { 0.0 };
+            m.iter().enumerate().map(|(i, x)| x + diagonal(i)).collect()
+        };
+        let (g, a) = (shifted(&G, 2, s), shifted(&A, 3, t));
+        let entry = |i: usize, j: usize| -> f64 {
+            let terms = (0..6).map(|k| g[i * 2 + k / 3] * p[k] * a[k % 3 * 3 + j]);
+            terms.sum::<f64>() + r * p[i * 3 + j]
+        };
+        (0..6).map(|k| entry(k / 3, k % 3)).collect()
+    }
+
+    fn solved(rule: DampingRule, damping: f64) -> Vec<f64> {
+        let (g, a) = (Factor::full(2, &G[..]).unwrap(), Factor::full(3, &A[..]).unwrap());
+        direction(&damped_inverses(&g, &a, damping, rule).unwrap(), &X).unwrap()
+    }
+
+    fn assert_close(got: &[f64], expected: &[f64]) {
+        assert_eq!(got.len(), expected.len());
+        for (x, y) in got.iter().zip(expected) {
+            assert!((x - y).abs() < 1e-12 * y.abs().max(1.0), "{got:?} is not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn each_rule_solves_the_system_it_names() {
+        let lambda: f64 = 0.3;
+        let pi = ((6.5 / 3.0) / (3.0_f64 / 2.0)).sqrt();
+        let (s, t) = (lambda.sqrt() / pi, lambda.sqrt() * pi);
+        assert_close(&applied(&solved(DampingRule::Pi, lambda), s, t, 0.0), &X);
+        assert_close(&applied(&solved(DampingRule::Plain, lambda), lambda, lambda, 0.0), &X);
+        assert_close(&applied(&solved(DampingRule::Exact, lambda), 0.0, 0.0, lambda), &X);
+    }
+
+    #[test]
+    fn without_damping_the_three_rules_agree() {
+        let pi = solved(DampingRule::Pi, 0.0);
+        assert_close(&solved(DampingRule::Plain, 0.0), &pi);
+        assert_close(&solved(DampingRule::Exact, 0.0), &pi);
+    }
+
+    #[test]
+    fn a_diagonal_factor_equals_the_full_matrix_with_that_diagonal() {
+        let full = [4.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.25];
+        let g = Factor::full(2, &G[..]).unwrap();
+        let (full, thin) =
+            (Factor::full(3, &full[..]).unwrap(), Factor::diagonal(vec![4.0, 1.0, 0.25]));
+        for rule in [DampingRule::Pi, DampingRule::Plain, DampingRule::Exact] {
+            let of = |a| direction(&damped_inverses(&g, a, 0.1, rule).unwrap(), &X).unwrap();
+            assert_close(&of(&thin), &of(&full));
+        }
+    }
+
+    #[test]
+    fn a_dead_layer_gets_the_root_of_lambda_on_both_sides() {
+        let (g, a) = (Factor::full(2, vec![0.0; 4]).unwrap(), Factor::diagonal(vec![0.0; 3]));
+        let inverse = damped_inverses(&g, &a, 0.04, DampingRule::Pi).unwrap();
+        let expected: Vec<f64> = X.iter().map(|x| x / 0.04).collect();
+        assert_close(&direction(&inverse, &X).unwrap(), &expected);
+    }
+
+    #[test]
+    fn an_undamped_singular_block_is_a_typed_error_for_every_rule() {
+        let (g, a) = (Factor::full(2, vec![1.0; 4]).unwrap(), Factor::diagonal(vec![0.0; 3]));
+        for rule in [DampingRule::Pi, DampingRule::Plain, DampingRule::Exact] {
+            let result = damped_inverses(&g, &a, 0.0, rule);
+            assert!(matches!(result, Err(Error::Linalg { .. })), "{rule:?}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! K-FAC: natural gradient with one Kronecker product for each layer.
+//!
+//! Martens & Grosse 2015, "Optimizing Neural Networks with Kronecker-factored Approximate
+//! Curvature"; convolutions: Grosse & Martens 2016; shared weights: Eschenhagen et al. 2023.
+//!
+//! ```text
+//! A, G   running averages of E[a aᵀ], E[d dᵀ]                  curvature/factors.rs
+//! P      = (G ⊗ A + λ I)⁻¹ ∇L, layer by layer                  curvature/precondition.rs
+//! ν      = min(1, √(c / (α² Σ ⟨P, ∇L⟩)))                       the KL clip: Ba et al. 2017
+//! Δ      ← μ Δ − α ν P
+//! θ      ← θ + Δ − α κ θ                                       κ is decoupled
+//! ```
+//!
+//! Where it differs from the paper: α and μ are given, not found from a quadratic model; λ is given,
+//! not adapted; the average is a running weight, in place of min(1 − 1/k, 0.95); inverses are made
+//! at the first step and every `inverse_every` from then on. Parameters that no factor covers get
+//! P = ∇L, or are refused: see [`Uncovered`]. ν counts them too.
+
+mod state;
+
+use std::collections::BTreeMap;
+
+use engine::{
+    Element as _, Error, Gradients, ParamId, Parameter, Parameters, Result, Rng, for_float,
+};
+
+use crate::coverage::{Coverage, Line};
+use crate::curvature::block::{self, BlockInverse};
+use crate::curvature::factors::{Form, KroneckerFactors, Share};
+use crate::curvature::precondition::DampingRule;
+use crate::moments::{Moments, check_gradients, demand};
+use crate::{CurvatureSource, Fisher, Optimizer, State};
+
+/// What becomes of a trainable parameter that no factor covers: it is used outside layers, or by
+/// layers that disagree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Uncovered {
+    /// It moves along its gradient, and [`Optimizer::coverage`] says so.
+    #[default]
+    FirstOrder,
+    /// The step is refused with [`Error::Uncovered`].
+    Error,
+}
+
+/// The constants of K-FAC. `Default` has the customary ones: α 0.1, μ 0.9, λ 10⁻³ by the π rule,
+/// decay 0.95, one sampled label, KL clip 10⁻³; inverses every tenth step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KfacConfig {
+    /// α, the learning rate.
+    pub rate: f64,
+    /// μ, applied to the previous update.
+    pub momentum: f64,
+    /// λ, in units of the curvature of the mean loss.
+    pub damping: f64,
+    /// How λ is shared out.
+    pub damping_rule: DampingRule,
+    /// β of the factors' running average, per refresh.
+    pub decay: f64,
+    /// Whose labels the output gradients come from.
+    pub fisher: Fisher,
+    /// Steps between two looks at the factors.
+    pub factor_every: u64,
+    /// Steps between two inversions.
+    pub inverse_every: u64,
+    /// c, the bound on α² ⟨P, ∇L⟩: about twice the KL divergence that one step may make.
+    pub kl_clip: Option<f64>,
+    /// κ, decoupled.
+    pub weight_decay: f64,
+    /// What becomes of positions that share a weight.
+    pub share: Share,
+    /// What becomes of parameters without factors.
+    pub uncovered: Uncovered,
+    /// The seed of sampled labels.
+    pub seed: u64,
+}
+
+impl Default for KfacConfig {
+    fn default() -> Self {
+        Self {
+            rate: 0.1,
+            momentum: 0.9,
+            damping: 1e-3,
+            damping_rule: DampingRule::Pi,
+            decay: 0.95,
+            fisher: Fisher::Sampled { draws: 1 },
+            factor_every: 1,
+            inverse_every: 10,
+            kl_clip: Some(1e-3),
+            weight_decay: 0.0,
+            share: Share::Expand,
+            uncovered: Uncovered::FirstOrder,
+            seed: 0,
+        }
+    }
+}
+
+/// The optimizer. The recipe is at the top of this module.
+///
+/// # Errors
+/// A step fails with [`Error::Argument`] for constants out of range, [`Error::Uncovered`] if that
+/// was asked for, [`Error::Linalg`] when a damped block cannot be inverted (λ too small). Parameters
+/// are as before then.
+#[derive(Debug)]
+pub struct Kfac {
+    config: KfacConfig,
+    factors: KroneckerFactors,
+    /// By the weight's identity.
+    inverses: BTreeMap<ParamId, BlockInverse>,
+    /// Δ
+    updates: Moments,
+}
+
+impl Kfac {
+    /// K-FAC with these constants.
+    #[must_use]
+    pub fn new(config: KfacConfig) -> Self {
+        let factors = KroneckerFactors::new(config.fisher, config.share)
+            .every(config.factor_every)
+            .decay(config.decay)
+            .generator(Rng::new(config.seed));
+        Self { config, factors, inverses: BTreeMap::new(), updates: Moments::new(&["update"]) }
+    }
+
+    /// The factors, for people and tests.
+    #[must_use]
+    pub const fn factors(&self) -> &KroneckerFactors {
+        &self.factors
+    }
+
+    /// The constants.
+    #[must_use]
+    pub const fn config(&self) -> &KfacConfig {
+        &self.config
+    }
+
+    /// Inverts the blocks that are due: all at every `inverse_every`-th step, the first included; at
+    /// once those that are new or whose trainable part has changed.
+    fn refresh(&mut self, gradients: &BTreeMap<ParamId, Vec<f64>>) -> Result<()> {
+        let due = (self.factors.steps - 1).is_multiple_of(self.config.inverse_every.max(1));
+        let (damping, rule) = (self.config.damping, self.config.damping_rule);
+        for (&weight, entry) in self.factors.entries.iter().filter(|(_, e)| e.weight > 0.0) {
+            let trained = |param: ParamId| {
+                gradients.contains_key(&param) && self.factors.covering(param) == Some(weight)
+            };
+            let average = &entry.average;
+            let columns =
+                block::columns(average, trained(weight), average.bias.is_some_and(trained));
+            if columns.is_empty() {
+                self.inverses.remove(&weight);
+                continue;
+            }
+            let stale = self.inverses.get(&weight).is_none_or(|old| old.columns != columns);
+            if due || stale {
+                let inverse = BlockInverse::new(average, columns, damping, rule)?;
+                self.inverses.insert(weight, inverse);
+            }
+        }
+        Ok(())
+    }
+
+    /// P for every parameter with a gradient.
+    fn directions(
+        &self,
+        gradients: &BTreeMap<ParamId, Vec<f64>>,
+    ) -> Result<BTreeMap<ParamId, Vec<f64>>> {
+        let mut all = BTreeMap::new();
+        for (&weight, inverse) in &self.inverses {
+            let Some(entry) = self.factors.entries.get(&weight) else { continue };
+            let covered = |param: ParamId| {
+                let covered = self.factors.covering(param) == Some(weight);
+                gradients.get(&param).filter(|_| covered).map(Vec::as_slice)
+            };
+            let bias = entry.average.bias;
+            let (w, b) = (covered(weight), bias.and_then(covered));
+            let (of_weight, of_bias) = inverse.direction(entry.average.form, w, b)?;
+            if w.is_some() {
+                all.insert(weight, of_weight);
+            }
+            if let (Some(bias), Some(_)) = (bias, b) {
+                all.insert(bias, of_bias);
+            }
+        }
+        for (&param, gradient) in gradients {
+            all.entry(param).or_insert_with(|| gradient.clone());
+        }
+        Ok(all)
+    }
+
+    /// ν
+    fn clip(
+        &self,
+        directions: &BTreeMap<ParamId, Vec<f64>>,
+        gradients: &BTreeMap<ParamId, Vec<f64>>,
+    ) -> f64 {
+        let Some(bound) = self.config.kl_clip else { return 1.0 };
+        let inner =
+            |(p, g): (&Vec<f64>, &Vec<f64>)| -> f64 { p.iter().zip(g).map(|(p, g)| p * g).sum() };
+        let sum: f64 = directions.values().zip(gradients.values()).map(inner).sum();
+        let change = self.config.rate * self.config.rate * sum;
+        if change > bound { (bound / change).sqrt() } else { 1.0 }
+    }
+
+    /// Δ ← μ Δ − scale · P and θ ← θ + Δ − α κ θ.
+    fn update(&mut self, param: &mut Parameter, direction: &[f64], scale: f64) -> Result<()> {
+        let (momentum, decay) = (self.config.momentum, self.config.rate * self.config.weight_decay);
+        let [update] = self.updates.next(param).tensors.as_mut_slice() else { return Ok(()) };
+        for_float!(param.value().dtype(), T => {
+            let delta = update.make_mut::<T>()?;
+            let theta = param.value_mut().make_mut::<T>()?;
+            for ((theta, delta), p) in theta.iter_mut().zip(delta).zip(direction) {
+                *delta = T::from_f64(momentum * delta.to_f64() - scale * p);
+                *theta = T::from_f64(theta.to_f64() * (1.0 - decay) + delta.to_f64());
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Optimizer for Kfac {
+    fn name(&self) -> &'static str {
+        "kfac"
+    }
+
+    fn curvature(&mut self) -> Option<&mut dyn CurvatureSource> {
+        Some(&mut self.factors)
+    }
+
+    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        self.config.check()?;
+        check_gradients(model, grads)?;
+        let gradients = in_double_precision(model, grads)?;
+        // Estimate.
+        self.factors.fold();
+        if self.config.uncovered == Uncovered::Error {
+            refuse_uncovered(model, &self.factors)?;
+        }
+        // Precondition.
+        self.refresh(&gradients)?;
+        let directions = self.directions(&gradients)?;
+        // Step.
+        let scale = self.config.rate * self.clip(&directions, &gradients);
+        for (_, param) in model.parameters_mut() {
+            if let Some(direction) = directions.get(&param.id()) {
+                self.update(param, direction, scale)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rate(&self) -> f64 {
+        self.config.rate
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.config.rate = rate;
+    }
+
+    fn coverage(&self, model: &dyn Parameters) -> Coverage {
+        let line = |(path, param): (String, &Parameter)| Line {
+            param: path,
+            shape: *param.value().shape(),
+            rule: self.rule(param),
+            state_bytes: self.bytes(param),
+        };
+        Coverage { lines: model.parameters().into_iter().map(line).collect() }
+    }
+
+    fn state(&self, model: &dyn Parameters) -> Result<State> {
+        self.save(model)
+    }
+
+    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
+        self.load(model, state)
+    }
+}
+
+impl Kfac {
+    fn rule(&self, param: &Parameter) -> String {
+        if !param.is_trainable() {
+            return "frozen".into();
+        }
+        if let Some(op) = self.factors.uncovered(param.id()) {
+            return format!("gradient: also used by {op}");
+        }
+        let covering = self.factors.covering(param.id());
+        let Some(entry) = covering.and_then(|weight| self.factors.entries.get(&weight)) else {
+            return "gradient: no layer seen yet".into();
+        };
+        let block = &entry.average;
+        let (n, m) = (block.inputs(), block.outputs());
+        match (block.form, block.groups) {
+            (Form::Dense, 1) => format!("Kronecker, {m} ⊗ {n}"),
+            (Form::Dense, groups) => format!("Kronecker, {groups} groups of {m} ⊗ {n}"),
+            (Form::Lookup, _) => format!("Kronecker, frequencies of {n} ⊗ {m}"),
+            (Form::ScaleShift, _) => "diagonal".into(),
+        }
+    }
+
+    /// Factors and inverses are counted with the weight.
+    fn bytes(&self, param: &Parameter) -> usize {
+        let factors = self.factors.entries.get(&param.id());
+        let factors = factors.map_or(0, |e| e.average.a.len() + e.average.g.len());
+        let inverses = self.inverses.get(&param.id()).map_or(0, BlockInverse::numbers);
+        (factors + inverses) * size_of::<f64>() + self.updates.bytes(param)
+    }
+}
+
+impl KfacConfig {
+    fn check(&self) -> Result<()> {
+        let at_least_zero = |name, x: f64| {
+            demand("kfac", name, x, "finite and not negative", x.is_finite() && x >= 0.0)
+        };
+        let below_one = |name, x: f64| {
+            demand("kfac", name, x, "at least 0 and below 1", (0.0..1.0).contains(&x))
+        };
+        at_least_zero("rate", self.rate)?;
+        at_least_zero("damping", self.damping)?;
+        at_least_zero("weight_decay", self.weight_decay)?;
+        below_one("momentum", self.momentum)?;
+        below_one("decay", self.decay)?;
+        self.kl_clip.map_or(Ok(()), |c| demand("kfac", "kl_clip", c, "positive", c > 0.0))
+    }
+}
+
+/// The gradients of all trainable parameters. Call [`check_gradients`] first.
+fn in_double_precision(
+    model: &dyn Parameters,
+    grads: &Gradients,
+) -> Result<BTreeMap<ParamId, Vec<f64>>> {
+    let trainable = model.parameters().into_iter().filter(|(_, param)| param.is_trainable());
+    let gradients = trainable.filter_map(|(_, param)| Some((param.id(), grads.of(param)?)));
+    gradients.map(|(id, gradient)| Ok((id, gradient.to_f64_vec()?))).collect()
+}
+
+fn refuse_uncovered(model: &dyn Parameters, factors: &KroneckerFactors) -> Result<()> {
+    for (param, p) in model.parameters() {
+        if p.is_trainable() && factors.covering(p.id()).is_none() {
+            let op = factors.uncovered(p.id()).unwrap_or("no layer of an observed backward pass");
+            return Err(Error::Uncovered { param, op });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What an optimizer keeps for each parameter: a count of its steps, and tensors of its shape.
+
+use std::collections::HashMap;
+
+use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
+
+use crate::State;
+use crate::saved::{Saved, refused};
+
+/// Tensors of each parameter's shape and dtype under fixed names (`m`, `v`), and a count of steps.
+/// Keyed by identity; saved by path, like `layers.1.weight/m`.
+#[derive(Debug)]
+pub(crate) struct Moments {
+    names: Vec<&'static str>,
+    of: HashMap<ParamId, Kept>,
+}
+
+/// What is kept for one parameter.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    /// The steps this parameter has taken: what its bias corrections count.
+    pub(crate) steps: u64,
+    /// In the order of the names; zeros at first.
+    pub(crate) tensors: Vec<Tensor>,
+}
+
+impl Moments {
+    /// None yet; they are made when a parameter takes its first step.
+    pub(crate) fn new(names: &[&'static str]) -> Self {
+        Self { names: names.to_vec(), of: HashMap::new() }
+    }
+
+    /// A parameter's, if it has taken a step.
+    pub(crate) fn get(&self, parameter: &Parameter) -> Option<&Kept> {
+        self.of.get(&parameter.id())
+    }
+
+    /// A parameter's, with its next step counted.
+    pub(crate) fn next(&mut self, parameter: &Parameter) -> &mut Kept {
+        let zeros = || Tensor::zeros(*parameter.value().shape(), parameter.value().dtype());
+        let kept = self.of.entry(parameter.id()).or_insert_with(|| Kept {
+            steps: 0,
+            tensors: self.names.iter().map(|_| zeros()).collect(),
+        });
+        kept.steps += 1;
+        kept
+    }
+
+    /// Bytes kept for a parameter, now or (if it is trained) after its first step.
+    pub(crate) fn bytes(&self, parameter: &Parameter) -> usize {
+        if !parameter.is_trainable() && self.get(parameter).is_none() {
+            return 0;
+        }
+        self.names.len() * parameter.value().bytes()
+    }
+
+    /// Writes everything down.
+    pub(crate) fn save(&self, model: &dyn Parameters, state: &mut State) {
+        for (path, parameter) in model.parameters() {
+            let Some(kept) = self.get(parameter) else { continue };
+            state.numbers.insert(format!("{path}/steps"), kept.steps.to_string());
+            for (name, tensor) in self.names.iter().zip(&kept.tensors) {
+                state.tensors.insert(format!("{path}/{name}"), tensor.clone());
+            }
+        }
+    }
+
+    /// Reads what [`Moments::save`] wrote.
+    pub(crate) fn load(&self, model: &dyn Parameters, saved: &mut Saved) -> Result<Self> {
+        let mut of = HashMap::new();
+        let mut without = None;
+        for (path, parameter) in model.parameters() {
+            let Some(steps) = saved.number_if_any(&format!("{path}/steps"))? else {
+                if parameter.is_trainable() {
+                    without = without.or(Some(path));
+                }
+                continue;
+            };
+            let (shape, dtype) = (parameter.value().shape(), parameter.value().dtype());
+            let named = |name| saved.tensor(&format!("{path}/{name}"), shape, dtype);
+            let tensors = self.names.iter().map(named).collect::<Result<_>>()?;
+            of.insert(parameter.id(), Kept { steps, tensors });
+        }
+        match without {
+            // A state from before the first step has no parameter at all.
+            Some(path) if !of.is_empty() => {
+                Err(refused("an entry for every trainable parameter", format!("none of `{path}`")))
+            }
+            _ => Ok(Self { names: self.names.clone(), of }),
+        }
+    }
+}
+
+/// Checks, before anything is changed, that every trainable parameter has a gradient of its shape
+/// and dtype.
+pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Result<()> {
+    for (path, parameter) in model.parameters() {
+        if !parameter.is_trainable() {
+            continue;
+        }
+        let value = parameter.value();
+        let grad =
+            grads.of(parameter).ok_or_else(|| Error::MissingGradient { param: path.clone() })?;
+        if grad.shape() != value.shape() {
+            let expected = format!("a gradient of shape {}", value.shape());
+            return Err(Error::shape("step", expected, &[grad.shape()]).in_layer(&path));
+        }
+        if grad.dtype() != value.dtype() || !grad.dtype().is_float() {
+            let expected = value.dtype().to_string();
+            return Err(Error::DType { op: "step", expected, got: grad.dtype() }.in_layer(&path));
+        }
+    }
+    Ok(())
+}
+
+/// The trainable parameters with their gradients, made contiguous. Call [`check_gradients`] first.
+pub(crate) fn trainable<'a>(
+    model: &'a mut dyn Parameters,
+    grads: &Gradients,
+) -> Result<Vec<(&'a mut Parameter, Tensor)>> {
+    let all = model.parameters_mut().into_iter().filter(|(_, p)| p.is_trainable());
+    all.map(|(path, parameter)| match grads.of(parameter) {
+        Some(grad) => Ok((parameter, grad.contiguous()?)),
+        None => Err(Error::MissingGradient { param: path }),
+    })
+    .collect()
+}
+
+/// Refuses an option outside its range.
+pub(crate) fn demand(
+    op: &'static str,
+    name: &'static str,
+    value: f64,
+    expected: &'static str,
+    holds: bool,
+) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Argument { op, name, expected, got: value.to_string() })
+}
