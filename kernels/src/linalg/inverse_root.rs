@@ -1,120 +1,194 @@
-//! Powers of symmetric matrices: Shampoo's A^(−1/4), by eigenvalues or by matrix products alone.
+//! Powers of symmetric matrices, Aᵖ with p = −1/2, −1/4, …: Shampoo's preconditioners.
+//!
+//! [`power`] goes through eigenvectors and takes any exponent. [`coupled_newton`] uses products only
+//! and takes −1/p for a whole p; it is the iteration (7.18) of Higham 2008, *Functions of Matrices*:
+//!
+//! X₀ = I/c, M₀ = A/cᵖ;   T = ((p + 1)I − M)/p, X ← XT, M ← TᵖM, until M = I; then X = A^(−1/p).
 
-use super::{LinalgError, product, symmetric_eigen};
+use super::{LinalgError, check, reassemble, symmetric_eigen, symmetrise};
+use crate::gemm::{Matrix, gemm};
+use crate::reduce::dot;
 
-/// (A + (ridge − min(λ_min, 0)) I)^exponent, through the eigendecomposition. The shift makes
-/// rounding-negative eigenvalues harmless. Shi et al. 2023, "Distributed Shampoo", section 3.2.
+/// Steps after which [`coupled_newton`] gives up; condition numbers up to 10¹² need fewer.
+const MOST_STEPS: usize = 200;
+
+/// (A + shift)^exponent = Q·diag((λ + shift)^exponent)·Qᵀ with shift = ridge − min(λ₁, 0).
+///
+/// The shift first lifts a negative λ₁, which an exact second moment never has, to 0; then every
+/// eigenvalue gets the ridge.
 ///
 /// # Shape
-/// a: \[n, n\] symmetric · result: \[n, n\], exactly symmetric
+/// a: \[n, n\] · result: \[n, n\], exactly symmetric
+///
+/// # Units
+/// `ridge` is in the units of A.
 ///
 /// # Errors
-/// As [`symmetric_eigen`]; [`LinalgError::NotPositiveDefinite`] when an eigenvalue is still not
-/// positive and the exponent negative.
+/// [`LinalgError::Singular`] for a negative exponent if λ₁ + shift is 0 (ridge = 0), and those of
+/// [`symmetric_eigen`].
+///
+/// # Source
+/// Gupta, Koren & Singer 2018 (Shampoo), Algorithm 1; the lift as in Shi et al. 2023, section 3.2.
 ///
 /// # Example
 /// ```
-/// let root = alcyon_kernels::linalg::power(&[16.0, 0.0, 0.0, 81.0], 2, -0.25, 0.0)?;
-/// assert!((root[0] - 0.5).abs() < 1e-14 && (root[3] - 1.0 / 3.0).abs() < 1e-14);
+/// let root = alcyon_kernels::linalg::power(&[4.0, 0.0, 0.0, 16.0], 2, -0.5, 0.0)?;
+/// assert!((root[0] - 0.5).abs() < 1e-15 && (root[3] - 0.25).abs() < 1e-15);
 /// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
 /// ```
 pub fn power(a: &[f64], n: usize, exponent: f64, ridge: f64) -> Result<Vec<f64>, LinalgError> {
     let eigen = symmetric_eigen(a, n)?;
-    let shift = ridge - eigen.values.first().map_or(0.0, |least| least.min(0.0));
-    let values: Vec<f64> = eigen.values.iter().map(|v| v + shift).collect();
-    if let (true, Some(pivot)) = (exponent < 0.0, values.iter().position(|&v| v <= 0.0)) {
-        return Err(LinalgError::NotPositiveDefinite { pivot });
-    }
-    // Half the power on each side: the product is then a Gram matrix, symmetric to the last bit.
-    let half: Vec<f64> = values.iter().map(|v| v.max(0.0).powf(0.5 * exponent)).collect();
-    let root: Vec<f64> = (0..n * n).map(|k| eigen.vectors[k] * half[k % n]).collect();
-    let transposed: Vec<f64> = (0..n * n).map(|k| root[k % n * n + k / n]).collect();
-    let mut result = product(&root, &transposed, n);
-    for i in 0..n {
-        for j in 0..i {
-            result[i * n + j] = result[j * n + i];
+    let lift = eigen.values.first().map_or(0.0, |least| -least.min(0.0));
+    let mut w = eigen.values;
+    for (index, w) in w.iter_mut().enumerate() {
+        let value = *w + lift + ridge;
+        if value < 0.0 || (value == 0.0 && exponent < 0.0) {
+            return Err(LinalgError::Singular { index, value });
         }
+        *w = value.powf(exponent);
     }
-    Ok(result)
+    Ok(reassemble(&eigen.vectors, &w))
 }
 
-/// A^(−1/p) by matrix products alone: the coupled Newton iteration
-/// X ← X T, M ← Tᵖ M with T = ((p + 1) I − M)/p. Higham 2008, *Functions of Matrices*, eq. 7.18.
+/// The result of [`coupled_newton`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct InverseRoot {
+    /// X ≈ A^(−1/p), row-major \[n, n\].
+    pub root: Vec<f64>,
+    /// The largest |M − I| at the end, where M = XᵖA but for rounding.
+    pub residual: f64,
+    /// The steps taken.
+    pub iterations: usize,
+}
+
+/// A^(−1/p) for a symmetric positive definite A, by products alone.
 ///
 /// # Shape
-/// a: \[n, n\] symmetric positive definite · result: \[n, n\]
+/// a: \[n, n\] · p ≥ 1
 ///
 /// # Errors
-/// [`LinalgError::NotFinite`]; [`LinalgError::NoConvergence`] when max |M − I| stays above
-/// `tolerance` for `steps` steps.
+/// [`LinalgError::NoConvergence`] if the residual is above `tolerance` after 200 steps or stops
+/// shrinking (A is not positive definite, or too ill-conditioned for f64); [`LinalgError::Length`],
+/// [`LinalgError::NotFinite`].
+///
+/// # Source
+/// Higham 2008, (7.18); the start c = (2‖A‖/(p + 1))^(1/p) from Guo & Higham 2006, section 3.
+///
+/// # Example
+/// ```
+/// let fourth = alcyon_kernels::linalg::coupled_newton(&[16.0, 0.0, 0.0, 81.0], 2, 4, 1e-12)?;
+/// assert!((fourth.root[0] - 1.0 / 2.0).abs() < 1e-11 && (fourth.root[3] - 1.0 / 3.0).abs() < 1e-11);
+/// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
+/// ```
 pub fn coupled_newton(
     a: &[f64],
     n: usize,
     p: u32,
     tolerance: f64,
-    steps: usize,
-) -> Result<Vec<f64>, LinalgError> {
-    super::matrix(a, n)?;
-    let frobenius = a.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let degree = f64::from(p);
-    let z = (1.0 + degree) / (2.0 * frobenius);
-    let identity = |scale: f64| -> Vec<f64> {
-        (0..n * n).map(|k| if k % (n + 1) == 0 { scale } else { 0.0 }).collect()
-    };
-    let mut x = identity(z.powf(1.0 / degree));
-    let mut m: Vec<f64> = a.iter().map(|v| v * z).collect();
-    let mut residual = f64::INFINITY;
-    for _ in 0..steps {
-        residual = m.iter().zip(identity(1.0)).map(|(m, i)| (m - i).abs()).fold(0.0, f64::max);
-        if residual <= tolerance {
-            return Ok(x);
+) -> Result<InverseRoot, LinalgError> {
+    const ROUTINE: &str = "coupled_newton";
+    check(ROUTINE, a, n)?;
+    let (p, order) = (p.max(1), f64::from(p.max(1)));
+    let mut m = a.to_vec();
+    symmetrise(&mut m, n);
+    // The Frobenius norm bounds the spectral norm, so all eigenvalues of M₀ are in (0, (p + 1)/2].
+    let norm = dot(&m, &m).sqrt();
+    let scale = if norm > 0.0 { (order + 1.0) / (2.0 * norm) } else { 1.0 }; // 1/cᵖ
+    m.iter_mut().for_each(|m| *m *= scale);
+    let mut x = vec![0.0; n * n];
+    (0..n).for_each(|i| x[i * n + i] = scale.powf(1.0 / order));
+
+    let (mut t, mut next) = (vec![0.0; n * n], vec![0.0; n * n]);
+    let mut residual = distance_from_identity(&m, n);
+    let mut iterations = 0;
+    while residual > tolerance && iterations < MOST_STEPS {
+        // STEP 1: T = ((p + 1)I − M)/p.
+        for (at, (t, m)) in t.iter_mut().zip(&m).enumerate() {
+            *t = (if at / n == at % n { order + 1.0 } else { 0.0 } - m) / order;
         }
-        let t: Vec<f64> =
-            m.iter().zip(identity(1.0 + degree)).map(|(m, i)| (i - m) / degree).collect();
-        x = product(&x, &t, n);
-        let tp = (1..p).fold(t.clone(), |power, _| product(&power, &t, n));
-        m = product(&tp, &m, n);
+        // STEP 2: X ← XT. All these matrices are polynomials of A: they commute and are symmetric.
+        multiply(&x, &t, &mut next, n);
+        std::mem::swap(&mut x, &mut next);
+        // STEP 3: M ← TᵖM.
+        for _ in 0..p {
+            multiply(&t, &m, &mut next, n);
+            std::mem::swap(&mut m, &mut next);
+        }
+        let before = residual;
+        residual = distance_from_identity(&m, n);
+        iterations += 1;
+        if residual.is_nan() || (before < 0.1 && residual > 2.0 * before) {
+            break;
+        }
     }
-    Err(LinalgError::NoConvergence { steps, residual })
+    if residual <= tolerance {
+        Ok(InverseRoot { root: x, residual, iterations })
+    } else {
+        Err(LinalgError::NoConvergence { routine: ROUTINE, residual, tolerance })
+    }
+}
+
+/// out = a·b, made symmetric.
+fn multiply(a: &[f64], b: &[f64], out: &mut [f64], n: usize) {
+    gemm(1.0, Matrix::new(a, n, n), Matrix::new(b, n, n), 0.0, out);
+    symmetrise(out, n);
+}
+
+/// The largest |mᵢⱼ − δᵢⱼ|; NaN if there is one.
+fn distance_from_identity(m: &[f64], n: usize) -> f64 {
+    m.iter().enumerate().fold(0.0, |worst, (at, m)| {
+        let here = (m - f64::from(at / n == at % n)).abs();
+        if here > worst || here.is_nan() { here } else { worst }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::tests::positive_definite;
+    use crate::linalg::examples::{identity, positive, product};
+    use crate::linalg::{cholesky_inverse, reassemble};
     use crate::oracle::assert_close;
 
     #[test]
-    fn the_fourth_power_of_an_inverse_fourth_root_is_the_inverse() {
-        for n in 1..9 {
-            let a = positive_definite(n, 40 + n as u64, 0.3);
-            let root = power(&a, n, -0.25, 0.0).unwrap();
-            let squared = product(&root, &root, n);
-            let identity = power(&a, n, 0.0, 0.0).unwrap();
-            assert_close(&product(&product(&squared, &squared, n), &a, n), &identity, 1e-9);
+    fn powers_multiply_as_their_exponents_add() {
+        for n in (0..12).chain([40]) {
+            let a = positive(n, 1, 0.2);
+            let half = power(&a, n, -0.5, 0.0).unwrap();
+            let inverse = cholesky_inverse(&a, n).unwrap();
+            assert_close(&product(&half, &half, n), &inverse, 1e-10);
+            assert_close(&power(&a, n, 1.0, 0.0).unwrap(), &a, 1e-12);
+            assert_close(&power(&a, n, 0.0, 0.0).unwrap(), &identity(n), 1e-12);
         }
     }
 
     #[test]
-    fn newton_and_eigenvalues_agree_on_full_matrices() {
-        for (n, p) in [(1, 2), (3, 2), (5, 4), (7, 3)] {
-            let a = positive_definite(n, n as u64, 0.5);
-            let newton = coupled_newton(&a, n, p, 1e-12, 100).unwrap();
-            assert_close(&newton, &power(&a, n, -1.0 / f64::from(p), 0.0).unwrap(), 1e-8);
+    fn newton_and_eigenvectors_give_the_same_roots() {
+        for p in [1, 2, 3, 4, 8] {
+            for n in (0..12).chain([40]) {
+                let a = positive(n, 2, 0.05);
+                let newton = coupled_newton(&a, n, p, 1e-10).unwrap();
+                let want = power(&a, n, -1.0 / f64::from(p), 0.0).unwrap();
+                assert_close(&newton.root, &want, 1e-7);
+                assert!(newton.residual <= 1e-10 && newton.iterations < 60);
+            }
         }
     }
 
     #[test]
-    fn a_singular_matrix_needs_a_ridge_and_newton_says_that_it_did_not_settle() {
-        let singular = [1.0, 1.0, 1.0, 1.0];
-        assert!(power(&singular, 2, -0.5, 1e-3).is_ok());
-        assert!(matches!(
-            power(&[0.0; 4], 2, -0.5, 0.0),
-            Err(LinalgError::NotPositiveDefinite { pivot: 0 })
-        ));
-        assert!(matches!(
-            coupled_newton(&singular, 2, 2, 1e-12, 10),
-            Err(LinalgError::NoConvergence { steps: 10, .. })
-        ));
+    fn a_negative_eigenvalue_is_lifted_before_the_ridge() {
+        // Eigenvalues −1 and 3 become 0 + 4 and 4 + 4.
+        let root = power(&[1.0, 2.0, 2.0, 1.0], 2, -1.0, 4.0).unwrap();
+        let q = 0.5_f64.sqrt();
+        assert_close(&root, &reassemble(&[q, q, -q, q], &[0.25, 0.125]), 1e-14);
+    }
+
+    #[test]
+    fn a_singular_or_indefinite_matrix_is_a_typed_error() {
+        let got = power(&[0.0; 4], 2, -0.5, 0.0);
+        assert_eq!(got, Err(LinalgError::Singular { index: 0, value: 0.0 }));
+        for a in [[0.0; 4], [1.0, 2.0, 2.0, 1.0]] {
+            let got = coupled_newton(&a, 2, 2, 1e-10);
+            assert!(matches!(got, Err(LinalgError::NoConvergence { .. })), "{got:?}");
+        }
     }
 }

@@ -1,105 +1,150 @@
-//! A = Q diag(λ) Qᵀ for a symmetric matrix.
+//! A = Q·diag(λ)·Qᵀ for a symmetric matrix, with one answer where mathematics allows several.
+//!
+//! Eigenvalues ascend. Each eigenvector has the sign that makes its entry of largest magnitude
+//! positive (the first such entry in a tie), so that a basis does not flip between two refreshes.
+//! The result is checked: ‖AQ − Q·diag(λ)‖ against ‖A‖ (Frobenius).
 
-use super::{LinalgError, matrix, row_major};
+use super::{LinalgError, check, symmetrise};
+use crate::gemm::{Matrix, gemm};
+use crate::reduce::dot;
+use faer::diag::DiagMut;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::{MatMut, MatRef, Par};
 
 /// Eigenvalues and eigenvectors of a symmetric matrix.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Eigen {
-    /// λ, ascending.
+    /// λ, ascending: \[n\].
     pub values: Vec<f64>,
-    /// Q, row-major `[n, n]`: column k belongs to `values[k]`. The entry of largest magnitude in
-    /// each column (the first of equals) is positive.
+    /// Q, row-major \[n, n\]: column j belongs to `values[j]`.
     pub vectors: Vec<f64>,
 }
 
-/// The eigendecomposition of the symmetric part of `a`.
+/// The eigenvalues and eigenvectors of (a + aᵀ)/2.
 ///
 /// # Shape
 /// a: \[n, n\]
 ///
 /// # Errors
-/// [`LinalgError::NotFinite`]; [`LinalgError::NoConvergence`] when the decomposition fails or its
-/// residual max |A Q − Q Λ| is above 1e-10 of the largest |λ|.
+/// [`LinalgError::Length`], [`LinalgError::NotFinite`]; [`LinalgError::NoConvergence`] if the
+/// iteration or the check of its result fails.
 ///
 /// # Example
 /// ```
-/// let e = alcyon_kernels::linalg::symmetric_eigen(&[2.0, 1.0, 1.0, 2.0], 2)?;
-/// assert!((e.values[0] - 1.0).abs() < 1e-12 && (e.values[1] - 3.0).abs() < 1e-12);
+/// let eigen = alcyon_kernels::linalg::symmetric_eigen(&[2.0, 1.0, 1.0, 2.0], 2)?;
+/// assert!((eigen.values[0] - 1.0).abs() < 1e-14 && (eigen.values[1] - 3.0).abs() < 1e-14);
 /// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
 /// ```
 pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
+    const ROUTINE: &str = "symmetric_eigen";
+    check(ROUTINE, a, n)?;
     if n == 0 {
+        // The library's scratch size is not defined for an empty matrix.
         return Ok(Eigen { values: Vec::new(), vectors: Vec::new() });
     }
-    let raw = matrix(a, n)?;
-    let m = faer::Mat::from_fn(n, n, |i, j| 0.5 * (raw[(i, j)] + raw[(j, i)]));
-    let failed = |_| LinalgError::NoConvergence { steps: 0, residual: f64::INFINITY };
-    let eigen = m.self_adjoint_eigen(faer::Side::Lower).map_err(failed)?;
-    let values: Vec<f64> = (0..n).map(|k| eigen.S()[k]).collect();
-    let mut vectors = row_major(eigen.U());
-    for k in 0..n {
-        fix_sign(&mut vectors, n, k);
-    }
-    let scale = values.iter().fold(f64::MIN_POSITIVE, |m: f64, v| m.max(v.abs()));
-    let residual = residual(&row_major(m.as_ref()), &values, &vectors, n) / scale;
-    if residual > 1e-10 {
-        return Err(LinalgError::NoConvergence { steps: 0, residual });
-    }
-    Ok(Eigen { values, vectors })
-}
-
-fn fix_sign(vectors: &mut [f64], n: usize, k: usize) {
-    let mut pivot = 0.0_f64;
-    for i in 0..n {
-        let x = vectors[i * n + k];
-        if x.abs() > pivot.abs() {
-            pivot = x;
-        }
-    }
-    if pivot < 0.0 {
-        for i in 0..n {
-            vectors[i * n + k] = -vectors[i * n + k];
-        }
+    let mut a = a.to_vec();
+    symmetrise(&mut a, n);
+    let mut eigen = Eigen { values: vec![0.0; n], vectors: vec![0.0; n * n] };
+    let scratch =
+        self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, Default::default());
+    let converged = self_adjoint_evd(
+        MatRef::from_row_major_slice(&a, n, n),
+        DiagMut::from_slice_mut(&mut eigen.values),
+        Some(MatMut::from_row_major_slice_mut(&mut eigen.vectors, n, n)),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    );
+    fix_signs(&mut eigen.vectors, n);
+    let norm = dot(&a, &a).sqrt();
+    let tolerance = 1e-13 * (n as f64 + 10.0) * norm;
+    let residual = if converged.is_ok() { residual(&a, &eigen, n) } else { f64::INFINITY };
+    if residual <= tolerance {
+        Ok(eigen)
+    } else {
+        Err(LinalgError::NoConvergence { routine: ROUTINE, residual, tolerance })
     }
 }
 
-/// max |A Q − Q Λ|
-fn residual(a: &[f64], values: &[f64], vectors: &[f64], n: usize) -> f64 {
-    let product = super::product(a, vectors, n);
-    let gap = |k: usize| (product[k] - vectors[k] * values[k % n]).abs();
-    (0..n * n).map(gap).fold(0.0, f64::max)
+/// ‖AQ − Q·diag(λ)‖ (Frobenius)
+fn residual(a: &[f64], eigen: &Eigen, n: usize) -> f64 {
+    let mut difference: Vec<f64> =
+        eigen.vectors.iter().enumerate().map(|(at, q)| q * eigen.values[at % n]).collect();
+    let (a, q) = (Matrix::new(a, n, n), Matrix::new(&eigen.vectors, n, n));
+    gemm(1.0, a, q, -1.0, &mut difference);
+    dot(&difference, &difference).sqrt()
+}
+
+fn fix_signs(vectors: &mut [f64], n: usize) {
+    let mut largest = vec![0.0_f64; n];
+    for row in vectors.chunks_exact(n.max(1)) {
+        for (largest, &q) in largest.iter_mut().zip(row) {
+            if q.abs() > largest.abs() {
+                *largest = q;
+            }
+        }
+    }
+    for row in vectors.chunks_exact_mut(n.max(1)) {
+        for (q, &largest) in row.iter_mut().zip(&largest) {
+            if largest < 0.0 {
+                *q = -*q;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::tests::positive_definite;
-    use crate::oracle::assert_close;
+    use crate::linalg::examples::{identity, positive, product};
+    use crate::linalg::reassemble;
+    use crate::oracle::{assert_close, noise};
 
     #[test]
-    fn the_decomposition_multiplies_back_and_repeats_bit_for_bit() {
-        for n in 1..12 {
-            let a = positive_definite(n, n as u64, 0.0);
-            let e = symmetric_eigen(&a, n).unwrap();
-            assert!(e.values.windows(2).all(|w| w[0] <= w[1]));
-            let scaled: Vec<f64> = (0..n * n).map(|k| e.vectors[k] * e.values[k % n]).collect();
-            let transposed: Vec<f64> = (0..n * n).map(|k| e.vectors[k % n * n + k / n]).collect();
-            assert_close(&super::super::product(&scaled, &transposed, n), &a, 1e-11);
-            assert_eq!(symmetric_eigen(&a, n).unwrap(), e);
-            for k in 0..n {
-                let column: Vec<f64> = (0..n).map(|i| e.vectors[i * n + k]).collect();
-                let largest = column
-                    .iter()
-                    .copied()
-                    .fold(0.0_f64, |m, x| if x.abs() > m.abs() { x } else { m });
-                assert!(largest > 0.0);
-            }
+    fn the_factors_multiply_to_the_matrix_and_the_vectors_are_orthonormal() {
+        for n in (0..12).chain([40, 130]) {
+            let mut a = noise::<f64>(n * n, 1);
+            symmetrise(&mut a, n);
+            let eigen = symmetric_eigen(&a, n).unwrap();
+            assert!(eigen.values.is_sorted());
+            assert_close(&reassemble(&eigen.vectors, &eigen.values), &a, 1e-12);
+            let ones = vec![1.0; n];
+            assert_close(&reassemble(&eigen.vectors, &ones), &identity(n), 1e-12);
         }
     }
 
     #[test]
-    fn a_nan_is_named_by_its_place() {
-        let a = [1.0, 0.0, f64::NAN, 1.0];
-        assert_eq!(symmetric_eigen(&a, 2), Err(LinalgError::NotFinite { row: 1, column: 0 }));
+    fn signs_do_not_depend_on_the_scale_of_the_matrix() {
+        let n = 20;
+        let a = positive(n, 3, 0.1);
+        let scaled: Vec<f64> = a.iter().map(|x| 1e-3 * x).collect();
+        let (one, other) = (symmetric_eigen(&a, n).unwrap(), symmetric_eigen(&scaled, n).unwrap());
+        assert_close(&one.vectors, &other.vectors, 1e-9);
+        let column: Vec<f64> = (0..n).map(|i| one.vectors[i * n]).collect();
+        let largest = column.iter().copied().max_by(|x, y| x.abs().total_cmp(&y.abs())).unwrap();
+        assert!(largest > 0.0);
+        let left = product(&a, &one.vectors, n);
+        assert!(
+            (0..n * n).all(|at| (left[at] - one.vectors[at] * one.values[at % n]).abs() < 1e-11)
+        );
+    }
+
+    #[test]
+    fn tiny_and_huge_matrices_keep_their_relative_precision() {
+        for scale in [1e-30, 1e-200, 1e30, 0.0] {
+            let a: Vec<f64> = positive(9, 5, 0.5).iter().map(|x| scale * x).collect();
+            let eigen = symmetric_eigen(&a, 9).unwrap();
+            let back = reassemble(&eigen.vectors, &eigen.values);
+            assert!(back.iter().zip(&a).all(|(x, y)| (x - y).abs() <= 1e-13 * scale * 10.0));
+        }
+    }
+
+    #[test]
+    fn nan_and_a_wrong_length_are_typed_errors() {
+        let got = symmetric_eigen(&[1.0, 0.0, f64::INFINITY, 1.0], 2);
+        assert!(matches!(got, Err(LinalgError::NotFinite { row: 1, column: 0, .. })));
+        let got = symmetric_eigen(&[1.0; 3], 2);
+        assert!(matches!(got, Err(LinalgError::Length { expected: 4, got: 3, .. })));
     }
 }
