@@ -62,8 +62,14 @@ fn compare(cli: &Cli) -> Result<()> {
     let steps = epochs * task.train.len().div_ceil(batch_size);
     let runs = names.len() * cli.seed_count() as usize * rates;
     let progress = Progress::new(runs * steps);
-    let plan =
-        Plan { protocol, task: &task, epochs, batch_size, seconds: cli.seconds, progress: &progress };
+    let plan = Plan {
+        protocol,
+        task: &task,
+        epochs,
+        batch_size,
+        seconds: cli.seconds,
+        progress: &progress,
+    };
     println!("{}", plan.describe()?);
     if cli.grid {
         return grid::search(&plan, &names, cli.seed_count());
