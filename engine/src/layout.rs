@@ -75,11 +75,10 @@ impl Layout {
     /// `len` entries of an axis, from `start` on.
     #[must_use]
     pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Self {
-        Self {
-            shape: self.shape.with(axis, len),
-            strides: self.strides,
-            offset: self.offset + start * self.strides[axis],
-        }
+        let shape = self.shape.with(axis, len);
+        // Without elements there is nothing to skip, and the storage may end here.
+        let skipped = if shape.numel() == 0 { 0 } else { start * self.strides[axis] };
+        Self { shape, strides: self.strides, offset: self.offset + skipped }
     }
 
     /// The same elements repeated (stride 0) to a shape that this one broadcasts to.
@@ -118,6 +117,13 @@ mod tests {
         let l = Layout::contiguous(Shape::from([4, 3])).narrow(0, 2, 2);
         assert!(l.is_contiguous());
         assert_eq!(l.offset(), 6);
+    }
+
+    #[test]
+    fn the_offset_of_a_view_without_elements_stays_inside_the_storage() {
+        let l = Layout::contiguous(Shape::from([0, 4]));
+        assert_eq!(l.narrow(1, 3, 1).offset(), 0);
+        assert_eq!(Layout::contiguous(Shape::from([4])).narrow(0, 4, 0).offset(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! like the paper's algorithm box.
 #![forbid(unsafe_code)]
 
+pub mod adafisher;
 pub mod adam;
 pub mod backward;
 pub mod coverage;
@@ -12,16 +13,21 @@ pub mod curvature;
 pub mod kfac;
 mod moments;
 pub mod optimizer;
+pub mod registry;
 mod saved;
+pub mod schedule;
 pub mod sgd;
 pub mod shampoo;
 mod step;
 
+pub use adafisher::{AdaFisher, AdaFisherConfig};
 pub use adam::{Adam, AdamConfig};
 pub use backward::{Pass, backward};
 pub use coverage::Coverage;
 pub use curvature::{CurvatureSource, Fisher};
 pub use kfac::{Kfac, KfacConfig};
 pub use optimizer::{Optimizer, State};
+pub use registry::{build, known};
+pub use schedule::Schedule;
 pub use sgd::{Sgd, SgdConfig};
 pub use shampoo::{Shampoo, ShampooConfig};

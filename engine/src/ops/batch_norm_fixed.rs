@@ -8,7 +8,7 @@ use crate::op::{Op, Saved, Site, expect_dtype, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Tensor, Var};
-use crate::{DType, Device, Error, OpSpec, Result, Sample, Shape, for_float};
+use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
 
 /// The moments are constants, so they are part of the op.
 #[derive(Debug)]
@@ -56,22 +56,9 @@ impl<H: History> Tensor<H> {
             }
         }
         check_channels("batch_norm_fixed", self.shape(), &[mean.shape(), variance.shape()])?;
-        let op = BatchNormFixed { mean: mean.contiguous()?, rstd: reciprocal_root(variance, eps)? };
-        H::apply(op, &[self, scale, shift])
+        let rstd = variance.contiguous()?.shift(eps)?.sqrt()?.recip()?;
+        H::apply(BatchNormFixed { mean: mean.contiguous()?, rstd }, &[self, scale, shift])
     }
-}
-
-/// 1 / √(σ² + ε)
-fn reciprocal_root(variance: &Tensor, eps: f64) -> Result<Tensor> {
-    if variance.device() == Device::Meta {
-        return Ok(variance.clone());
-    }
-    let mut rstd = variance.clone();
-    for_float!(variance.dtype(), T => {
-        let eps = <T as kernels::Float>::of(eps);
-        kernels::elementwise::update(rstd.make_mut::<T>()?, |v| 1.0 / (v + eps).sqrt());
-    });
-    Ok(rstd)
 }
 
 impl Op for BatchNormFixed {

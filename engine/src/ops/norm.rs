@@ -7,30 +7,9 @@
 //! saved. In a recorded pass the moments are computed again from x: as constants they would lose
 //! the second derivative.
 
-use super::elementwise::{self, Elementwise};
 use crate::op::Site;
 use crate::tensor::Var;
-use crate::{Error, FloatElement, Result, Shape};
-
-/// v^(−1/2).
-#[derive(Debug, Clone, Copy)]
-struct ReciprocalRoot;
-
-impl Elementwise for ReciprocalRoot {
-    const NAME: &'static str = "norm";
-
-    fn f<T: FloatElement>(self, v: T) -> T {
-        T::ONE / v.sqrt()
-    }
-
-    fn df<T: FloatElement>(self, v: T, y: T) -> T {
-        -y / (v + v)
-    }
-
-    fn d2f<T: FloatElement>(self, v: T, y: T) -> T {
-        T::of(0.75) * y / (v * v)
-    }
-}
+use crate::{Error, Result, Shape};
 
 /// The gradients of a norm of inputs x, γ?, β?, composed of differentiable ops.
 ///
@@ -50,7 +29,7 @@ pub(super) fn composed(
         sum.scale(1.0 / count)
     };
     let centred = x.sub(&mean(x)?)?;
-    let rstd = elementwise::apply(ReciprocalRoot, &mean(&centred.mul(&centred)?)?.shift(eps)?)?;
+    let rstd = mean(&centred.square()?)?.shift(eps)?.sqrt()?.recip()?;
     let normal = centred.mul(&rstd)?;
     let d_x = at.want(0, || {
         let g = match at.inputs.get(1) {

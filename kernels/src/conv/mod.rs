@@ -7,22 +7,26 @@
 //!
 //! | rung        | used for                                                              |
 //! |-------------|-----------------------------------------------------------------------|
-//! | `reference_*` | nothing but tests: one loop over all (output, input, weight) triples |
+//! | [`mod@reference`] | nothing but tests: one loop over all (output, input, weight) triples |
 //! | depthwise   | one channel per group: rows are added along, no patches               |
 //! | pointwise   | 1×1, stride 1: the image already is its patches                       |
 //! | unfolded    | the rest: patches of one image at a time, then the matrix product     |
+
+pub mod reference;
+
+use std::ops::Range;
 
 use crate::float::Float;
 use crate::gemm::{self, Matrix};
 use crate::parallel;
 use crate::pool::Buffer;
-use crate::reduce::{dot_lanes, sum_lanes};
+use crate::reduce::{dot_lanes, sum_axis, sum_lanes};
 use crate::unfold::{Window, fold_acc, unfold, unfold_alone};
 
-/// Weights with more numbers than this are not kept once for every block of images.
-const LARGE_WEIGHT: usize = 1 << 18;
+/// Sums with more numbers than this are not kept once for every block of images.
+const LARGE_SUM: usize = 1 << 18;
 
-/// The blocks of images whose weight gradients are summed one after the other.
+/// The most blocks of images whose sums are kept apart.
 const BLOCKS: usize = 16;
 
 /// The sizes of a convolution.
@@ -269,7 +273,7 @@ pub fn backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) 
     }
     let (p, d, pixels) = (conv.positions(), conv.patch(), conv.group_image());
     let (outputs, size) = (conv.out_channels / conv.groups, conv.group_output());
-    let add_images = |images: std::ops::Range<usize>, alone: bool, dw: &mut [T]| {
+    let add_images = |images: Range<usize>, alone: bool, dw: &mut [T]| {
         dw.fill(T::ZERO);
         let mut scratch = conv.scratch();
         for image in images {
@@ -282,17 +286,29 @@ pub fn backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) 
             }
         }
     };
-    // How images are grouped depends on sizes alone, so the sum is the same on any machine.
-    let height = conv.batch.div_ceil(BLOCKS);
-    if conv.batch <= 1 || conv.weights() > LARGE_WEIGHT {
-        return add_images(0..conv.batch, false, dw);
+    sum_over_images(conv.batch, p * d, dw, add_images);
+}
+
+/// out = Σ over blocks of images of `sum(images, alone, partial)`, which writes the sum of its
+/// images. How images are grouped depends on sizes alone, so the result is the same on any machine:
+/// small sums are kept once for each block and threads take blocks; for large ones there is a
+/// single block, and threads work together inside of it.
+pub(crate) fn sum_over_images<T: Float>(
+    batch: usize,
+    work: usize,
+    out: &mut [T],
+    sum: impl Fn(Range<usize>, bool, &mut [T]) + Sync + Send,
+) {
+    if batch <= 1 || out.len() > LARGE_SUM {
+        return sum(0..batch, false, out);
     }
-    let blocks = conv.batch.div_ceil(height);
-    let mut partial = Buffer::unspecified(blocks * conv.weights());
-    parallel::rows(&mut partial, conv.weights(), height * p * d, |i, dw| {
-        add_images(i * height..conv.batch.min((i + 1) * height), true, dw);
+    let (height, len) = (batch.div_ceil(BLOCKS), out.len());
+    let blocks = batch.div_ceil(height);
+    let mut partial = Buffer::unspecified(blocks * len);
+    parallel::rows(&mut partial, len, height * work, |i, partial| {
+        sum(i * height..batch.min((i + 1) * height), true, partial);
     });
-    crate::reduce::sum_axis(&partial, 1, blocks, conv.weights(), dw);
+    sum_axis(&partial, 1, blocks, len, out);
 }
 
 /// dw\[c, tap\] = Σ over images and positions of g · x under the tap.
@@ -336,67 +352,6 @@ pub fn backward_bias<T: Float>(g: &[T], n: usize, channels: usize, s: usize, dbi
         let plane = |n: usize| (n * channels + k) * s;
         sum[0] = (0..n).map(|n| sum_lanes(&g[plane(n)..plane(n) + s])).sum();
     });
-}
-
-/// [`forward`] by the definition.
-pub fn reference_forward<T: Float>(
-    conv: &Conv2d,
-    x: &[T],
-    w: &[T],
-    bias: Option<&[T]>,
-    y: &mut [T],
-) {
-    conv.check("conv::reference_forward", Some(x.len()), Some(w.len()), Some(y.len()));
-    for (plane, y) in y.chunks_exact_mut(conv.positions()).enumerate() {
-        y.fill(bias.map_or(T::ZERO, |bias| bias[plane % conv.out_channels]));
-    }
-    each_triple(conv, |at_y, at_x, at_w| y[at_y] += x[at_x] * w[at_w]);
-}
-
-/// [`backward_input`] by the definition.
-pub fn reference_backward_input<T: Float>(conv: &Conv2d, g: &[T], w: &[T], dx: &mut [T]) {
-    conv.check("conv::reference_backward_input", Some(dx.len()), Some(w.len()), Some(g.len()));
-    dx.fill(T::ZERO);
-    each_triple(conv, |at_y, at_x, at_w| dx[at_x] += g[at_y] * w[at_w]);
-}
-
-/// [`backward_weight`] by the definition.
-pub fn reference_backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) {
-    conv.check("conv::reference_backward_weight", Some(x.len()), Some(dw.len()), Some(g.len()));
-    dw.fill(T::ZERO);
-    each_triple(conv, |at_y, at_x, at_w| dw[at_w] += g[at_y] * x[at_x]);
-}
-
-/// Calls `f(index into y, into x, into w)` for every product in the convolution. All three
-/// reference functions are this loop; they differ in which of the three they add to.
-fn each_triple(conv: &Conv2d, mut f: impl FnMut(usize, usize, usize)) {
-    let ((h, w), (oh, ow), window) = (conv.input, conv.output, conv.window);
-    let (kh, kw) = window.kernel;
-    let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
-    let pixel = |position: usize, stride: usize, tap: usize, dilation: usize, padding: usize| {
-        (position * stride + tap * dilation).checked_sub(padding)
-    };
-    for n in 0..conv.batch {
-        for o in 0..conv.out_channels {
-            for position in 0..oh * ow {
-                for tap in 0..inputs * kh * kw {
-                    let (c, i, j) = (tap / (kh * kw), tap / kw % kh, tap % kw);
-                    let (s, d, p) = (window.stride, window.dilation, window.padding);
-                    let row = pixel(position / ow, s.0, i, d.0, p.0).filter(|&row| row < h);
-                    let column =
-                        pixel(position % ow, s.1, j, d.1, p.1).filter(|&column| column < w);
-                    if let Some((row, column)) = row.zip(column) {
-                        let channel = n * conv.in_channels + o / outputs * inputs + c;
-                        f(
-                            (n * conv.out_channels + o) * oh * ow + position,
-                            (channel * h + row) * w + column,
-                            o * inputs * kh * kw + tap,
-                        );
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Calls `f(tap, pixel, position, count)` for all runs of all taps of one channel.
@@ -452,16 +407,16 @@ mod tests {
         let (mut got, mut want) = (unwritten(g.len()), unwritten(g.len()));
         for bias in [None, Some(&bias[..])] {
             forward(conv, &x, &w, bias, &mut got);
-            reference_forward(conv, &x, &w, bias, &mut want);
+            reference::forward(conv, &x, &w, bias, &mut want);
             assert_close(&got, &want, 1e-12);
         }
         let (mut got, mut want) = (unwritten(x.len()), unwritten(x.len()));
         backward_input(conv, &g, &w, &mut got);
-        reference_backward_input(conv, &g, &w, &mut want);
+        reference::backward_input(conv, &g, &w, &mut want);
         assert_close(&got, &want, 1e-12);
         let (mut got, mut want) = (unwritten(w.len()), unwritten(w.len()));
         backward_weight(conv, &x, &g, &mut got);
-        reference_backward_weight(conv, &x, &g, &mut want);
+        reference::backward_weight(conv, &x, &g, &mut want);
         assert_close(&got, &want, 1e-12);
     }
 
