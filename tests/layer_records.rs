@@ -1,5 +1,6 @@
 //! What an observer of a backward sweep is told: a record for every use of a layer, whose rows
 //! multiply to the very gradient; a word about every use outside of layers; and nothing else.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test fails it")]
 
 use std::collections::HashMap;
 use std::fs;

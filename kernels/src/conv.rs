@@ -12,17 +12,19 @@
 //! | pointwise   | 1×1, stride 1: the image already is its patches                       |
 //! | unfolded    | the rest: patches of one image at a time, then the matrix product     |
 
+use std::ops::Range;
+
 use crate::float::Float;
 use crate::gemm::{self, Matrix};
 use crate::parallel;
 use crate::pool::Buffer;
-use crate::reduce::{dot_lanes, sum_lanes};
+use crate::reduce::{dot_lanes, sum_axis, sum_lanes};
 use crate::unfold::{Window, fold_acc, unfold, unfold_alone};
 
-/// Weights with more numbers than this are not kept once for every block of images.
-const LARGE_WEIGHT: usize = 1 << 18;
+/// Sums with more numbers than this are not kept once for every block of images.
+const LARGE_SUM: usize = 1 << 18;
 
-/// The blocks of images whose weight gradients are summed one after the other.
+/// The most blocks of images whose sums are kept apart.
 const BLOCKS: usize = 16;
 
 /// The sizes of a convolution.
@@ -269,7 +271,7 @@ pub fn backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) 
     }
     let (p, d, pixels) = (conv.positions(), conv.patch(), conv.group_image());
     let (outputs, size) = (conv.out_channels / conv.groups, conv.group_output());
-    let add_images = |images: std::ops::Range<usize>, alone: bool, dw: &mut [T]| {
+    let add_images = |images: Range<usize>, alone: bool, dw: &mut [T]| {
         dw.fill(T::ZERO);
         let mut scratch = conv.scratch();
         for image in images {
@@ -282,17 +284,29 @@ pub fn backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) 
             }
         }
     };
-    // How images are grouped depends on sizes alone, so the sum is the same on any machine.
-    let height = conv.batch.div_ceil(BLOCKS);
-    if conv.batch <= 1 || conv.weights() > LARGE_WEIGHT {
-        return add_images(0..conv.batch, false, dw);
+    sum_over_images(conv.batch, p * d, dw, add_images);
+}
+
+/// out = Σ over blocks of images of `sum(images, alone, partial)`, which writes the sum of its
+/// images. How images are grouped depends on sizes alone, so the result is the same on any machine:
+/// small sums are kept once for each block and threads take blocks; for large ones there is a
+/// single block, and threads work together inside of it.
+pub(crate) fn sum_over_images<T: Float>(
+    batch: usize,
+    work: usize,
+    out: &mut [T],
+    sum: impl Fn(Range<usize>, bool, &mut [T]) + Sync + Send,
+) {
+    if batch <= 1 || out.len() > LARGE_SUM {
+        return sum(0..batch, false, out);
     }
-    let blocks = conv.batch.div_ceil(height);
-    let mut partial = Buffer::unspecified(blocks * conv.weights());
-    parallel::rows(&mut partial, conv.weights(), height * p * d, |i, dw| {
-        add_images(i * height..conv.batch.min((i + 1) * height), true, dw);
+    let (height, len) = (batch.div_ceil(BLOCKS), out.len());
+    let blocks = batch.div_ceil(height);
+    let mut partial = Buffer::unspecified(blocks * len);
+    parallel::rows(&mut partial, len, height * work, |i, partial| {
+        sum(i * height..batch.min((i + 1) * height), true, partial);
     });
-    crate::reduce::sum_axis(&partial, 1, blocks, conv.weights(), dw);
+    sum_axis(&partial, 1, blocks, len, out);
 }
 
 /// dw\[c, tap\] = Σ over images and positions of g · x under the tap.

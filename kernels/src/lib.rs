@@ -33,6 +33,7 @@ pub mod norm;
 pub mod parallel;
 pub mod pool;
 
+pub mod pooling;
 pub mod reduce;
 pub mod softmax;
 pub mod strided;

@@ -10,7 +10,7 @@
 
 use crate::float::Float;
 use crate::parallel;
-use crate::reduce::{LANES, in_row_blocks, sum_axis, sum_lanes};
+use crate::reduce::{channel_sums, in_row_blocks, lanes2, sum_axis, sum_lanes};
 
 /// y = scale ∘ (x − mean) · rstd + shift along rows; writes each row's mean and rstd = 1/√(σ² + ε).
 ///
@@ -23,7 +23,6 @@ use crate::reduce::{LANES, in_row_blocks, sum_axis, sum_lanes};
 /// alcyon_kernels::norm::layer_norm(&[1.0, 5.0], 2, 0.0, None, None, &mut y, &mut mean, &mut rstd);
 /// assert_eq!((y, mean, rstd), ([-1.0, 1.0], [3.0], [0.5]));
 /// ```
-#[expect(clippy::too_many_arguments, reason = "a norm has two inputs and two saved moments")]
 pub fn layer_norm<T: Float>(
     x: &[T],
     width: usize,
@@ -272,36 +271,6 @@ fn check_parameters<T>(kernel: &str, width: usize, scale: Option<&[T]>, shift: O
     }
 }
 
-/// out\[k\] = Σ over n and s of f(k, a\[n, k, s\], b\[n, k, s\]), in a fixed order.
-pub(crate) fn channel_sums<T: Float>(
-    a: &[T],
-    b: &[T],
-    (n, c, s): (usize, usize, usize),
-    out: &mut [T],
-    f: impl Fn(usize, T, T) -> T + Sync + Send,
-) {
-    if s == 1 {
-        // Channels are neighbours: add rows.
-        return in_row_blocks(n, c, out, |from, to, sum| {
-            sum.fill(T::ZERO);
-            for r in from..to {
-                let (a, b) = (&a[r * c..(r + 1) * c], &b[r * c..(r + 1) * c]);
-                for (k, (sum, (&a, &b))) in sum.iter_mut().zip(a.iter().zip(b)).enumerate() {
-                    *sum += f(k, a, b);
-                }
-            }
-        });
-    }
-    parallel::rows(out, 1, n * s, |k, sum| {
-        sum[0] = (0..n)
-            .map(|n| {
-                let plane = (n * c + k) * s..(n * c + k + 1) * s;
-                lanes2(&a[plane.clone()], &b[plane], |a, b| f(k, a, b))
-            })
-            .sum();
-    });
-}
-
 /// out\[n, k, s\] = f(k, a\[n, k, s\], b\[n, k, s\]).
 fn by_channel<T: Float>(
     a: &[T],
@@ -318,23 +287,6 @@ fn by_channel<T: Float>(
             *out = f(if s == 1 { i } else { r % c }, a, b);
         }
     });
-}
-
-/// Σᵢ f(aᵢ, bᵢ) in lanes.
-#[inline(always)]
-fn lanes2<T: Float>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += f(a, b);
-        }
-    }
-    for (lane, (&a, &b)) in lanes.iter_mut().zip(rest) {
-        *lane += f(a, b);
-    }
-    sum_lanes(&lanes)
 }
 
 #[cfg(test)]

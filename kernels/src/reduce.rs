@@ -197,6 +197,36 @@ pub(crate) fn in_row_blocks<T: Float>(
     }
 }
 
+/// out\[k\] = Σ over n and s of f(k, a\[n, k, s\], b\[n, k, s\]), in a fixed order.
+pub(crate) fn channel_sums<T: Float>(
+    a: &[T],
+    b: &[T],
+    (n, c, s): (usize, usize, usize),
+    out: &mut [T],
+    f: impl Fn(usize, T, T) -> T + Sync + Send,
+) {
+    if s == 1 {
+        // Channels are neighbours: add rows.
+        return in_row_blocks(n, c, out, |from, to, sum| {
+            sum.fill(T::ZERO);
+            for r in from..to {
+                let (a, b) = (&a[r * c..(r + 1) * c], &b[r * c..(r + 1) * c]);
+                for (k, (sum, (&a, &b))) in sum.iter_mut().zip(a.iter().zip(b)).enumerate() {
+                    *sum += f(k, a, b);
+                }
+            }
+        });
+    }
+    parallel::rows(out, 1, n * s, |k, sum| {
+        sum[0] = (0..n)
+            .map(|n| {
+                let plane = (n * c + k) * s..(n * c + k + 1) * s;
+                lanes2(&a[plane.clone()], &b[plane], |a, b| f(k, a, b))
+            })
+            .sum();
+    });
+}
+
 /// A sum on one thread, in lanes.
 pub(crate) fn sum_lanes<T: Float>(x: &[T]) -> T {
     let mut lanes = [T::ZERO; LANES];
@@ -215,16 +245,22 @@ pub(crate) fn sum_lanes<T: Float>(x: &[T]) -> T {
 
 /// A dot product on one thread, in lanes.
 pub(crate) fn dot_lanes<T: Float>(a: &[T], b: &[T]) -> T {
+    lanes2(a, b, |a, b| a * b)
+}
+
+/// Σᵢ f(aᵢ, bᵢ) in lanes.
+#[inline(always)]
+pub(crate) fn lanes2<T: Float>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> T {
     let mut lanes = [T::ZERO; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
     for (a, b) in a_chunks.zip(b_chunks) {
         for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += a * b;
+            *lane += f(a, b);
         }
     }
     for (lane, (&a, &b)) in lanes.iter_mut().zip(rest) {
-        *lane += a * b;
+        *lane += f(a, b);
     }
     join(lanes)
 }

@@ -124,10 +124,8 @@ impl<'a, T: Copy> Matrix<'a, T> {
 /// assert_eq!(c, [17.0, 39.0]);
 /// ```
 pub fn gemm<T: Float>(alpha: T, a: Matrix<'_, T>, b: Matrix<'_, T>, beta: T, c: &mut [T]) {
-    let work = a.rows.saturating_mul(a.cols).saturating_mul(b.cols);
-    let parallel = work >= PARALLEL_WORK && rayon::current_num_threads() > 1;
-    let threads = if parallel { ::gemm::Parallelism::Rayon(0) } else { ::gemm::Parallelism::None };
-    library(alpha, a, b, beta, c, threads);
+    check(a, b, c);
+    into_strided(false, alpha, a, b, beta, (c, b.cols));
 }
 
 /// [`gemm`] on the calling thread alone: for products that are parallel among themselves.
@@ -135,26 +133,36 @@ pub fn gemm<T: Float>(alpha: T, a: Matrix<'_, T>, b: Matrix<'_, T>, beta: T, c: 
 /// # Panics
 /// If the shapes do not fit.
 pub fn sequential<T: Float>(alpha: T, a: Matrix<'_, T>, b: Matrix<'_, T>, beta: T, c: &mut [T]) {
-    library(alpha, a, b, beta, c, ::gemm::Parallelism::None);
+    check(a, b, c);
+    into_strided(true, alpha, a, b, beta, (c, b.cols));
 }
 
-fn library<T: Float>(
+/// C = α·A·B + β·C where the rows of C begin `c.1` elements apart; on the calling thread if `alone`.
+pub(crate) fn into_strided<T: Float>(
+    alone: bool,
     alpha: T,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     beta: T,
-    c: &mut [T],
-    threads: ::gemm::Parallelism,
+    (c, stride): (&mut [T], usize),
 ) {
-    let (m, k, n) = check(a, b, c);
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    assert_eq!(k, b.rows, "gemm: columns of a, rows of b");
     if m == 0 || n == 0 {
         return;
     }
+    assert!(n <= stride && (m - 1) * stride + n <= c.len(), "gemm: c is too short");
     if k == 0 {
-        return scale(beta, c);
+        return c.chunks_mut(stride).take(m).for_each(|row| scale(beta, &mut row[..n]));
     }
-    // SAFETY: `check` has made sure that c has exactly m·n elements, so rows of stride n and
-    // columns of stride 1 stay inside it, and it is borrowed mutably, so nothing else overlaps it;
+    let work = m.saturating_mul(k).saturating_mul(n);
+    let threads = if alone || work < PARALLEL_WORK || rayon::current_num_threads() == 1 {
+        ::gemm::Parallelism::None
+    } else {
+        ::gemm::Parallelism::Rayon(0)
+    };
+    // SAFETY: the assertion above has made sure that m rows of n elements, `stride` apart, lie
+    // inside c and do not overlap each other, and c is borrowed mutably, so nothing else does;
     // `Matrix::strided` has made sure that the last element of a and of b (the greatest offset,
     // strides being unsigned) is inside its slice, and slices are shorter than `isize::MAX`.
     // T is f32 or f64, for which the library has kernels.
@@ -165,7 +173,7 @@ fn library<T: Float>(
             k,
             c.as_mut_ptr(),
             1,
-            n as isize,
+            stride as isize,
             beta != T::ZERO,
             a.data.as_ptr(),
             a.col_stride as isize,

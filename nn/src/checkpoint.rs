@@ -1,0 +1,263 @@
+//! Models and optimizers in a file, in the safetensors format.
+//!
+//! Parameters and buffers stand under their paths in the model, as PyTorch's `state_dict` has them,
+//! so files go both ways. Other tensors (an optimizer's moments) stand under `extra/`, and
+//! counters and names in the header, under one key, so that equal states give equal bytes.
+//!
+//! Writing is atomic: a temporary file in the same folder is written, flushed to the disk and
+//! renamed. Reading verifies everything before it changes anything.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use engine::parameter::{Member, MemberMut};
+use engine::{DType, Error, Parameters, Result, Shape, Tensor};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+/// What tensors that are not the model's are filed under.
+const EXTRA: &str = "extra/";
+/// The key of the header's metadata.
+const METADATA: &str = "alcyon";
+
+/// A file's contents: read whole, and not yet in any model.
+///
+/// # Example
+/// ```
+/// use alcyon_nn::{Checkpoint, Linear, Module, checkpoint};
+/// use engine::{DType, Rng, Tensor};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let file = dir.path().join("model.safetensors");
+/// let (trained, mut fresh) = (Linear::new(2, 1, &mut Rng::new(0)), Linear::new(2, 1, &mut Rng::new(1)));
+/// checkpoint::save(&file, &trained, &Default::default(), &[("epoch".into(), "3".into())].into())?;
+/// let checkpoint = Checkpoint::read(&file)?;
+/// checkpoint.restore(&mut fresh)?;
+/// let x = Tensor::ones([1, 2], DType::F32);
+/// assert_eq!(fresh.predict(&x)?.item()?, trained.predict(&x)?.item()?);
+/// assert_eq!(checkpoint.metadata["epoch"], "3");
+/// # Ok::<(), engine::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    file: PathBuf,
+    model: BTreeMap<String, Tensor>,
+    /// Tensors that are not the model's, by name: an optimizer's state.
+    pub extra: BTreeMap<String, Tensor>,
+    /// Counters, generator states and names, as text.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Writes a model, further tensors and metadata to a file, atomically: after a crash the file is
+/// the old one or the new one.
+///
+/// # Errors
+/// [`Error::Io`] when the folder does not let it; [`Error::Argument`] when two members of the
+/// model have one path.
+pub fn save(
+    file: &Path,
+    model: &dyn Parameters,
+    extra: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut tensors: BTreeMap<String, Tensor> =
+        extra.iter().map(|(name, t)| (format!("{EXTRA}{name}"), t.clone())).collect();
+    for (path, value) in members(model) {
+        if path.starts_with(EXTRA) || tensors.insert(path.clone(), value.clone()).is_some() {
+            return Err(Error::Argument {
+                op: "checkpoint",
+                name: "paths",
+                expected: "all different, and not below extra/",
+                got: path,
+            });
+        }
+    }
+    write_atomically(file, &encode(file, &tensors, metadata)?)
+}
+
+/// Reads a file into a model: [`Checkpoint::read`] and [`Checkpoint::restore`].
+///
+/// # Errors
+/// As those; the model is unchanged then.
+pub fn load(file: &Path, model: &mut dyn Parameters) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::read(file)?;
+    checkpoint.restore(model)?;
+    Ok(checkpoint)
+}
+
+impl Checkpoint {
+    /// Reads a file. Memory is bounded by the file's length, whatever its header says.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not a whole safetensors
+    /// file, or holds a dtype other than f32, f64 and i64.
+    pub fn read(file: &Path) -> Result<Self> {
+        decode(file, &fs::read(file).map_err(|e| Error::io(file, e))?)
+    }
+
+    /// Whether the model's members are exactly those of the file, with the same shapes and dtypes.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming all that is missing, unexpected or misshapen; else
+    /// [`Error::DType`], located.
+    pub fn check(&self, model: &dyn Parameters) -> Result<()> {
+        let members = members(model);
+        let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+        for (path, value) in &members {
+            match self.model.get(path) {
+                None => missing.push(path.clone()),
+                Some(got) if got.shape() != value.shape() => {
+                    misshapen.push((path.clone(), *value.shape(), *got.shape()));
+                }
+                Some(_) => {}
+            }
+        }
+        let known = |name: &String| members.iter().any(|(path, _)| path == name);
+        let unexpected: Vec<String> = self.model.keys().filter(|n| !known(n)).cloned().collect();
+        if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
+            let file = self.file.clone();
+            return Err(Error::Checkpoint { file, missing, unexpected, misshapen });
+        }
+        for (path, value) in members {
+            let got = self.model.get(&path).map_or(value.dtype(), Tensor::dtype);
+            if got != value.dtype() {
+                let expected = value.dtype().to_string();
+                return Err(Error::DType { op: "checkpoint", expected, got }.in_layer(&path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the file's values into a model.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::check`]; the model is unchanged then.
+    pub fn restore(&self, model: &mut dyn Parameters) -> Result<()> {
+        self.check(model)?;
+        let mut members = Vec::new();
+        model.collect_mut("", &mut members);
+        for (path, member) in members {
+            let Some(value) = self.model.get(&path) else { continue };
+            match member {
+                MemberMut::Parameter(p) => *p.value_mut() = value.clone(),
+                MemberMut::Buffer(b) => *b.value_mut() = value.clone(),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All parameters and buffers.
+fn members(model: &dyn Parameters) -> Vec<(String, &Tensor)> {
+    let mut members = Vec::new();
+    model.collect("", &mut members);
+    let value = |(path, member)| match member {
+        Member::Parameter(p) => (path, p.value()),
+        Member::Buffer(b) => (path, b.value()),
+    };
+    members.into_iter().map(value).collect()
+}
+
+fn encode(
+    file: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
+    let refused = |e: &dyn std::fmt::Display| misfit(file, "tensors that fit the format", e);
+    let mut bytes = Vec::new();
+    for tensor in tensors.values() {
+        bytes.push(to_bytes(tensor)?);
+    }
+    let mut views = Vec::new();
+    for ((name, tensor), (dtype, bytes)) in tensors.iter().zip(&bytes) {
+        let view = TensorView::new(*dtype, tensor.shape().to_vec(), bytes);
+        views.push((name, view.map_err(|e| refused(&e))?));
+    }
+    let metadata = serde_json::to_string(metadata).map_err(|e| refused(&e))?;
+    let header = HashMap::from([(METADATA.to_owned(), metadata)]);
+    safetensors::serialize(views, Some(header)).map_err(|e| refused(&e))
+}
+
+fn decode(file: &Path, bytes: &[u8]) -> Result<Checkpoint> {
+    let broken = |e: &dyn std::fmt::Display| misfit(file, "a whole safetensors file", e);
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| broken(&e))?;
+    let metadata = match header.metadata().as_ref().and_then(|m| m.get(METADATA)) {
+        Some(text) => serde_json::from_str(text).map_err(|e| broken(&e))?,
+        None => BTreeMap::new(),
+    };
+    let (mut model, mut extra) = (BTreeMap::new(), BTreeMap::new());
+    for (name, view) in SafeTensors::deserialize(bytes).map_err(|e| broken(&e))?.tensors() {
+        let tensor = from_bytes(file, &name, &view)?;
+        match name.strip_prefix(EXTRA) {
+            Some(name) => extra.insert(name.to_owned(), tensor),
+            None => model.insert(name, tensor),
+        };
+    }
+    Ok(Checkpoint { file: file.to_owned(), model, extra, metadata })
+}
+
+fn to_bytes(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
+    Ok(match tensor.dtype() {
+        DType::F32 => {
+            (Dtype::F32, tensor.to_vec::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
+        DType::F64 => {
+            (Dtype::F64, tensor.to_vec::<f64>()?.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
+        DType::I64 => {
+            (Dtype::I64, tensor.to_vec::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
+        got => {
+            return Err(Error::DType { op: "checkpoint", expected: "f32, f64 or i64".into(), got });
+        }
+    })
+}
+
+fn from_bytes(file: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
+    let shape = Shape::new(view.shape())
+        .map_err(|_| misfit(file, "at most 6 axes", &format!("{name} {:?}", view.shape())))?;
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F32 => Tensor::from_vec(
+            bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            shape,
+        ),
+        Dtype::F64 => Tensor::from_vec(
+            bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
+            shape,
+        ),
+        Dtype::I64 => Tensor::from_vec(
+            bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect(),
+            shape,
+        ),
+        other => Err(misfit(file, "F32, F64 or I64", &format!("{name} in {other:?}"))),
+    }
+}
+
+fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
+    let refused = |e| Error::io(file, e);
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        // As any new file, by the user's mask, and not private as temporary files are.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut temporary = builder.tempfile_in(folder).map_err(refused)?;
+    temporary.write_all(bytes).map_err(refused)?;
+    temporary.as_file().sync_all().map_err(refused)?;
+    temporary.persist(file).map_err(|e| refused(e.error))?;
+    // The rename itself is on the disk when the folder is.
+    #[cfg(unix)]
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused)?;
+    Ok(())
+}
+
+fn misfit(file: &Path, expected: &str, got: &dyn std::fmt::Display) -> Error {
+    Error::File { file: file.to_owned(), expected: expected.into(), got: got.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

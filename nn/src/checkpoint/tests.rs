@@ -1,0 +1,165 @@
+//! Files that are whole, torn, foreign and hostile.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::{DType, Error, Parameters, Rng, Tensor};
+use proptest::prelude::*;
+
+use super::*;
+use crate::layer::{BatchNorm2d, Linear, Relu, Sequential};
+
+fn model(seed: u64) -> Sequential {
+    let rng = &mut Rng::new(seed);
+    Sequential::new().then(Linear::new(3, 4, rng)).then(Relu).then(BatchNorm2d::new(4))
+}
+
+fn values(model: &dyn Parameters) -> Vec<(String, Vec<f64>)> {
+    members(model).into_iter().map(|(path, t)| (path, t.to_f64_vec().unwrap())).collect()
+}
+
+fn extra() -> BTreeMap<String, Tensor> {
+    let m = Tensor::from_slice(&[0.1_f64, f64::MIN_POSITIVE, -0.0], [3]).unwrap();
+    [("0.weight/m".to_owned(), m)].into()
+}
+
+fn metadata() -> BTreeMap<String, String> {
+    [("step".to_owned(), u64::MAX.to_string()), ("optimizer".to_owned(), "adam \"β\"".to_owned())]
+        .into()
+}
+
+fn bytes() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c");
+    save(&file, &model(0), &extra(), &metadata()).unwrap();
+    fs::read(file).unwrap()
+}
+
+fn refused(model: &mut Sequential, bytes: &[u8]) -> Error {
+    let before = values(model);
+    let error =
+        decode(Path::new("c"), bytes).and_then(|c| c.restore(model)).expect_err("should not load");
+    assert_eq!(values(model), before, "a refused checkpoint changed the model");
+    error
+}
+
+#[test]
+fn a_model_and_its_optimizer_come_back_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.safetensors");
+    save(&file, &model(0), &extra(), &metadata()).unwrap();
+    let mut other = model(1);
+    let checkpoint = load(&file, &mut other).unwrap();
+    assert_eq!(values(&other), values(&model(0)));
+    assert_eq!(checkpoint.metadata, metadata());
+    let m = &checkpoint.extra["0.weight/m"];
+    let bits =
+        |t: &Tensor| t.to_vec::<f64>().unwrap().into_iter().map(f64::to_bits).collect::<Vec<_>>();
+    assert_eq!(bits(m), bits(&extra()["0.weight/m"]));
+}
+
+#[test]
+fn equal_states_give_equal_bytes_and_only_the_file_is_left_in_the_folder() {
+    assert_eq!(bytes(), bytes());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c");
+    for seed in 0..2 {
+        save(&file, &model(seed), &extra(), &metadata()).unwrap();
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    let mut other = model(5);
+    load(&file, &mut other).unwrap();
+    assert_eq!(values(&other), values(&model(1)));
+}
+
+#[test]
+fn a_failed_save_leaves_the_old_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c");
+    save(&file, &model(0), &extra(), &metadata()).unwrap();
+    let twice = Sequential::new()
+        .named("a", Linear::new(1, 1, &mut Rng::new(0)))
+        .named("a", Linear::new(1, 1, &mut Rng::new(1)));
+    let error = save(&file, &twice, &extra(), &metadata()).unwrap_err();
+    assert!(matches!(error, Error::Argument { op: "checkpoint", .. }));
+    load(&file, &mut model(1)).unwrap();
+    let nowhere = PathBuf::from("/nowhere/at/all");
+    let error = save(&nowhere, &model(0), &extra(), &metadata()).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }));
+    assert!(matches!(Checkpoint::read(&nowhere), Err(Error::Io { .. })));
+}
+
+#[test]
+fn another_model_is_told_everything_that_does_not_fit() {
+    let rng = &mut Rng::new(0);
+    let mut other = Sequential::new().then(Linear::new(2, 4, rng)).then(Linear::new(4, 4, rng));
+    let error = refused(&mut other, &bytes());
+    let Error::Checkpoint { missing, unexpected, misshapen, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(missing, ["1.weight", "1.bias"]);
+    assert_eq!(unexpected.len(), 5);
+    assert_eq!(misshapen, [("0.weight".to_owned(), [4, 2].into(), [4, 3].into())]);
+}
+
+#[test]
+fn another_dtype_is_refused_where_it_stands() {
+    use crate::Module;
+    let mut wide = model(0).to_dtype(DType::F64).unwrap();
+    let error = refused(&mut wide, &bytes());
+    assert_eq!(error.to_string(), "0.weight: checkpoint: expected dtype f64, got f32");
+    let half = TensorView::new(Dtype::BF16, vec![1], &[0, 0]).unwrap();
+    let bytes = safetensors::serialize([("w", half)], None).unwrap();
+    let error = refused(&mut model(0), &bytes).to_string();
+    assert_eq!(error, "c: expected F32, F64 or I64, got w in BF16");
+}
+
+#[test]
+fn every_truncation_is_an_error_and_changes_nothing() {
+    let whole = bytes();
+    let mut model = model(1);
+    for end in 0..whole.len() {
+        assert!(matches!(refused(&mut model, &whole[..end]), Error::File { .. }), "{end}");
+    }
+    let longer = [whole, vec![0]].concat();
+    assert!(matches!(refused(&mut model, &longer), Error::File { .. }));
+}
+
+#[test]
+fn headers_that_lie_are_refused_without_allocating_what_they_say() {
+    let file = |header: &str, data: &[u8]| {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    };
+    for header in [
+        r#"{"w":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[18446744073709551615,2],"data_offsets":[0,4]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[1,1,1,1,1,1,1],"data_offsets":[0,4]}}"#,
+        r#"{"__metadata__":{"alcyon":"[1]"},"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+        "not json",
+    ] {
+        let error = refused(&mut model(0), &file(header, &[0; 4]));
+        assert!(matches!(error, Error::File { .. }), "{header}: {error}");
+    }
+    let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
+    assert!(matches!(refused(&mut model(0), &huge), Error::File { .. }));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(decode(Path::new("c"), &bytes).is_err());
+    }
+
+    #[test]
+    fn a_changed_byte_never_panics(at in any::<prop::sample::Index>(), with in 1_u8..=255) {
+        let mut bytes = bytes();
+        let at = at.index(bytes.len());
+        bytes[at] ^= with;
+        if let Ok(checkpoint) = decode(Path::new("c"), &bytes) {
+            let _ = checkpoint.check(&model(0));
+        }
+    }
+}

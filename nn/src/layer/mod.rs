@@ -1,0 +1,30 @@
+//! Layers and containers. All start as PyTorch's do, in f32; [`Module::to_dtype`] changes that.
+//!
+//! Fields are public and named as in PyTorch, so that paths in checkpoints agree:
+//! `0.weight`, `1.running_mean`.
+//!
+//! [`Module::to_dtype`]: crate::Module::to_dtype
+
+mod activation;
+mod batch_norm;
+mod conv2d;
+mod dropout;
+mod embedding;
+mod flatten;
+mod layer_norm;
+mod linear;
+mod mlp;
+// mod pool;
+mod sequential;
+
+pub use activation::Activation::{self, Gelu, Relu, Sigmoid, Silu, Tanh};
+pub use batch_norm::BatchNorm2d;
+pub use conv2d::Conv2d;
+pub use dropout::Dropout;
+pub use embedding::Embedding;
+pub use flatten::Flatten;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
+pub use mlp::Mlp;
+// pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+pub use sequential::Sequential;
