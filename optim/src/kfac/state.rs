@@ -52,7 +52,7 @@ impl Kfac {
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open("kfac", state)?;
         let steps = saved.number("steps")?;
-        let rng = Rng::from_state(numbers(&mut saved, "generator")?);
+        let rng = Rng::from_state(numbers("generator", &saved.number::<String>("generator")?)?);
         let updates = self.updates.load(model, &mut saved)?;
         let mut blocks = Vec::new();
         for (path, param) in model.parameters() {
@@ -143,11 +143,9 @@ fn save_inverse(path: &str, inverse: &BlockInverse, state: &mut State) -> Result
 
 fn load_inverse(saved: &mut Saved, path: &str, block: &Kronecker) -> Result<Option<BlockInverse>> {
     let key = format!("{path}/columns");
-    if saved.number_if_any::<String>(&key)?.is_none() {
-        return Ok(None);
-    }
+    let Some(text) = saved.number_if_any::<String>(&key)? else { return Ok(None) };
     let (n, m) = (block.inputs(), block.outputs());
-    let [start, end]: [usize; 2] = numbers(saved, &key)?;
+    let [start, end]: [usize; 2] = numbers(&key, &text)?;
     let columns = start..end;
     let (rows, width) = match block.form {
         Form::Dense => (m, end.min(n).saturating_sub(start)),
@@ -192,8 +190,7 @@ fn joined<T: Display>(numbers: &[T]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-fn numbers<T: FromStr, const N: usize>(saved: &mut Saved, key: &str) -> Result<[T; N]> {
-    let text: String = saved.number(key)?;
+fn numbers<T: FromStr, const N: usize>(key: &str, text: &str) -> Result<[T; N]> {
     let all: Result<Vec<T>, _> = text.split(' ').map(str::parse).collect();
     let unreadable = || refused("numbers that can be read", format!("`{key}` = `{text}`"));
     all.ok().and_then(|all| all.try_into().ok()).ok_or_else(unreadable)

@@ -1,0 +1,11 @@
+//! Curvature against the thing itself: Fisher blocks formed entry by entry from Jacobians that the
+//! tape computes one output at a time. Everything in f64, on models of a few dozen numbers.
+
+#[path = "fisher/factors.rs"]
+mod factors;
+#[path = "fisher/kfac.rs"]
+mod kfac;
+#[path = "fisher/models.rs"]
+mod models;
+#[path = "fisher/shampoo.rs"]
+mod shampoo;
