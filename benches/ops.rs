@@ -1,0 +1,79 @@
+//! `op/…`: tensors in, tensors out, with everything the engine does around a kernel: checks,
+//! memory, a record on the tape.
+
+use std::time::Duration;
+
+use alcyon::prelude::*;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+const MILLION: usize = 1 << 20;
+
+fn normal(shape: impl Into<Shape>) -> Tensor {
+    Tensor::normal(shape, 0.0, 1.0, DType::F32, &mut Rng::new(0))
+}
+
+/// Sizes at which the kernel is everything.
+fn large(c: &mut Criterion) {
+    let (x, y) = (normal([MILLION]), normal([MILLION]));
+    let mut group = c.benchmark_group("op/million");
+    group.throughput(Throughput::Elements(MILLION as u64));
+    group.bench_function("add", |b| b.iter(|| x.add(&y)));
+    group.bench_function("relu", |b| b.iter(|| x.relu()));
+    group.bench_function("sum", |b| b.iter(|| x.sum_all()));
+    let (rows, column) = (normal([1024, 1024]), normal([1024, 1]));
+    group.bench_function("add_broadcast", |b| b.iter(|| rows.add(&column)));
+    let flipped = rows.transpose(0, 1).and_then(|t| t.contiguous());
+    assert!(flipped.is_ok(), "a matrix has a transpose");
+    group.bench_function("transpose", |b| {
+        b.iter(|| rows.transpose(0, 1).and_then(|t| t.contiguous()));
+    });
+    group.finish();
+
+    let mut group = c.benchmark_group("op/matmul");
+    for n in [64, 256] {
+        let (a, b) = (normal([n, n]), normal([n, n]));
+        group.throughput(Throughput::Elements(2 * (n * n * n) as u64)); // flops
+        group.bench_function(n.to_string(), |bench| bench.iter(|| a.matmul(&b)));
+    }
+}
+
+/// Sizes at which the kernel is nothing: the price of an op.
+fn tiny(c: &mut Criterion) {
+    const CHAIN: usize = 100;
+    let x = normal([4]);
+    let mut group = c.benchmark_group("op/overhead");
+    group.throughput(Throughput::Elements(CHAIN as u64)); // ops
+    group.bench_function("plain", |b| {
+        b.iter(|| (0..CHAIN).try_fold(x.clone(), |x, _| x.relu()));
+    });
+    group.bench_function("recorded", |b| {
+        b.iter(|| {
+            let tape = Tape::new();
+            (0..CHAIN).try_fold(tape.watch(x.clone()), |x, _| x.relu())
+        });
+    });
+    group.bench_function("recorded_and_swept", |b| {
+        b.iter(|| {
+            let tape = Tape::new();
+            let y = (0..CHAIN).try_fold(tape.watch(x.clone()), |x, _| x.relu())?;
+            tape.backward(&y.sum_all()?)
+        });
+    });
+}
+
+fn quickly() -> Criterion {
+    let (warm_up, measured) = (Duration::from_millis(300), Duration::from_secs(1));
+    // Without plots: they would need a font (docs/decisions, 0024).
+    Criterion::default()
+        .without_plots()
+        .sample_size(20)
+        .warm_up_time(warm_up)
+        .measurement_time(measured)
+}
+
+criterion_group! {
+    name = benches;
+    config = quickly();
+    targets = large, tiny
+}
+criterion_main!(benches);

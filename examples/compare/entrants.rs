@@ -1,0 +1,95 @@
+//! The optimizers that can be entered, with every setting that is not the rate.
+//!
+//! Settings are those of the papers or the authors' programs, the same in all protocols; only the
+//! rate comes from a grid, and the grid is the same for all (`grid.rs`).
+
+use alcyon::optim::{
+    AdaFisher, AdaFisherConfig, Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo,
+    ShampooConfig,
+};
+use alcyon::prelude::*;
+
+/// What enters when nothing is asked for.
+pub(crate) const DEFAULT: [&str; 8] =
+    ["sgd", "adam", "adamw", "adafisher", "adafisher-official", "adafisherw", "kfac", "shampoo"];
+
+/// Everything that can be entered.
+pub(crate) const KNOWN: [&str; 9] = [
+    "sgd",
+    "adam",
+    "adamw",
+    "adafisher",
+    "adafisher-official",
+    "adafisher-paper",
+    "adafisherw",
+    "kfac",
+    "shampoo",
+];
+
+/// The decoupled weight decay of `adamw` and `adafisherw`: PyTorch's default for AdamW.
+const DECAY: f64 = 0.01;
+
+/// [`Error::Unknown`], listing all, unless the name is known.
+///
+/// # Errors
+/// That.
+pub(crate) fn check(name: &str) -> Result<()> {
+    if KNOWN.contains(&name) {
+        return Ok(());
+    }
+    let known = KNOWN.map(str::to_owned).to_vec();
+    Err(Error::Unknown { what: "optimizer", got: name.to_owned(), known })
+}
+
+/// An optimizer by name.
+///
+/// # Errors
+/// [`Error::Unknown`] for another name; [`Error::Argument`] for a rate out of range.
+pub(crate) fn build(name: &str, rate: f64, protocol: &Protocol) -> Result<Box<dyn Optimizer>> {
+    check(name)?;
+    Ok(match name {
+        "sgd" => Box::new(Sgd::new(SgdConfig { rate, momentum: 0.9, ..SgdConfig::default() })?),
+        "adam" => Box::new(Adam::new(AdamConfig { rate, ..AdamConfig::default() })?),
+        "adamw" => Box::new(Adam::new(AdamConfig {
+            rate,
+            weight_decay: DECAY,
+            decoupled: true,
+            ..AdamConfig::default()
+        })?),
+        "kfac" => Box::new(Kfac::new(authors_kfac(rate))),
+        // A moving average of the statistics, roots every 10 steps, blocks of 256, Adam's step
+        // length: the library's default.
+        "shampoo" => Box::new(Shampoo::new(ShampooConfig { rate, ..ShampooConfig::default() })),
+        _ => Box::new(AdaFisher::new(adafisher(name, rate, protocol.refresh))?),
+    })
+}
+
+/// K-FAC as the AdaFisher authors' comparison has it: eigenbases damped exactly with 1e-3, factors
+/// decaying by 0.95, KL clip 1e-3, momentum 0.9, factors every 10 steps, inverses every 100.
+fn authors_kfac(rate: f64) -> KfacConfig {
+    KfacConfig {
+        rate,
+        momentum: 0.9,
+        damping: 1e-3,
+        damping_rule: DampingRule::Exact,
+        decay: 0.95,
+        fisher: Fisher::Empirical,
+        factor_every: 10,
+        inverse_every: 100,
+        kl_clip: Some(1e-3),
+        ..KfacConfig::default()
+    }
+}
+
+/// The presets; λ 1e-3, β 0.9, γ 0.8 in all. The official rule refreshes every 100 steps by itself.
+fn adafisher(name: &str, rate: f64, every: u64) -> AdaFisherConfig {
+    match name {
+        "adafisher-official" => AdaFisherConfig { rate, ..AdaFisherConfig::official() },
+        "adafisher-paper" => AdaFisherConfig { rate, every, ..AdaFisherConfig::paper() },
+        "adafisherw" => {
+            let decay = Decay::Decoupled(DECAY);
+            AdaFisherConfig { rate, every, decay, ..AdaFisherConfig::thesis() }
+        }
+        _ => AdaFisherConfig { rate, every, ..AdaFisherConfig::thesis() },
+    }
+}

@@ -1,0 +1,77 @@
+//! What is seen while it runs: a bar on a terminal, a line a run elsewhere.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::outcome::{Ending, Run};
+
+/// One bar over all steps of all runs.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// For a number of steps in all.
+    pub(crate) fn new(steps: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(steps as u64));
+        if let Some(bar) = &bar {
+            let line = "{bar:24} {percent:>3}% {elapsed}<{eta} {wide_msg}";
+            bar.set_style(
+                ProgressStyle::with_template(line).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+        }
+        Self { bar }
+    }
+
+    /// A step was made.
+    pub(crate) fn step(&self) {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+    }
+
+    /// An epoch ended.
+    pub(crate) fn epoch(&self, optimizer: &str, seed: u64, epoch: usize, loss: f64, accuracy: f64) {
+        if let Some(bar) = &self.bar {
+            let percent = 100.0 * accuracy;
+            bar.set_message(format!(
+                "{optimizer} seed {seed} epoch {epoch} loss {loss:.4} test {percent:.1} %"
+            ));
+        }
+    }
+
+    /// A run ended, `missing` steps short of its budget.
+    pub(crate) fn run(&self, run: &Run, missing: usize) {
+        let seconds = run.cost.total();
+        let head = format!("{:<18} rate {:<7} seed {}", run.optimizer, run.rate, run.seed);
+        let line = match (&run.ending, run.epochs.last()) {
+            (Ending::Diverged { step, cause }, _) => {
+                format!("{head}  diverged at step {step}: {cause}")
+            }
+            (_, Some(last)) => format!(
+                "{head}  {} steps, {seconds:.1} s, test {:.2} %",
+                run.steps.len(),
+                100.0 * last.test_accuracy,
+            ),
+            (_, None) => format!("{head}  no epoch was completed"),
+        };
+        match &self.bar {
+            None => eprintln!("{line}"),
+            Some(bar) => {
+                bar.inc(missing as u64);
+                if matches!(run.ending, Ending::Diverged { .. }) {
+                    bar.println(line);
+                }
+            }
+        }
+    }
+
+    /// All is done.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The experiments: network, data, budget, schedule and rates, each fixed before it is run.
+
+use std::ops::Range;
+use std::path::Path;
+
+use alcyon::nn::data::{self, Dataset};
+use alcyon::nn::{Activation, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Sequential};
+use alcyon::prelude::*;
+
+/// One experiment.
+#[derive(Debug)]
+pub(crate) struct Protocol {
+    /// What it is called in titles.
+    pub(crate) title: &'static str,
+    pub(crate) network: Network,
+    /// As [`data::open`] knows it.
+    dataset: &'static str,
+    /// How many of the first training and test rows are used; all when there are fewer.
+    rows: (usize, usize),
+    pub(crate) epochs: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) annealing: Annealing,
+    /// AdaFisher by the thesis and the paper refreshes its factors every so many steps.
+    pub(crate) refresh: u64,
+    rates: [(&'static str, f64); 9],
+}
+
+/// How the rate changes from step to step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Annealing {
+    /// Not at all.
+    Constant,
+    /// Half a cosine, from the rate at the first step to 0 after the last.
+    Cosine,
+}
+
+/// The layers. All start as PyTorch's do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// 64-128-10, ReLU.
+    Mlp,
+    /// conv 3x3 1-16, BN, ReLU, pool 2; conv 3x3 16-32, BN, ReLU, pool 2; linear 128-10.
+    DigitsCnn,
+    /// conv 3x3 1-8, ReLU, pool 2; conv 3x3 8-16, ReLU, pool 2; linear 784-10.
+    MnistCnn,
+    /// conv 3x3 stride 2 1-16, BN, ReLU; conv 3x3 stride 2 16-32, BN, ReLU; linear 1568-10.
+    FashionCnn,
+}
+
+/// Rows to learn from, and rows to be judged on.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) train: Dataset,
+    pub(crate) test: Dataset,
+}
+
+const ALL: usize = usize::MAX;
+
+/// The 8x8 digits, a small convolutional network with batch norm: the default.
+const DIGITS_CNN: Protocol = Protocol {
+    title: "8x8 digits, CNN with batch norm",
+    network: Network::DigitsCnn,
+    dataset: "digits",
+    rows: (ALL, ALL),
+    epochs: 20,
+    batch_size: 64,
+    annealing: Annealing::Cosine,
+    refresh: 10,
+    rates: [
+        ("sgd", 0.1),
+        ("adam", 0.003),
+        ("adamw", 0.003),
+        ("adafisher", 0.001),
+        ("adafisher-official", 0.001),
+        ("adafisher-paper", 0.001),
+        ("adafisherw", 0.001),
+        ("kfac", 0.01),
+        ("shampoo", 0.003),
+    ],
+};
+
+/// The 8x8 digits, 64-128-10: a network so small that PyTorch's numbers for it are known well.
+const DIGITS_MLP: Protocol = Protocol {
+    title: "8x8 digits, MLP 64-128-10",
+    network: Network::Mlp,
+    dataset: "digits",
+    rows: (ALL, ALL),
+    epochs: 30,
+    batch_size: 64,
+    annealing: Annealing::Constant,
+    refresh: 1,
+    rates: [
+        ("sgd", 0.1),
+        ("adam", 0.003),
+        ("adamw", 0.003),
+        ("adafisher", 0.01),
+        ("adafisher-official", 0.001),
+        ("adafisher-paper", 0.01),
+        ("adafisherw", 0.01),
+        ("kfac", 0.01),
+        ("shampoo", 0.003),
+    ],
+};
+
+/// The first 10,000 rows of MNIST, a convolutional network without batch norm.
+const MNIST: Protocol = Protocol {
+    title: "MNIST (10,000 rows), CNN",
+    network: Network::MnistCnn,
+    dataset: "mnist",
+    rows: (10_000, 10_000),
+    epochs: 5,
+    batch_size: 128,
+    annealing: Annealing::Constant,
+    refresh: 10,
+    rates: [
+        ("sgd", 0.03),
+        ("adam", 0.003),
+        ("adamw", 0.003),
+        ("adafisher", 0.001),
+        ("adafisher-official", 0.001),
+        ("adafisher-paper", 0.001),
+        ("adafisherw", 0.001),
+        ("kfac", 0.01),
+        ("shampoo", 0.003),
+    ],
+};
+
+/// The first 8,000 rows of Fashion-MNIST, a convolutional network with batch norm.
+const FASHION: Protocol = Protocol {
+    title: "Fashion-MNIST (8,000 rows), CNN with batch norm",
+    network: Network::FashionCnn,
+    dataset: "fashion",
+    rows: (8_000, 4_000),
+    epochs: 5,
+    batch_size: 128,
+    annealing: Annealing::Cosine,
+    ..MNIST
+};
+
+impl Protocol {
+    /// The protocol of a network and a data set.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], with the known names.
+    pub(crate) fn of(model: &str, dataset: &str) -> Result<Self> {
+        let unknown = |what, got: &str, known: &[&str]| {
+            let known = known.iter().map(|&k| k.to_owned()).collect();
+            Error::Unknown { what, got: got.to_owned(), known }
+        };
+        match (model, dataset) {
+            ("cnn", "digits") => Ok(DIGITS_CNN),
+            ("mlp", "digits") => Ok(DIGITS_MLP),
+            ("cnn" | "mlp", "mnist") => Ok(MNIST),
+            ("cnn" | "mlp", "fashion") => Ok(FASHION),
+            ("cnn" | "mlp", _) => {
+                Err(unknown("data set", dataset, &["digits", "mnist", "fashion"]))
+            }
+            _ => Err(unknown("model", model, &["cnn", "mlp"])),
+        }
+    }
+
+    /// The rate of an optimizer that nobody has chosen one for.
+    pub(crate) fn rate(&self, optimizer: &str) -> Option<f64> {
+        self.rates.iter().find(|(name, _)| *name == optimizer).map(|&(_, rate)| rate)
+    }
+
+    /// The rate at a step, counted from 0, as a share of the rate at the first.
+    pub(crate) fn share(&self, step: usize, steps: usize) -> f64 {
+        match self.annealing {
+            Annealing::Constant => 1.0,
+            Annealing::Cosine => {
+                0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos())
+            }
+        }
+    }
+
+    /// The rows.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] when the data set's files are not there or not what they
+    /// should be.
+    pub(crate) fn load(&self, folder: &Path) -> Result<Task> {
+        let (train, test) = data::open(self.dataset, folder)?;
+        let first = |set: &Dataset, rows: usize| rows_of(set, 0..rows.min(set.len()));
+        Ok(Task { train: first(&train, self.rows.0)?, test: first(&test, self.rows.1)? })
+    }
+
+    /// The network, at its start.
+    pub(crate) fn build(&self, rng: &mut Rng) -> Sequential {
+        let padded = Window { padding: (1, 1), ..Window::new((3, 3)) };
+        let halving = Window { stride: (2, 2), ..padded };
+        let relu = Activation::Relu;
+        match self.network {
+            Network::Mlp => Sequential::new()
+                .then(Flatten)
+                .then(Linear::new(64, 128, rng))
+                .then(relu)
+                .then(Linear::new(128, 10, rng)),
+            Network::DigitsCnn => Sequential::new()
+                .then(Conv2d::new(1, 16, padded, rng))
+                .then(BatchNorm2d::new(16))
+                .then(relu)
+                .then(MaxPool2d::new(2))
+                .then(Conv2d::new(16, 32, padded, rng))
+                .then(BatchNorm2d::new(32))
+                .then(relu)
+                .then(MaxPool2d::new(2))
+                .then(Flatten)
+                .then(Linear::new(128, 10, rng)),
+            Network::MnistCnn => Sequential::new()
+                .then(Conv2d::new(1, 8, padded, rng))
+                .then(relu)
+                .then(MaxPool2d::new(2))
+                .then(Conv2d::new(8, 16, padded, rng))
+                .then(relu)
+                .then(MaxPool2d::new(2))
+                .then(Flatten)
+                .then(Linear::new(784, 10, rng)),
+            Network::FashionCnn => Sequential::new()
+                .then(Conv2d::new(1, 16, halving, rng))
+                .then(BatchNorm2d::new(16))
+                .then(relu)
+                .then(Conv2d::new(16, 32, halving, rng))
+                .then(BatchNorm2d::new(32))
+                .then(relu)
+                .then(Flatten)
+                .then(Linear::new(1568, 10, rng)),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The closing table, and the sentence that says what it shows.
+
+use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+
+use crate::outcome::{Spread, Summary};
+
+/// One line an optimizer.
+pub(crate) fn results(summaries: &[Summary]) -> Table {
+    let mut table = plain([
+        "optimizer",
+        "rate",
+        "test accuracy %",
+        "train loss",
+        "test loss",
+        "pass ms",
+        "factors ms",
+        "step ms",
+        "/ Adam",
+        "state",
+        "remarks",
+    ]);
+    let adam = summaries.iter().find(|s| s.optimizer == "adam").map(|s| s.per_step.total());
+    for s in summaries {
+        let cost = s.per_step;
+        let ratio = adam.map_or_else(|| "–".into(), |a| format!("{:.2}", cost.total() / a));
+        table.add_row(cells([
+            s.optimizer.clone(),
+            s.rate.to_string(),
+            spread(s.test_accuracy, 100.0, 2),
+            spread(s.train_loss, 1.0, 4),
+            spread(s.test_loss, 1.0, 4),
+            format!("{:.2}", cost.pass),
+            format!("{:.2}", cost.factors),
+            format!("{:.2}", cost.step),
+            ratio,
+            bytes(s.state_bytes),
+            s.remarks.join("\n"),
+        ]));
+    }
+    table
+}
+
+/// An empty table with a head.
+pub(crate) fn plain<const N: usize>(head: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(head);
+    table
+}
+
+/// A row: the first cell to the left, numbers to the right.
+pub(crate) fn cells(row: impl IntoIterator<Item = String>) -> Vec<Cell> {
+    let side = |i| if i == 0 { CellAlignment::Left } else { CellAlignment::Right };
+    row.into_iter().enumerate().map(|(i, c)| Cell::new(c).set_alignment(side(i))).collect()
+}
+
+fn spread(value: Option<Spread>, scale: f64, digits: usize) -> String {
+    match value {
+        None => "–".into(),
+        Some(Spread { mean, deviation: None, .. }) => format!("{:.digits$}", scale * mean),
+        Some(Spread { mean, deviation: Some(d), .. }) => {
+            format!("{:.digits$} ± {:.digits$}", scale * mean, scale * d)
+        }
+    }
+}
+
+fn bytes(n: usize) -> String {
+    if n < 1 << 20 {
+        format!("{:.1} KiB", n as f64 / f64::from(1 << 10))
+    } else {
+        format!("{:.1} MiB", n as f64 / f64::from(1 << 20))
+    }
+}
+
+/// Who is best on the test rows, and who cannot be told apart from it.
+///
+/// The standard error of one optimizer's mean accuracy p over K seeds and n test rows is taken as
+/// √(s²/K + p(1 − p)/n): its seeds might have been others, and so might the test rows. Two
+/// optimizers differ when their means are more than two standard errors of the difference apart.
+/// The test rows are the same for all, which this ignores: it is a cautious reading.
+pub(crate) fn verdict(summaries: &[Summary], test_rows: usize) -> String {
+    let mut known: Vec<(&str, f64, f64)> = summaries
+        .iter()
+        .filter_map(|s| Some((s.optimizer.as_str(), s.test_accuracy?)))
+        .map(|(name, a)| (name, a.mean, standard_error(a, test_rows)))
+        .collect();
+    known.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let Some((&(best, p, e), others)) = known.split_first() else {
+        return "No optimizer ended with a finite loss.".into();
+    };
+    let noise = |&&(_, q, f): &&(&str, f64, f64)| p - q <= 2.0 * e.hypot(f);
+    let within: Vec<_> = others.iter().filter(noise).map(|o| o.0).collect();
+    let head = format!(
+        "Best on the test rows: {best}, {:.2} % (standard error {:.2}: seeds and {test_rows} rows).",
+        100.0 * p,
+        100.0 * e,
+    );
+    match others {
+        [] => head,
+        [second, ..] if within.is_empty() => {
+            format!("{head}\nThe runner-up, {}, is more than two standard errors behind.", second.0)
+        }
+        [second, ..] => format!(
+            "{head}\nThe runner-up, {}, is within noise (two standard errors of the difference); \
+             so in all: {}.",
+            second.0,
+            within.join(", "),
+        ),
+    }
+}
+
+fn standard_error(accuracy: Spread, test_rows: usize) -> f64 {
+    let p = accuracy.mean;
+    let seeds = accuracy.deviation.map_or(0.0, |s| s * s / accuracy.count as f64);
+    (seeds + p * (1.0 - p) / test_rows.max(1) as f64).sqrt()
+}
