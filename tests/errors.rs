@@ -158,9 +158,13 @@ fn a_dry_run_without_numbers_finds_the_same_mistakes() {
     }
 }
 
+/// Ops that take plain tensors beside their inputs: their samples hold numbers, which cannot run
+/// dry.
+const HOLD_NUMBERS: [&str; 1] = ["batch_norm_fixed"];
+
 #[test]
 fn a_dry_run_gives_the_shape_and_dtype_of_every_sample_of_every_op() {
-    for spec in OPS {
+    for spec in OPS.iter().filter(|spec| !HOLD_NUMBERS.contains(&spec.name)) {
         for (n, sample) in (spec.samples)().iter().enumerate() {
             let want = call(sample, sample.inputs.clone()).unwrap();
             let dry = sample.inputs.iter().map(|t| Tensor::meta(t.shape(), t.dtype())).collect();

@@ -71,7 +71,9 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
         comparison.numbers("natural gradient", &natural, &golden.data)
     }));
     lines.push(line(file, "K-FAC against its block", &root, |comparison| {
-        kfac_error(comparison, &problem, &expected.get("kfac_relative_error_vs_ggn_block")?)
+        kfac_error(comparison, &problem, &expected.get("kfac_relative_error_vs_ggn_block")?)?;
+        let mass = off_diagonal_mass(&problem)?;
+        comparison.number("offdiagonal_mass", mass, expected.number("offdiagonal_mass")?)
     }));
     lines.extend(expected.rest(file)?);
     Ok(lines)
@@ -165,8 +167,7 @@ fn gauss_newton(problem: &Problem<'_>) -> Result<Matrix> {
     Ok(Matrix::second_moment(&all, terms))
 }
 
-/// |G ⊗ A − block| / |block| in the Frobenius norm, per layer; and how much of the whole matrix
-/// lies outside the layers' blocks.
+/// |G ⊗ A − block| / |block| in the Frobenius norm, per layer.
 fn kfac_error(comparison: &mut Comparison, problem: &Problem<'_>, golden: &Node<'_>) -> Result<()> {
     golden.only(&["layer1", "layer2"])?;
     let step = problem.step(KfacConfig { fisher: Fisher::Exact, ..plain() }, None)?;
@@ -185,6 +186,21 @@ fn kfac_error(comparison: &mut Comparison, problem: &Problem<'_>, golden: &Node<
         comparison.number(&name, (error / size).sqrt(), golden.get(&name)?.number()?)?;
     }
     Ok(())
+}
+
+/// |block (1, 2)| / |Gauss–Newton matrix| in the Frobenius norm: what couples the layers, and what
+/// K-FAC leaves out from the start.
+fn off_diagonal_mass(problem: &Problem<'_>) -> Result<f64> {
+    let matrix = gauss_newton(problem)?;
+    let network = (problem.network)()?;
+    let (weight, bias) = network.layer("1")?;
+    let border = weight.value().numel() + bias.map_or(0, |b| b.value().numel());
+    let squares = |keep: &dyn Fn(usize, usize) -> bool| -> f64 {
+        let entries = matrix.data.iter().enumerate();
+        entries.filter(|(i, _)| keep(i / matrix.n, i % matrix.n)).map(|(_, x)| x * x).sum()
+    };
+    let between = squares(&|i, j| i < border && j >= border);
+    Ok((between / squares(&|_, _| true)).sqrt())
 }
 
 /// G ⊗ A, row-major.

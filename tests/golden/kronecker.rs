@@ -1,7 +1,6 @@
 //! One step of K-FAC on a given problem, taken apart: factors, joint gradients, directions.
 
 use engine::{LayerRecord, Likelihood, Tape, Tensor};
-use optim::curvature::CurvatureSource;
 use optim::curvature::factors::Kronecker;
 use optim::curvature::precondition::{self, Factor};
 use optim::{Kfac, KfacConfig, Optimizer};

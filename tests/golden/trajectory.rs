@@ -3,7 +3,7 @@
 //! A stack `X` of a file is a start `X0`, gradients `grads_X` (one per step) and the expected
 //! parameters `X` (one per step). All stacks of a case are parameters of one model.
 
-use engine::{Gradients, Parameter, Parameters};
+use engine::{Gradients, Parameter};
 use optim::Optimizer;
 
 use crate::document::{Array, Node, Result, wrong};
