@@ -3,7 +3,7 @@
 //! `cargo run --release --example 06_train`
 
 use alcyon::nn::{checkpoint, data, metric};
-use alcyon::optim::{Adam, AdamConfig, Schedule, backward};
+use alcyon::optim::backward;
 use alcyon::prelude::*;
 
 const EPOCHS: u64 = 12;

@@ -3,7 +3,6 @@
 //! `cargo run --example 07_layer_record`
 
 use alcyon::engine::Product;
-use alcyon::nn::CrossEntropy;
 use alcyon::prelude::*;
 
 /// Convolution, batch norm, relu, linear: written out, so that every record can be found again.

@@ -3,7 +3,6 @@
 //! `cargo run --example 08_kfac_by_hand`
 
 use alcyon::kernels::linalg::cholesky_inverse;
-use alcyon::nn::{CrossEntropy, Mse};
 use alcyon::prelude::*;
 
 struct Net {

@@ -2,8 +2,7 @@
 //!
 //! `cargo run --example 09_adafisher`
 
-use alcyon::nn::{CrossEntropy, Mlp, Module};
-use alcyon::optim::{AdaFisher, AdaFisherConfig, backward};
+use alcyon::optim::backward;
 use alcyon::prelude::*;
 
 /// Smallest and largest.

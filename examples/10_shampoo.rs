@@ -3,7 +3,6 @@
 //! `cargo run --example 10_shampoo`
 
 use alcyon::kernels::linalg::power;
-use alcyon::optim::{Sgd, SgdConfig, Shampoo, ShampooConfig};
 use alcyon::prelude::*;
 
 struct Model {
