@@ -5,6 +5,7 @@
 //! like the paper's algorithm box.
 #![forbid(unsafe_code)]
 
+pub mod adafisher;
 pub mod adam;
 pub mod backward;
 pub mod coverage;
@@ -17,6 +18,7 @@ pub mod sgd;
 pub mod shampoo;
 mod step;
 
+pub use adafisher::{AdaFisher, AdaFisherConfig};
 pub use adam::{Adam, AdamConfig};
 pub use backward::{Pass, backward};
 pub use coverage::Coverage;

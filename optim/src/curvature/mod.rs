@@ -6,9 +6,12 @@
 //! micro-batches equal one batch.
 
 pub mod block;
+pub mod diagonal;
 pub mod factors;
 pub mod precondition;
+pub mod running;
 mod second_moments;
+mod squares;
 
 use engine::{LayerObserver, Result, Rng};
 

@@ -1,0 +1,133 @@
+//! All factors of a model: which parameter is covered by which, and how they are saved.
+
+use std::collections::{BTreeMap, HashMap};
+
+use engine::{ParamId, Parameters, Result, Shape, Tensor};
+
+use super::factor::{Factor, Part};
+use crate::State;
+use crate::curvature::diagonal::{Diagonal, Form};
+use crate::curvature::running::Averaging;
+use crate::saved::{Saved, refused};
+
+/// Factors by weight.
+#[derive(Debug, Default)]
+pub(super) struct Factors {
+    of: BTreeMap<ParamId, Factor>,
+    /// The weight whose factors cover a bias; `None` if several might.
+    beside: HashMap<ParamId, Option<ParamId>>,
+}
+
+/// What a parameter gets from factors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cover<'a> {
+    /// F without λ.
+    pub(super) part: Part<'a>,
+    /// The mean of H·S over the layer.
+    pub(super) mean: f64,
+    form: Form,
+}
+
+impl Factors {
+    /// A weight's.
+    pub(super) fn get(&self, weight: ParamId) -> Option<&Factor> {
+        self.of.get(&weight)
+    }
+
+    /// What a weight or bias gets, if a layer's factors cover it.
+    pub(super) fn cover(&self, parameter: ParamId) -> Option<Cover<'_>> {
+        if let Some(factor) = self.of.get(&parameter) {
+            return Some(Cover { part: factor.weight(), mean: factor.mean(), form: factor.form });
+        }
+        let factor = self.of.get(self.beside.get(&parameter)?.as_ref()?)?;
+        Some(Cover { part: factor.bias(), mean: factor.mean(), form: factor.form })
+    }
+
+    /// Whether a parameter is the bias of several weights: then no layer's factors are its own.
+    pub(super) fn is_shared(&self, parameter: ParamId) -> bool {
+        self.beside.get(&parameter).is_some_and(Option::is_none)
+    }
+
+    /// Averages a batch's diagonals in.
+    pub(super) fn refresh(&mut self, observed: Vec<(ParamId, Diagonal)>, rule: &Averaging) {
+        for (weight, new) in observed {
+            self.of.entry(weight).or_insert_with(|| Factor::new(new.form)).refresh(new, rule);
+        }
+        self.find_biases();
+    }
+
+    fn find_biases(&mut self) {
+        self.beside.clear();
+        for (&weight, factor) in &self.of {
+            for &bias in &factor.biases {
+                let known = self.beside.entry(bias).or_insert(Some(weight));
+                if *known != Some(weight) {
+                    *known = None;
+                }
+            }
+        }
+    }
+
+    /// Writes the averages down: `layers.0.weight/h`, `…/s`, the form, and the biases' paths.
+    pub(super) fn save(&self, model: &dyn Parameters, state: &mut State) -> Result<()> {
+        let parameters = model.parameters();
+        for (path, parameter) in &parameters {
+            let Some(factor) = self.get(parameter.id()) else { continue };
+            let beside = parameters.iter().filter(|(_, p)| factor.biases.contains(&p.id()));
+            let biases: Vec<&str> = beside.map(|(path, _)| path.as_str()).collect();
+            state.numbers.insert(format!("{path}/form"), factor.form.to_string());
+            state.numbers.insert(format!("{path}/biases"), biases.join("\n"));
+            for (name, v) in [("h", &factor.trace.h_state), ("s", &factor.trace.s_state)] {
+                let tensor = Tensor::from_slice(v, Shape::from([v.len()]))?;
+                state.tensors.insert(format!("{path}/{name}"), tensor);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Factors::save`] wrote.
+    pub(super) fn load(
+        model: &dyn Parameters,
+        saved: &mut Saved,
+        rule: &Averaging,
+    ) -> Result<Self> {
+        let mut factors = Self::default();
+        let parameters = model.parameters();
+        for (path, parameter) in &parameters {
+            let Some(form) = saved.number_if_any::<Form>(&format!("{path}/form"))? else {
+                continue;
+            };
+            let paths: String = saved.number(&format!("{path}/biases"))?;
+            let find = |bias: &str| match parameters.iter().find(|(path, _)| path == bias) {
+                Some((_, p)) => Ok(p.id()),
+                None => Err(refused("biases of this model", format!("`{bias}`"))),
+            };
+            let mut factor = Factor::new(form);
+            factor.biases = paths.lines().map(find).collect::<Result<_>>()?;
+            let h = saved.vector(&format!("{path}/h"))?;
+            let s = saved.vector(&format!("{path}/s"))?;
+            let value = parameter.value();
+            if !form.fits(value.shape(), !factor.biases.is_empty(), h.len(), s.len()) {
+                let got = format!("`{path}`: {form} of {} and {} entries", h.len(), s.len());
+                return Err(refused("factors that fit their weights", got));
+            }
+            factor.restore([h, s], rule, value.dtype());
+            factors.of.insert(parameter.id(), factor);
+        }
+        factors.find_biases();
+        Ok(factors)
+    }
+}
+
+impl Cover<'_> {
+    /// In a few words, for people.
+    pub(super) const fn describe(&self) -> &'static str {
+        match self.form {
+            Form::Outer { groups: 1 } => "diagonal Kronecker factors",
+            Form::Outer { .. } => "diagonal Kronecker factors per group",
+            Form::Hadamard => "diagonal factors per channel",
+            Form::Switch => "two-entry factor and channel gradients",
+            Form::Table => "row frequencies and diagonal factor",
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! One layer record → sums. The only place in AdaFisher that knows kinds of layers.
+
+use engine::{
+    DType, Element, Error, Geometry, Layer, LayerRecord, Norm, ParamId, Result, Tensor, for_float,
+};
+use kernels::conv::Conv2d;
+
+use super::super::squares::{channel_squares, column_squares, patch_squares};
+use super::{ConvGroups, ConvScale, Diagonal, DiagonalRule, Form, NormFactor, NormInput};
+
+/// Sums over the records of one weight.
+#[derive(Debug)]
+pub(super) struct Sums {
+    pub(super) form: Form,
+    biases: Vec<ParamId>,
+    dtype: DType,
+    /// Σ of squares; for `Switch` plain sums per channel (or position).
+    pub(super) h: Vec<f64>,
+    /// The number of ones that a bias saw, in each H.
+    ones: f64,
+    /// What `h` and `ones` are divided by.
+    h_scale: f64,
+    /// Σ of squares; for `Switch` plain sums.
+    pub(super) s: Vec<f64>,
+    /// R, the rows of `s`; for `Switch` M, the examples.
+    rows: f64,
+    /// For `Switch`: T, the positions over which one entry of `h` is summed.
+    extent: f64,
+}
+
+impl Sums {
+    /// Reduces a record; `None` if it has no rows.
+    pub(super) fn of(record: &LayerRecord, rule: DiagonalRule) -> Result<Option<Self>> {
+        if record.output_grad.numel() == 0 {
+            return Ok(None);
+        }
+        let mut sums = Self {
+            form: Form::Outer { groups: 1 },
+            biases: record.bias.into_iter().collect(),
+            dtype: record.output_grad.dtype(),
+            h: Vec::new(),
+            ones: 0.0,
+            h_scale: 0.0,
+            s: Vec::new(),
+            rows: 0.0,
+            extent: 1.0,
+        };
+        match record.layer {
+            Layer::Conv2d(geometry) => sums.convolution(record, &geometry, rule)?,
+            Layer::Lookup => sums.table(record)?,
+            Layer::ScaleShift(norm) => match rule.norm_factor {
+                NormFactor::Thesis | NormFactor::Identity => {
+                    sums.channels(record, norm, rule.norm_input)?;
+                }
+                NormFactor::Paper => sums.switch(record, norm, false)?,
+                NormFactor::Official => sums.switch(record, norm, true)?,
+            },
+            _ => sums.dense(record)?,
+        }
+        Ok(Some(sums))
+    }
+
+    fn dense(&mut self, record: &LayerRecord) -> Result<()> {
+        self.h = last_axis_squares(&record.input)?;
+        self.s = last_axis_squares(&record.output_grad)?;
+        self.rows = rows_of(&record.output_grad);
+        self.h_scale = self.rows;
+        self.ones = if record.bias.is_some() { self.rows } else { 0.0 };
+        Ok(())
+    }
+
+    fn convolution(
+        &mut self,
+        record: &LayerRecord,
+        geometry: &Geometry,
+        rule: DiagonalRule,
+    ) -> Result<()> {
+        let (x, g) = (record.input.contiguous()?, record.output_grad.contiguous()?);
+        let (&[m, c, h, w], &[_, out, oh, ow]) = (&**x.shape(), &**g.shape()) else {
+            return Err(Error::shape("conv2d", "[N, C, H, W]", &[x.shape(), g.shape()]));
+        };
+        let (groups, window) = (geometry.groups, geometry.window);
+        let (input, output) = ((h, w), (oh, ow));
+        let conv =
+            Conv2d { batch: m, groups, in_channels: c, out_channels: out, input, output, window };
+        let patch = conv.patch();
+        self.h = for_float!(x.dtype(), T => {
+            let mut squares = vec![T::default(); groups * patch];
+            patch_squares(&conv, x.as_slice::<T>()?, &mut squares);
+            squares.into_iter().map(Element::to_f64).collect()
+        });
+        self.s = channel_squares_of(&g)?;
+        self.rows = (m * oh * ow) as f64;
+        let shared = rule.conv_groups == ConvGroups::Shared;
+        if shared {
+            let add = |d| self.h.iter().skip(d).step_by(patch).sum();
+            self.h = (0..patch).map(add).collect();
+        }
+        self.form = Form::Outer { groups: if shared { 1 } else { groups } };
+        let ones = self.rows * if shared { groups as f64 } else { 1.0 };
+        self.ones = if record.bias.is_some() { ones } else { 0.0 };
+        self.h_scale = match rule.conv_scale {
+            ConvScale::Positions => ones,
+            ConvScale::Official => self.rows * patch as f64,
+            ConvScale::Spring2024 => (m * ow * patch) as f64,
+        };
+        Ok(())
+    }
+
+    fn table(&mut self, record: &LayerRecord) -> Result<()> {
+        self.form = Form::Table;
+        self.h = vec![0.0; record.weight_shape[0]];
+        for index in record.input.to_vec::<i64>()? {
+            if let Some(count) = usize::try_from(index).ok().and_then(|i| self.h.get_mut(i)) {
+                *count += 1.0;
+            }
+        }
+        self.s = last_axis_squares(&record.output_grad)?;
+        self.rows = rows_of(&record.output_grad);
+        self.h_scale = self.rows;
+        Ok(())
+    }
+
+    fn channels(&mut self, record: &LayerRecord, norm: Norm, input: NormInput) -> Result<()> {
+        let x = match input {
+            NormInput::Raw => record.input.clone(),
+            NormInput::Normalized => record.normalized()?,
+        };
+        let squares = match norm {
+            Norm::Batch => channel_squares_of,
+            Norm::Layer => last_axis_squares,
+        };
+        self.form = Form::Hadamard;
+        self.h = squares(&x.contiguous()?)?;
+        self.s = squares(&record.output_grad.contiguous()?)?;
+        self.rows = (x.numel() / self.s.len().max(1)) as f64;
+        self.h_scale = self.rows;
+        Ok(())
+    }
+
+    /// The two-entry rules. What is summed, and T: batch norm sums each channel, T = positions. Layer
+    /// norm: the paper sums each position, T = features; the program sums each entry of axis 1, T =
+    /// the sizes of the axes after it.
+    fn switch(&mut self, record: &LayerRecord, norm: Norm, official: bool) -> Result<()> {
+        let (x, g) = (&record.input, &record.output_grad);
+        let c = record.weight_shape.numel();
+        let m = if x.rank() > 1 { x.shape()[0] } else { 1 };
+        let x = match (norm, official) {
+            (Norm::Batch, _) => x.reshape([m, c, x.numel() / (m * c)])?,
+            (Norm::Layer, false) => x.reshape([m, x.numel() / (m * c), c])?,
+            (Norm::Layer, true) => {
+                let kept = if x.rank() > 1 { x.shape()[1] } else { c };
+                x.reshape([m, kept, x.numel() / (m * kept)])?
+            }
+        };
+        self.form = Form::Switch;
+        self.h = x.sum(&[0, 2])?.to_f64_vec()?;
+        let by_channel = match norm {
+            Norm::Batch => g.reshape([m, c, g.numel() / (m * c)])?.sum(&[0, 2])?,
+            Norm::Layer => g.reshape([g.numel() / c, c])?.sum(&[0])?,
+        };
+        self.s = by_channel.to_f64_vec()?;
+        self.rows = m as f64;
+        self.extent = x.shape()[2] as f64;
+        Ok(())
+    }
+
+    pub(super) fn fits(&self, other: &Self) -> bool {
+        let sizes = |x: &Self| (x.form, x.h.len(), x.s.len(), x.extent.to_bits());
+        sizes(self) == sizes(other)
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.h.iter_mut().zip(other.h).for_each(|(a, b)| *a += b);
+        self.s.iter_mut().zip(other.s).for_each(|(a, b)| *a += b);
+        self.ones += other.ones;
+        self.h_scale += other.h_scale;
+        self.rows += other.rows;
+        for bias in other.biases {
+            if !self.biases.contains(&bias) {
+                self.biases.push(bias);
+            }
+        }
+    }
+
+    /// From s of a mean over `terms` to d of each term.
+    pub(super) fn per_term(&mut self, terms: f64) {
+        let factor = if self.form == Form::Switch { terms } else { terms * terms };
+        self.s.iter_mut().for_each(|s| *s *= factor);
+    }
+
+    /// The diagonals, for s of the mean over `terms`.
+    pub(super) fn finish(self, terms: f64, rule: DiagonalRule) -> Diagonal {
+        let Self { form, biases, dtype, h, ones, h_scale, s, rows, extent } = self;
+        let (h, s) = if form == Form::Switch {
+            let official = rule.norm_factor == NormFactor::Official;
+            let scale = rows * if official { extent * extent } else { extent };
+            let scale_entry = h.iter().map(|x| (x / scale).powi(2)).sum();
+            let shift_entry = h.len() as f64 / if official { rows * rows } else { 1.0 };
+            let s = s.iter().map(|x| (x / terms).powi(2) / rows).collect();
+            (vec![scale_entry, shift_entry], s)
+        } else {
+            let groups = if let Form::Outer { groups } = form { groups } else { 1 };
+            let bias = (ones > 0.0).then_some(ones / h_scale);
+            let mut all = Vec::with_capacity(h.len() + groups);
+            for group in h.chunks((h.len() / groups).max(1)) {
+                all.extend(group.iter().map(|x| x / h_scale).chain(bias));
+            }
+            (all, s.iter().map(|x| x / (rows * terms * terms)).collect())
+        };
+        Diagonal { form, biases, dtype, h, s }
+    }
+}
+
+/// All axes but the last.
+fn rows_of(x: &Tensor) -> f64 {
+    let width = x.shape().last().copied().unwrap_or(1);
+    (x.numel() / width.max(1)) as f64
+}
+
+/// Σ x² over all axes but the last.
+fn last_axis_squares(x: &Tensor) -> Result<Vec<f64>> {
+    let x = x.contiguous()?;
+    let width = x.shape().last().copied().unwrap_or(1);
+    for_float!(x.dtype(), T => {
+        let mut squares = vec![T::default(); width];
+        column_squares(x.as_slice::<T>()?, x.numel() / width.max(1), width, &mut squares);
+        Ok(squares.into_iter().map(Element::to_f64).collect())
+    })
+}
+
+/// Σ x² over all axes but axis 1; `x` is contiguous.
+fn channel_squares_of(x: &Tensor) -> Result<Vec<f64>> {
+    let (n, c) = (x.shape()[0], x.shape()[1]);
+    for_float!(x.dtype(), T => {
+        let mut squares = vec![T::default(); c];
+        let positions = x.numel() / (n * c).max(1);
+        channel_squares(x.as_slice::<T>()?, n, c, positions, &mut squares);
+        Ok(squares.into_iter().map(Element::to_f64).collect())
+    })
+}
