@@ -127,7 +127,11 @@ fn convolutions(c: &mut Criterion) {
 fn quickly() -> Criterion {
     let (warm_up, measured) = (Duration::from_millis(300), Duration::from_secs(1));
     // Without plots: they would need a font (docs/decisions, 0024).
-    Criterion::default().without_plots().sample_size(20).warm_up_time(warm_up).measurement_time(measured)
+    Criterion::default()
+        .without_plots()
+        .sample_size(20)
+        .warm_up_time(warm_up)
+        .measurement_time(measured)
 }
 
 criterion_group! {

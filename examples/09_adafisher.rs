@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     for preset in ["thesis", "paper", "official", "spring2024"] {
         let mut config = AdaFisherConfig::preset(preset)?;
         config.every = 1;
-        let mut optimizer = AdaFisher::new(config);
+        let mut optimizer = AdaFisher::new(config)?;
         let mut model = Mlp::new(&[64, 32, 10], &mut Rng::new(0));
         println!("preset `{preset}`");
         println!(

@@ -11,5 +11,14 @@ pub mod prelude {
         DType, Device, Error, Geometry, Gradients, Layer, LayerObserver, LayerRecord, Likelihood,
         Parameter, Parameters, Result, Rng, Shape, Tape, Tensor, Var, Window, parameters,
     };
-    pub use optim::{Coverage, CurvatureSource, Fisher, Optimizer, Pass, State};
+    pub use nn::data::Loader;
+    pub use nn::{CrossEntropy, Linear, Mlp, Module, Mse, Sequential};
+    pub use optim::{
+        AdaFisher, AdaFisherConfig, Adam, AdamConfig, Coverage, CurvatureSource, Fisher, Kfac,
+        KfacConfig, Optimizer, Pass, Schedule, Sgd, SgdConfig, Shampoo, ShampooConfig, State,
+    };
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -13,16 +13,8 @@ use alcyon::prelude::*;
 use crate::protocol::Protocol;
 
 /// What enters when nothing is asked for.
-pub(crate) const DEFAULT: [&str; 8] = [
-    "sgd",
-    "adam",
-    "adamw",
-    "adafisher",
-    "adafisher-official",
-    "adafisherw",
-    "kfac",
-    "shampoo",
-];
+pub(crate) const DEFAULT: [&str; 8] =
+    ["sgd", "adam", "adamw", "adafisher", "adafisher-official", "adafisherw", "kfac", "shampoo"];
 
 /// Everything that can be entered.
 pub(crate) const KNOWN: [&str; 9] = [

@@ -151,7 +151,9 @@ impl Protocol {
             ("mlp", "digits") => Ok(DIGITS_MLP),
             ("cnn" | "mlp", "mnist") => Ok(MNIST),
             ("cnn" | "mlp", "fashion") => Ok(FASHION),
-            ("cnn" | "mlp", _) => Err(unknown("data set", dataset, &["digits", "mnist", "fashion"])),
+            ("cnn" | "mlp", _) => {
+                Err(unknown("data set", dataset, &["digits", "mnist", "fashion"]))
+            }
             _ => Err(unknown("model", model, &["cnn", "mlp"])),
         }
     }

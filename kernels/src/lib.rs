@@ -9,6 +9,9 @@
 //! | [`index`] | rows picked by number, and added back |
 //! | [`softmax`], [`norm`] | softmax, cross-entropy; layer and batch norm |
 //! | [`unfold`], [`conv`], [`pooling`] | sliding windows: patches, convolution, pooling |
+//! | [`second_moment`] | column squares and grams of rows, channels and patches |
+//! | [`step`] | fused parameter updates |
+//! | [`linalg`] | eigenvectors, Cholesky and inverse roots of symmetric matrices, in f64 |
 //!
 //! Conventions, the same in every file:
 //! - arrays are row-major and contiguous; lengths are checked at the door with an assertion that
@@ -29,13 +32,16 @@ pub mod float;
 pub mod gemm;
 pub mod index;
 
+pub mod linalg;
 pub mod norm;
 pub mod parallel;
 pub mod pool;
 
 pub mod pooling;
 pub mod reduce;
+pub mod second_moment;
 pub mod softmax;
+pub mod step;
 pub mod strided;
 pub mod unfold;
 

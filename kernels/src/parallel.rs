@@ -25,6 +25,37 @@ pub fn pieces<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) +
     out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| f(i * size, piece));
 }
 
+/// [`pieces`] of several arrays of the same length at once.
+pub fn pieces_of<T: Send, const N: usize>(
+    arrays: [&mut [T]; N],
+    unit: usize,
+    f: impl Fn(usize, [&mut [T]; N]) + Sync,
+) {
+    let len = arrays.first().map_or(0, |a| a.len());
+    assert!(arrays.iter().all(|a| a.len() == len), "pieces_of: arrays of different lengths");
+    let threads = rayon::current_num_threads();
+    if len == 0 {
+        return;
+    }
+    if threads == 1 || len < 2 * GRAIN {
+        return f(0, arrays);
+    }
+    let unit = unit.max(1);
+    let size = (len / unit).div_ceil(4 * threads).max(GRAIN.div_ceil(unit)) * unit;
+    let mut rest = arrays;
+    let mut cut = Vec::with_capacity(len.div_ceil(size));
+    for start in (0..len).step_by(size) {
+        let count = size.min(len - start);
+        let mut piece: [&mut [T]; N] = std::array::from_fn(|_| Default::default());
+        for (rest, piece) in rest.iter_mut().zip(&mut piece) {
+            let (head, tail) = std::mem::take(rest).split_at_mut(count);
+            (*piece, *rest) = (head, tail);
+        }
+        cut.push((start, piece));
+    }
+    cut.into_par_iter().for_each(|(start, piece)| f(start, piece));
+}
+
 /// Calls `f(i)` for `i` in `0..count`, in parallel if `count · cost` elements are worth it.
 pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
     if alone(count, cost) {

@@ -42,8 +42,8 @@ pub mod module;
 
 pub use checkpoint::Checkpoint;
 pub use layer::{
-    Activation, BatchNorm2d, Conv2d, Dropout, Embedding, Flatten, LayerNorm, Linear, Mlp,
-    Sequential,
+    Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, Embedding, Flatten,
+    LayerNorm, Linear, MaxPool2d, Mlp, Sequential,
 };
 pub use loss::{BinaryCrossEntropy, CrossEntropy, Mse};
 pub use module::Module;

@@ -33,6 +33,9 @@ use factor::Factor;
 pub use factor::FactorTrace;
 use factors::Factors;
 
+pub use crate::curvature::diagonal::{ConvGroups, ConvScale, NormFactor, NormInput};
+pub use crate::curvature::running::{Degenerate, EmaInit, EmaRule, FactorOrder, MinMax};
+
 use crate::coverage::{Coverage, Line};
 use crate::curvature::CurvatureSource;
 use crate::curvature::diagonal::Diagonals;

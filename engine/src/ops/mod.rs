@@ -32,4 +32,6 @@ operations! {
     reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, cast,
     // layers
     linear, conv2d, embedding, layer_norm, batch_norm, batch_norm_fixed,
+    // windows
+    max_pool2d, avg_pool2d, adaptive_avg_pool2d, adaptive_max_pool2d,
 }

@@ -84,6 +84,17 @@ impl<'a, T: Copy> Matrix<'a, T> {
         }
     }
 
+    /// The columns `from..to`, without copying.
+    ///
+    /// # Panics
+    /// If there are no such columns.
+    #[must_use]
+    pub fn columns(self, from: usize, to: usize) -> Self {
+        assert!(from <= to && to <= self.cols, "Matrix: columns {from}..{to} of {}", self.cols);
+        let start = (from * self.col_stride).min(self.data.len());
+        Self { data: &self.data[start..], cols: to - from, ..self }
+    }
+
     /// The number of rows.
     #[must_use]
     pub fn rows(self) -> usize {

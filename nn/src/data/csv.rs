@@ -94,7 +94,7 @@ impl Table {
         let inputs = Tensor::from_vec(inputs, [count, header.len() - 1])?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         let labels = Tensor::from_vec(labels, [count])?;
-        let dataset = Dataset::new(&name, inputs, labels, classes.len())?;
+        let dataset = Dataset::new(&name, &inputs, &labels, classes.len())?;
         let features = names(column).map(|(_, name)| name.to_owned()).collect();
         Ok(Self { dataset, features, classes })
     }

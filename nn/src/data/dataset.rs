@@ -10,7 +10,7 @@ use engine::{DType, Error, Result, Tensor};
 /// use engine::{DType, Tensor};
 /// let inputs = Tensor::arange(8, DType::F32).reshape([4, 2])?;
 /// let labels = Tensor::from_slice(&[0_i64, 1, 1, 0], [4])?;
-/// let (train, test) = Dataset::new("toy", inputs, labels, 2)?.split(3)?;
+/// let (train, test) = Dataset::new("toy", &inputs, &labels, 2)?.split(3)?;
 /// assert_eq!((train.len(), test.len()), (3, 1));
 /// assert_eq!(test.inputs.to_vec::<f32>()?, [6.0, 7.0]);
 /// # Ok::<(), engine::Error>(())
@@ -28,12 +28,12 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// A data set over given tensors.
+    /// A data set over given tensors, whose memory it shares.
     ///
     /// # Errors
     /// [`Error::Shape`] when the labels are not one for each input, [`Error::DType`] when they are
     /// not i64, [`Error::Index`] when one is not in `0..classes`.
-    pub fn new(name: &str, inputs: Tensor, labels: Tensor, classes: usize) -> Result<Self> {
+    pub fn new(name: &str, inputs: &Tensor, labels: &Tensor, classes: usize) -> Result<Self> {
         let (x, y) = (inputs.shape(), labels.shape());
         if x.rank() == 0 || y.rank() != 1 || x[0] != y[0] {
             return Err(Error::shape("dataset", "inputs [N, ..] and labels [N]", &[x, y]));
@@ -51,7 +51,7 @@ impl Dataset {
                 return Err(Error::Index { op: "dataset", index: label, at, bound: classes });
             }
         }
-        Ok(Self { name: name.to_owned(), inputs, labels, classes })
+        Ok(Self { name: name.to_owned(), inputs: inputs.clone(), labels, classes })
     }
 
     /// N.
@@ -154,7 +154,7 @@ mod tests {
     fn toy() -> Dataset {
         let inputs = Tensor::from_slice(&[1.0_f32, 5.0, 3.0, 5.0, 5.0, 5.0], [3, 2]).unwrap();
         let labels = Tensor::from_slice(&[0_i64, 1, 2], [3]).unwrap();
-        Dataset::new("toy", inputs, labels, 3).unwrap()
+        Dataset::new("toy", &inputs, &labels, 3).unwrap()
     }
 
     #[test]
@@ -162,13 +162,13 @@ mod tests {
         let inputs = Tensor::zeros([2, 2], DType::F32);
         let make = |labels: &[i64]| {
             let labels = Tensor::from_slice(labels, [labels.len()]).unwrap();
-            Dataset::new("t", inputs.clone(), labels, 2)
+            Dataset::new("t", &inputs, &labels, 2)
         };
         assert!(make(&[0, 1]).is_ok());
         assert!(matches!(make(&[0]), Err(Error::Shape { op: "dataset", .. })));
         assert!(matches!(make(&[0, 2]), Err(Error::Index { index: 2, at: 1, bound: 2, .. })));
         assert!(matches!(make(&[-1, 0]), Err(Error::Index { index: -1, at: 0, .. })));
-        let floats = Dataset::new("t", inputs.clone(), Tensor::zeros([2], DType::F32), 2);
+        let floats = Dataset::new("t", &inputs, &Tensor::zeros([2], DType::F32), 2);
         assert!(matches!(floats, Err(Error::DType { .. })));
     }
 

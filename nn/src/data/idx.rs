@@ -92,7 +92,7 @@ pub fn dataset(
         |i: usize| (f64::from(images.bytes[i]) / pixels.scale - pixels.mean) / pixels.deviation;
     let inputs = Tensor::from_fn([count, 1, height, width], DType::F32, value);
     let labels: Vec<i64> = labels.bytes.iter().map(|&b| i64::from(b)).collect();
-    Dataset::new(name, inputs, Tensor::from_vec(labels, [count])?, classes)
+    Dataset::new(name, &inputs, &Tensor::from_vec(labels, [count])?, classes)
 }
 
 /// How a byte becomes a number: (b / scale − mean) / deviation.

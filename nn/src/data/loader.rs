@@ -13,7 +13,7 @@ use super::Dataset;
 /// use alcyon_nn::data::{Dataset, Loader};
 /// use engine::{DType, Rng, Tensor};
 /// let inputs = Tensor::arange(5, DType::F32).reshape([5, 1])?;
-/// let data = Dataset::new("toy", inputs, Tensor::zeros([5], DType::I64), 1)?;
+/// let data = Dataset::new("toy", &inputs, &Tensor::zeros([5], DType::I64), 1)?;
 /// let loader = Loader::new(&data, 2)?;
 /// let mut seen = Vec::new();
 /// for batch in loader.epoch(&mut Rng::new(0)) {
@@ -132,7 +132,7 @@ mod tests {
     fn counting(n: usize) -> Dataset {
         let inputs = Tensor::arange(n, DType::F32).reshape([n, 1]).unwrap();
         let labels = Tensor::from_fn([n], DType::I64, |i| (i % 3) as f64);
-        Dataset::new("counting", inputs, labels, 3).unwrap()
+        Dataset::new("counting", &inputs, &labels, 3).unwrap()
     }
 
     fn order(loader: &Loader, rng: &mut Rng) -> Vec<f32> {

@@ -14,7 +14,7 @@ mod flatten;
 mod layer_norm;
 mod linear;
 mod mlp;
-// mod pool;
+mod pool;
 mod sequential;
 
 pub use activation::Activation::{self, Gelu, Relu, Sigmoid, Silu, Tanh};
@@ -26,5 +26,5 @@ pub use flatten::Flatten;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
-// pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 pub use sequential::Sequential;

@@ -23,7 +23,7 @@ use super::{one_component_each, rows, same_shape};
 /// use alcyon_nn::BinaryCrossEntropy;
 /// use engine::{Likelihood, Tape, Tensor};
 /// let loss = BinaryCrossEntropy::new(&Tensor::from_slice(&[1.0_f64, 0.0], [1, 2])?);
-/// let logits = Tape::new().input(Tensor::from_slice(&[3.0_f64.ln(), 0.0], [1, 2])?);
+/// let logits = Tape::off().input(Tensor::from_slice(&[3.0_f64.ln(), 0.0], [1, 2])?);
 /// let nll = loss.nll(&logits)?.item()?; // probabilities 3/4 and 1/2
 /// assert!((nll - (0.75_f64.ln() + 0.5_f64.ln()) / -2.0).abs() < 1e-15);
 /// # Ok::<(), engine::Error>(())

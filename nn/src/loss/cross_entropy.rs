@@ -18,7 +18,7 @@ use super::rows;
 /// use alcyon_nn::CrossEntropy;
 /// use engine::{Likelihood, Tape, Tensor};
 /// let loss = CrossEntropy::new(&Tensor::from_slice(&[1_i64], [1])?);
-/// let logits = Tape::new().input(Tensor::from_slice(&[0.0_f64, 3.0_f64.ln()], [1, 2])?);
+/// let logits = Tape::off().input(Tensor::from_slice(&[0.0_f64, 3.0_f64.ln()], [1, 2])?);
 /// let nll = loss.nll(&logits)?.item()?; // probabilities 1/4 and 3/4
 /// assert!((nll - (4.0_f64 / 3.0).ln()).abs() < 1e-15);
 /// # Ok::<(), engine::Error>(())

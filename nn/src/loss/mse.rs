@@ -22,7 +22,7 @@ use super::{one_component_each, rows, same_shape};
 /// use alcyon_nn::Mse;
 /// use engine::{Likelihood, Tape, Tensor};
 /// let targets = Tensor::from_slice(&[0.0_f64, 0.0], [1, 2])?;
-/// let outputs = Tape::new().input(Tensor::from_slice(&[3.0_f64, 1.0], [1, 2])?);
+/// let outputs = Tape::off().input(Tensor::from_slice(&[3.0_f64, 1.0], [1, 2])?);
 /// assert_eq!(Mse::new(&targets).nll(&outputs)?.item()?, (9.0 + 1.0) / 2.0);
 /// assert_eq!(Mse::half_sum(&targets).nll(&outputs)?.item()?, 0.5 * (9.0 + 1.0));
 /// # Ok::<(), engine::Error>(())

@@ -1,0 +1,207 @@
+//! A = L·Lᵀ for a symmetric positive definite matrix; with it A⁻¹ and A⁻¹B.
+//!
+//! Only the lower triangle of A is read.
+
+use super::{LinalgError, check};
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt;
+use faer::{MatMut, MatRef, Par};
+
+/// The lower triangular L with A = L·Lᵀ; zeros above the diagonal.
+///
+/// # Shape
+/// a: \[n, n\] · result: \[n, n\]
+///
+/// # Errors
+/// [`LinalgError::NotPositiveDefinite`] with the first pivot that is not positive, [`LinalgError::Length`],
+/// [`LinalgError::NotFinite`].
+///
+/// # Example
+/// ```
+/// let l = alcyon_kernels::linalg::cholesky(&[4.0, 2.0, 2.0, 5.0], 2)?;
+/// assert_eq!(l, [2.0, 0.0, 1.0, 2.0]);
+/// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
+/// ```
+pub fn cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
+    check("cholesky", a, n)?;
+    let mut l = a.to_vec();
+    let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
+    let done = llt::factor::cholesky_in_place(
+        MatMut::from_row_major_slice_mut(&mut l, n, n),
+        Default::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    );
+    if done.is_err() {
+        // The plain version stops at the first bad pivot and knows its value. If it finds none,
+        // the matrix is on the border, and its factor is as good as any.
+        return reference_cholesky(a, n);
+    }
+    for (i, row) in l.chunks_exact_mut(n.max(1)).enumerate() {
+        row[i + 1..].fill(0.0);
+    }
+    Ok(l)
+}
+
+/// [`cholesky`] by the definition, row by row.
+///
+/// # Errors
+/// As [`cholesky`].
+pub fn reference_cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
+    check("reference_cholesky", a, n)?;
+    let mut l = vec![0.0; n * n];
+    for i in 0..n {
+        for j in 0..=i {
+            let done: f64 = (0..j).map(|k| l[i * n + k] * l[j * n + k]).sum();
+            let rest = a[i * n + j] - done;
+            if i > j {
+                l[i * n + j] = rest / l[j * n + j];
+            } else if rest > 0.0 {
+                l[i * n + i] = rest.sqrt();
+            } else {
+                return Err(LinalgError::NotPositiveDefinite { pivot: i, value: rest });
+            }
+        }
+    }
+    Ok(l)
+}
+
+/// A⁻¹, exactly symmetric.
+///
+/// # Shape
+/// a: \[n, n\] · result: \[n, n\]
+///
+/// # Errors
+/// As [`cholesky`].
+///
+/// # Example
+/// ```
+/// let inverse = alcyon_kernels::linalg::cholesky_inverse(&[4.0, 0.0, 0.0, 0.5], 2)?;
+/// assert!((inverse[0] - 0.25).abs() < 1e-15 && (inverse[3] - 2.0).abs() < 1e-15);
+/// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
+/// ```
+pub fn cholesky_inverse(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
+    let l = cholesky(a, n)?;
+    let mut inverse = vec![0.0; n * n];
+    llt::inverse::inverse(
+        MatMut::from_row_major_slice_mut(&mut inverse, n, n),
+        MatRef::from_row_major_slice(&l, n, n),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(llt::inverse::inverse_scratch::<f64>(n, Par::Seq))),
+    );
+    // Only the lower triangle has been written.
+    for i in 0..n {
+        for j in 0..i {
+            inverse[j * n + i] = inverse[i * n + j];
+        }
+    }
+    Ok(inverse)
+}
+
+/// X with L·Lᵀ·X = B, for an L from [`cholesky`].
+///
+/// # Shape
+/// l: \[n, n\] · b, result: \[n, columns\]
+///
+/// # Errors
+/// [`LinalgError::Length`] if L is not \[n, n\] or B not \[n, columns\].
+///
+/// # Example
+/// ```
+/// let x = alcyon_kernels::linalg::cholesky_solve(&[2.0], 1, &[4.0, 8.0], 2)?;
+/// assert_eq!(x, [1.0, 2.0]);
+/// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
+/// ```
+pub fn cholesky_solve(
+    l: &[f64],
+    n: usize,
+    b: &[f64],
+    columns: usize,
+) -> Result<Vec<f64>, LinalgError> {
+    const ROUTINE: &str = "cholesky_solve";
+    for (got, expected) in [(l.len(), n * n), (b.len(), n * columns)] {
+        if got != expected {
+            return Err(LinalgError::Length { routine: ROUTINE, expected, got });
+        }
+    }
+    let mut x = b.to_vec();
+    let scratch = llt::solve::solve_in_place_scratch::<f64>(n, columns, Par::Seq);
+    llt::solve::solve_in_place(
+        MatRef::from_row_major_slice(l, n, n),
+        MatMut::from_row_major_slice_mut(&mut x, n, columns),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+    );
+    Ok(x)
+}
+
+/// A⁻¹B for a symmetric positive definite A.
+///
+/// # Shape
+/// a: \[n, n\] · b, result: \[n, columns\]
+///
+/// # Errors
+/// As [`cholesky`] and [`cholesky_solve`].
+///
+/// # Example
+/// ```
+/// let x = alcyon_kernels::linalg::solve(&[2.0, 0.0, 0.0, 4.0], 2, &[2.0, 8.0], 1)?;
+/// assert!((x[0] - 1.0).abs() < 1e-15 && (x[1] - 2.0).abs() < 1e-15);
+/// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
+/// ```
+pub fn solve(a: &[f64], n: usize, b: &[f64], columns: usize) -> Result<Vec<f64>, LinalgError> {
+    cholesky_solve(&cholesky(a, n)?, n, b, columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::examples::{identity, positive, product};
+    use crate::oracle::{assert_close, noise};
+
+    #[test]
+    fn the_factor_is_unique_so_both_versions_agree() {
+        for n in (0..12).chain([70]) {
+            let a = positive(n, 1, 0.1);
+            let l = cholesky(&a, n).unwrap();
+            assert_close(&l, &reference_cholesky(&a, n).unwrap(), 1e-12);
+            let transpose: Vec<f64> = (0..n * n).map(|at| l[at % n * n + at / n]).collect();
+            assert_close(&product(&l, &transpose, n), &a, 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_inverse_times_the_matrix_is_the_identity() {
+        for n in (0..12).chain([70]) {
+            let a = positive(n, 2, 0.1);
+            let inverse = cholesky_inverse(&a, n).unwrap();
+            assert_close(&product(&a, &inverse, n), &identity(n), 1e-10);
+            assert!((0..n * n).all(|at| inverse[at] == inverse[at % n * n + at / n]));
+            assert_close(&solve(&a, n, &identity(n), n).unwrap(), &inverse, 1e-10);
+        }
+    }
+
+    #[test]
+    fn a_solution_satisfies_its_equation_for_any_number_of_columns() {
+        let (n, a) = (6, positive(6, 3, 0.1));
+        for columns in 0..4 {
+            let b = noise::<f64>(n * columns, 4);
+            let x = solve(&a, n, &b, columns).unwrap();
+            let back: Vec<f64> = (0..n * columns)
+                .map(|at| {
+                    (0..n).map(|k| a[at / columns * n + k] * x[k * columns + at % columns]).sum()
+                })
+                .collect();
+            assert_close(&back, &b, 1e-11);
+        }
+    }
+
+    #[test]
+    fn an_indefinite_matrix_is_reported_with_its_pivot() {
+        let got = cholesky_inverse(&[1.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 2.0, 1.0], 3);
+        assert_eq!(got, Err(LinalgError::NotPositiveDefinite { pivot: 2, value: -3.0 }));
+        let got = cholesky(&[f64::NAN], 1);
+        assert!(matches!(got, Err(LinalgError::NotFinite { row: 0, column: 0, .. })));
+    }
+}

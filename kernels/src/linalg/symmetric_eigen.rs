@@ -1,0 +1,150 @@
+//! A = Q·diag(λ)·Qᵀ for a symmetric matrix, with one answer where mathematics allows several.
+//!
+//! Eigenvalues ascend. Each eigenvector has the sign that makes its entry of largest magnitude
+//! positive (the first such entry in a tie), so that a basis does not flip between two refreshes.
+//! The result is checked: ‖AQ − Q·diag(λ)‖ against ‖A‖ (Frobenius).
+
+use super::{LinalgError, check, symmetrise};
+use crate::gemm::{Matrix, gemm};
+use crate::reduce::dot;
+use faer::diag::DiagMut;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::{MatMut, MatRef, Par};
+
+/// Eigenvalues and eigenvectors of a symmetric matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Eigen {
+    /// λ, ascending: \[n\].
+    pub values: Vec<f64>,
+    /// Q, row-major \[n, n\]: column j belongs to `values[j]`.
+    pub vectors: Vec<f64>,
+}
+
+/// The eigenvalues and eigenvectors of (a + aᵀ)/2.
+///
+/// # Shape
+/// a: \[n, n\]
+///
+/// # Errors
+/// [`LinalgError::Length`], [`LinalgError::NotFinite`]; [`LinalgError::NoConvergence`] if the
+/// iteration or the check of its result fails.
+///
+/// # Example
+/// ```
+/// let eigen = alcyon_kernels::linalg::symmetric_eigen(&[2.0, 1.0, 1.0, 2.0], 2)?;
+/// assert!((eigen.values[0] - 1.0).abs() < 1e-14 && (eigen.values[1] - 3.0).abs() < 1e-14);
+/// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
+/// ```
+pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
+    const ROUTINE: &str = "symmetric_eigen";
+    check(ROUTINE, a, n)?;
+    if n == 0 {
+        // The library's scratch size is not defined for an empty matrix.
+        return Ok(Eigen { values: Vec::new(), vectors: Vec::new() });
+    }
+    let mut a = a.to_vec();
+    symmetrise(&mut a, n);
+    let mut eigen = Eigen { values: vec![0.0; n], vectors: vec![0.0; n * n] };
+    let scratch =
+        self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, Default::default());
+    let converged = self_adjoint_evd(
+        MatRef::from_row_major_slice(&a, n, n),
+        DiagMut::from_slice_mut(&mut eigen.values),
+        Some(MatMut::from_row_major_slice_mut(&mut eigen.vectors, n, n)),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    );
+    fix_signs(&mut eigen.vectors, n);
+    let norm = dot(&a, &a).sqrt();
+    let tolerance = 1e-13 * (n as f64 + 10.0) * norm;
+    let residual = if converged.is_ok() { residual(&a, &eigen, n) } else { f64::INFINITY };
+    if residual <= tolerance {
+        Ok(eigen)
+    } else {
+        Err(LinalgError::NoConvergence { routine: ROUTINE, residual, tolerance })
+    }
+}
+
+/// ‖AQ − Q·diag(λ)‖ (Frobenius)
+fn residual(a: &[f64], eigen: &Eigen, n: usize) -> f64 {
+    let mut difference: Vec<f64> =
+        eigen.vectors.iter().enumerate().map(|(at, q)| q * eigen.values[at % n]).collect();
+    let (a, q) = (Matrix::new(a, n, n), Matrix::new(&eigen.vectors, n, n));
+    gemm(1.0, a, q, -1.0, &mut difference);
+    dot(&difference, &difference).sqrt()
+}
+
+fn fix_signs(vectors: &mut [f64], n: usize) {
+    let mut largest = vec![0.0_f64; n];
+    for row in vectors.chunks_exact(n.max(1)) {
+        for (largest, &q) in largest.iter_mut().zip(row) {
+            if q.abs() > largest.abs() {
+                *largest = q;
+            }
+        }
+    }
+    for row in vectors.chunks_exact_mut(n.max(1)) {
+        for (q, &largest) in row.iter_mut().zip(&largest) {
+            if largest < 0.0 {
+                *q = -*q;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::examples::{identity, positive, product};
+    use crate::linalg::reassemble;
+    use crate::oracle::{assert_close, noise};
+
+    #[test]
+    fn the_factors_multiply_to_the_matrix_and_the_vectors_are_orthonormal() {
+        for n in (0..12).chain([40, 130]) {
+            let mut a = noise::<f64>(n * n, 1);
+            symmetrise(&mut a, n);
+            let eigen = symmetric_eigen(&a, n).unwrap();
+            assert!(eigen.values.is_sorted());
+            assert_close(&reassemble(&eigen.vectors, &eigen.values), &a, 1e-12);
+            let ones = vec![1.0; n];
+            assert_close(&reassemble(&eigen.vectors, &ones), &identity(n), 1e-12);
+        }
+    }
+
+    #[test]
+    fn signs_do_not_depend_on_the_scale_of_the_matrix() {
+        let n = 20;
+        let a = positive(n, 3, 0.1);
+        let scaled: Vec<f64> = a.iter().map(|x| 1e-3 * x).collect();
+        let (one, other) = (symmetric_eigen(&a, n).unwrap(), symmetric_eigen(&scaled, n).unwrap());
+        assert_close(&one.vectors, &other.vectors, 1e-9);
+        let column: Vec<f64> = (0..n).map(|i| one.vectors[i * n]).collect();
+        let largest = column.iter().copied().max_by(|x, y| x.abs().total_cmp(&y.abs())).unwrap();
+        assert!(largest > 0.0);
+        let left = product(&a, &one.vectors, n);
+        assert!(
+            (0..n * n).all(|at| (left[at] - one.vectors[at] * one.values[at % n]).abs() < 1e-11)
+        );
+    }
+
+    #[test]
+    fn tiny_and_huge_matrices_keep_their_relative_precision() {
+        for scale in [1e-30, 1e-200, 1e30, 0.0] {
+            let a: Vec<f64> = positive(9, 5, 0.5).iter().map(|x| scale * x).collect();
+            let eigen = symmetric_eigen(&a, 9).unwrap();
+            let back = reassemble(&eigen.vectors, &eigen.values);
+            assert!(back.iter().zip(&a).all(|(x, y)| (x - y).abs() <= 1e-13 * scale * 10.0));
+        }
+    }
+
+    #[test]
+    fn nan_and_a_wrong_length_are_typed_errors() {
+        let got = symmetric_eigen(&[1.0, 0.0, f64::INFINITY, 1.0], 2);
+        assert!(matches!(got, Err(LinalgError::NotFinite { row: 1, column: 0, .. })));
+        let got = symmetric_eigen(&[1.0; 3], 2);
+        assert!(matches!(got, Err(LinalgError::Length { expected: 4, got: 3, .. })));
+    }
+}

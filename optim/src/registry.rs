@@ -1,0 +1,100 @@
+//! Optimizers by name: what a command line or a table of experiments asks for.
+
+use engine::{Error, Result};
+
+use crate::adafisher::{AdaFisher, AdaFisherConfig, Decay};
+use crate::moments::demand;
+use crate::{
+    Adam, AdamConfig, Kfac, KfacConfig, Optimizer, Sgd, SgdConfig, Shampoo, ShampooConfig,
+};
+
+/// Makes an optimizer, at a rate if one is given.
+type Build = fn(Option<f64>) -> Result<Box<dyn Optimizer>>;
+
+/// Every name, and what it stands for.
+const KNOWN: [(&str, Build); 10] = [
+    ("sgd", |rate| {
+        let config = SgdConfig { momentum: 0.9, ..SgdConfig::default() };
+        Ok(Box::new(Sgd::new(SgdConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+    }),
+    ("adam", |rate| adam(AdamConfig::default(), rate)),
+    ("adamw", |rate| adam(AdamConfig::adamw(), rate)),
+    ("adafisher", |rate| adafisher(AdaFisherConfig::thesis(), rate)),
+    ("adafisherw", |rate| {
+        adafisher(
+            AdaFisherConfig { decay: Decay::Decoupled(0.01), ..AdaFisherConfig::thesis() },
+            rate,
+        )
+    }),
+    ("adafisher-paper", |rate| adafisher(AdaFisherConfig::paper(), rate)),
+    ("adafisher-official", |rate| adafisher(AdaFisherConfig::official(), rate)),
+    ("adafisher-spring2024", |rate| adafisher(AdaFisherConfig::spring2024(), rate)),
+    ("kfac", |rate| {
+        let config = KfacConfig::default();
+        Ok(Box::new(Kfac::new(KfacConfig { rate: rate.unwrap_or(config.rate), ..config })))
+    }),
+    ("shampoo", |rate| {
+        let config = ShampooConfig::default();
+        Ok(Box::new(Shampoo::new(ShampooConfig { rate: rate.unwrap_or(config.rate), ..config })))
+    }),
+];
+
+/// The names that [`build`] takes.
+#[must_use]
+pub fn known() -> Vec<&'static str> {
+    KNOWN.iter().map(|(name, _)| *name).collect()
+}
+
+/// The optimizer of a name with its default options, which are the `Default` of its configuration
+/// (`sgd` has momentum 0.9, `adafisherw` a decay of 0.01), and with another rate if one is given.
+///
+/// # Errors
+/// [`Error::Unknown`] with all names; [`Error::Argument`] when the rate is negative or not finite.
+///
+/// # Example
+/// ```
+/// let optimizer = alcyon_optim::build("adamw", Some(0.1))?;
+/// assert_eq!((optimizer.name(), optimizer.rate()), ("adamw", 0.1));
+/// assert!(alcyon_optim::build("adamz", None).is_err_and(|e| e.to_string().contains("adamw")));
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub fn build(name: &str, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    if let Some(rate) = rate {
+        demand("build", "rate", rate, "finite and not negative", rate.is_finite() && rate >= 0.0)?;
+    }
+    match KNOWN.iter().find(|(known, _)| *known == name) {
+        Some((_, build)) => build(rate),
+        None => Err(Error::Unknown {
+            what: "optimizer",
+            got: name.to_owned(),
+            known: known().into_iter().map(str::to_owned).collect(),
+        }),
+    }
+}
+
+fn adam(config: AdamConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    Ok(Box::new(Adam::new(AdamConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+}
+
+fn adafisher(config: AdaFisherConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    Ok(Box::new(AdaFisher::new(AdaFisherConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_builds_an_optimizer_that_takes_the_rate_and_refuses_a_senseless_one() {
+        for name in known() {
+            let optimizer = build(name, Some(0.125)).unwrap();
+            assert!(name.starts_with(optimizer.name()), "{name} is {}", optimizer.name());
+            assert_eq!(optimizer.rate(), 0.125, "{name}");
+            assert!(build(name, None).unwrap().rate() > 0.0);
+            for rate in [f64::NAN, -1.0] {
+                let refused = matches!(build(name, Some(rate)), Err(Error::Argument { .. }));
+                assert!(refused, "{name} takes the rate {rate}");
+            }
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! `kfac_*`: factors, damped directions, clipping and a trajectory of K-FAC.
+//!
+//! Martens & Grosse 2015; Grosse & Martens 2016 (convolutions); Eschenhagen et al. 2023 (expand
+//! and reduce). Layer matrices are joint, `[W | b]`, with the bias as the last column.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use engine::{Geometry, Likelihood, Tape, Window};
+use nn::{CrossEntropy, Mse};
+use optim::curvature::factors::Share;
+use optim::curvature::precondition::DampingRule;
+use optim::{Fisher, Kfac, KfacConfig, Optimizer};
+
+use crate::document::{Array, Document, Failure, Node, Result};
+use crate::kronecker::{Problem, Step, joint, per_example, plain, record_of, stored};
+use crate::network::{Kind, Network};
+use crate::report::{Comparison, Line};
+use crate::trajectory::tolerance;
+
+/// The members of `expected`, with a note of those that were compared.
+pub(crate) struct Expected<'a> {
+    node: Node<'a>,
+    used: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Expected<'a> {
+    /// Nothing compared yet.
+    pub(crate) fn of(root: &Node<'a>) -> Result<Self> {
+        Ok(Self { node: root.get("expected")?, used: RefCell::default() })
+    }
+
+    /// A member.
+    pub(crate) fn get(&self, key: &str) -> Result<Node<'a>> {
+        self.used.borrow_mut().insert(key.to_owned());
+        self.node.get(key)
+    }
+
+    /// A tensor.
+    pub(crate) fn array(&self, key: &str) -> Result<Array> {
+        self.get(key)?.array()
+    }
+
+    /// A number.
+    pub(crate) fn number(&self, key: &str) -> Result<f64> {
+        self.get(key)?.number()
+    }
+
+    /// Whether there is such a member.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.node.find(key).is_some()
+    }
+
+    /// What nobody asked for, as a line: nothing in a file is left out in silence.
+    pub(crate) fn rest(&self, file: &str) -> Result<Option<Line>> {
+        let used = self.used.borrow();
+        let members = self.node.members()?;
+        let rest: Vec<_> = members.iter().map(|(k, _)| *k).filter(|k| !used.contains(*k)).collect();
+        let failure = Failure::NotYet(rest.join(", "));
+        Ok((!rest.is_empty()).then(|| Line::new(file, "the rest", Err(failure))))
+    }
+}
+
+/// A line from a closure that compares.
+pub(crate) fn line(
+    file: &str,
+    run: &str,
+    root: &Node<'_>,
+    compare: impl FnOnce(&mut Comparison) -> Result<()>,
+) -> Line {
+    let outcome = tolerance(root).map(Comparison::new).and_then(|mut comparison| {
+        compare(&mut comparison)?;
+        Ok(comparison)
+    });
+    Line::new(file, run, outcome)
+}
+
+/// The words of the files for the labels that factors come from.
+fn fisher(word: &str) -> Fisher {
+    if word == "type2" { Fisher::Exact } else { Fisher::Empirical }
+}
+
+/// Compares one layer's factors with the members `a` and `g`.
+fn compare_factors(
+    comparison: &mut Comparison,
+    step: &Step,
+    layer: &str,
+    expected: &Expected<'_>,
+    (a, g): (&str, &str),
+) -> Result<()> {
+    let factors = step.factors(layer)?;
+    comparison.numbers(a, &factors.a, &expected.array(a)?.data)?;
+    comparison.numbers(g, &factors.g, &expected.array(g)?.data)
+}
+
+/// Linear – tanh – linear: `W1 b1 W2 b2` are layers `1` and `2`.
+pub(crate) fn mlp(inputs: &Node<'_>) -> Result<Network> {
+    let ((w1, b1), (w2, b2)) = (stored(inputs, "W1", "b1")?, stored(inputs, "W2", "b2")?);
+    Network::default().then("1", Kind::Linear, Some(&w1), b1.as_ref())?.and(Kind::Tanh).then(
+        "2",
+        Kind::Linear,
+        Some(&w2),
+        b2.as_ref(),
+    )
+}
+
+/// One least-squares layer, where K-FAC is exact: its undamped step solves the problem.
+pub(crate) fn linear_mse(file: &str, document: &Document) -> Result<Vec<Line>> {
+    let root = document.root();
+    let (inputs, expected) = (root.get("inputs")?, Expected::of(&root)?);
+    let lambda = root.get("hyper")?.get("damping")?.number()?;
+    let loss = Mse::half_sum(&inputs.get("Y")?.array()?.tensor()?);
+    let network = || {
+        let (weight, bias) = stored(&inputs, "W", "b")?;
+        Network::default().then("1", Kind::Linear, Some(&weight), bias.as_ref())
+    };
+    let x = inputs.get("X")?.array()?.tensor()?;
+    let problem = Problem { network: &network, x: x.clone(), loss: &loss };
+    let with = |fisher, damping, damping_rule| {
+        problem.step(KfacConfig { fisher, damping, damping_rule, ..plain() }, None)
+    };
+    let mut lines = vec![line(file, "loss, gradient, factors", &root, |comparison| {
+        let step = with(Fisher::Exact, lambda, DampingRule::Pi)?;
+        comparison.number("loss", step.loss, expected.number("loss")?)?;
+        comparison.numbers("grad", &step.gradient("1")?.data, &expected.array("grad")?.data)?;
+        compare_factors(comparison, &step, "1", &expected, ("A", "G_type2"))?;
+        comparison.number("pi", step.pi("1")?, expected.number("pi")?)?;
+        let step = with(Fisher::Empirical, lambda, DampingRule::Pi)?;
+        compare_factors(comparison, &step, "1", &expected, ("A", "G_empirical"))
+    })];
+    let rules = [
+        ("precond_pi", lambda, DampingRule::Pi),
+        ("precond_plain", lambda, DampingRule::Plain),
+        ("precond_sqrt", lambda.sqrt(), DampingRule::Plain),
+        ("precond_exact_damping", lambda, DampingRule::Exact),
+    ];
+    lines.push(line(file, "damped directions", &root, |comparison| {
+        for (name, damping, rule) in rules {
+            let direction = with(Fisher::Exact, damping, rule)?.direction("1")?;
+            comparison.numbers(name, &direction.data, &expected.array(name)?.data)?;
+        }
+        // The file's own residual of the last one: zero, up to rounding.
+        expected.number("precond_exact_damping_check").map(drop)
+    }));
+    lines.push(line(file, "undamped step = least squares", &root, |comparison| {
+        let step = with(Fisher::Exact, 0.0, DampingRule::Plain)?;
+        let (direction, after) = (step.direction("1")?, step.parameters("1")?);
+        let natural = expected.array("natural_gradient_undamped")?;
+        comparison.numbers("natural gradient", &direction.data, &natural.data)?;
+        for solution in ["W_after_one_step_lr1", "least_squares_solution"] {
+            comparison.numbers(solution, &after.data, &expected.array(solution)?.data)?;
+        }
+        let tape = Tape::new();
+        let again = loss.nll(&step.network().forward(&tape, x.clone())?)?.item()?;
+        comparison.number("loss after", again, expected.number("loss_after_one_step")?)
+    }));
+    lines.extend(expected.rest(file)?);
+    Ok(lines)
+}
+
+/// A two-layer network: all kinds of labels, all damping rules, the KL clip, diagonals.
+pub(crate) fn mlp_ce(file: &str, document: &Document) -> Result<Vec<Line>> {
+    let root = document.root();
+    let (inputs, hyper) = (root.get("inputs")?, root.get("hyper")?);
+    let expected = Expected::of(&root)?;
+    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?);
+    let (network, x) = (|| mlp(&inputs), inputs.get("X")?.array()?.tensor()?);
+    let problem = Problem { network: &network, x, loss: &loss };
+    let damping = hyper.get("damping")?.number()?;
+    let with = |fisher, damping_rule| {
+        problem.step(KfacConfig { fisher, damping, damping_rule, ..plain() }, None)
+    };
+    let mut lines = vec![line(file, "loss, logits, gradients", &root, |comparison| {
+        let step = with(Fisher::Empirical, DampingRule::Pi)?;
+        comparison.number("loss", step.loss, expected.number("loss")?)?;
+        comparison.tensor("logits", &step.logits, &expected.array("logits")?)?;
+        for (layer, name) in [("1", "grad1"), ("2", "grad2")] {
+            let golden = expected.array(name)?;
+            comparison.numbers(name, &step.gradient(layer)?.data, &golden.data)?;
+        }
+        Ok(())
+    })];
+    let mc = inputs.get("labels_mc")?.list()?.data;
+    for kind in ["empirical", "type2", "mc"] {
+        lines.push(line(file, &format!("factors {kind}"), &root, |comparison| {
+            let config = KfacConfig { fisher: fisher(kind), damping, ..plain() };
+            let step = problem.step(config, (kind == "mc").then_some(&mc[..]))?;
+            for (layer, a) in [("1", "A0"), ("2", "A1")] {
+                let g = format!("G{layer}_{kind}");
+                compare_factors(comparison, &step, layer, &expected, (a, &g))?;
+            }
+            Ok(())
+        }));
+    }
+    let rules =
+        [("pi", DampingRule::Pi), ("plain", DampingRule::Plain), ("exact", DampingRule::Exact)];
+    for kind in ["empirical", "type2"] {
+        lines.push(line(file, &format!("directions {kind}"), &root, |comparison| {
+            for (rule, damping_rule) in rules {
+                let step = with(fisher(kind), damping_rule)?;
+                for layer in ["1", "2"] {
+                    let name = format!("precond{layer}_{kind}_{rule}");
+                    let golden = expected.array(&name)?;
+                    comparison.numbers(&name, &step.direction(layer)?.data, &golden.data)?;
+                    let pi = expected.number(&format!("pi{layer}_{kind}"))?;
+                    comparison.number("pi", step.pi(layer)?, pi)?;
+                }
+            }
+            Ok(())
+        }));
+    }
+    lines.push(line(file, "KL clip", &root, |c| kl_clip(c, &problem, &hyper, &expected)));
+    lines.push(line(file, "diagonals", &root, |c| diagonals(c, &problem, &expected)));
+    lines.extend(expected.rest(file)?);
+    Ok(lines)
+}
+
+/// ν scales the step so that its predicted change of the outputs' distribution stays small.
+fn kl_clip(
+    comparison: &mut Comparison,
+    problem: &Problem<'_>,
+    hyper: &Node<'_>,
+    expected: &Expected<'_>,
+) -> Result<()> {
+    let rate = hyper.get("lr_for_kl_clip")?.number()?;
+    let free = KfacConfig {
+        rate,
+        fisher: Fisher::Exact,
+        damping: hyper.get("damping")?.number()?,
+        ..plain()
+    };
+    let clipped = KfacConfig { kl_clip: Some(hyper.get("kl_clip")?.number()?), ..free.clone() };
+    let (free, clipped) = (problem.step(free, None)?, problem.step(clipped, None)?);
+    let nu = expected.number("kl_clip_nu")?;
+    let mut sum = 0.0;
+    for layer in ["1", "2"] {
+        let (free, clipped) = (free.direction(layer)?.data, clipped.direction(layer)?.data);
+        let scaled: Vec<f64> = free.iter().map(|x| nu * x).collect();
+        comparison.numbers("the clipped step", &clipped, &scaled)?;
+        let gradient = problem.step(plain(), None)?.gradient(layer)?.data;
+        sum += rate * free.iter().zip(&gradient).map(|(p, g)| p * g).sum::<f64>();
+    }
+    comparison.number("kl_clip_vg_sum", sum, expected.number("kl_clip_vg_sum")?)
+}
+
+/// Diagonals of the factors, and of the empirical Fisher itself.
+fn diagonals(
+    comparison: &mut Comparison,
+    problem: &Problem<'_>,
+    expected: &Expected<'_>,
+) -> Result<()> {
+    let (network, records) = problem.records()?;
+    let terms = problem.loss.terms();
+    for (layer, a) in [("1", "A0"), ("2", "A1")] {
+        let record = record_of(&network, &records, layer)?;
+        let mean = mean_squares(&per_example(record, terms)?);
+        let name = format!("diag{layer}_empirical");
+        comparison.numbers(&name, &mean, &expected.array(&name)?.data)?;
+        for rows in record.rows()? {
+            let squares = |t: &engine::Tensor, scale: f64| -> Result<Vec<f64>> {
+                let count = t.shape()[0] as f64;
+                Ok(t.mul(t)?.sum(&[0])?.scale(scale / count)?.to_f64_vec()?)
+            };
+            let (a, g) = (format!("diag_{a}"), format!("diag_G{layer}_empirical"));
+            comparison.numbers(&a, &squares(&rows.a, 1.0)?, &expected.array(&a)?.data)?;
+            let of_terms = (terms * terms) as f64;
+            comparison.numbers(&g, &squares(&rows.g, of_terms)?, &expected.array(&g)?.data)?;
+        }
+    }
+    Ok(())
+}
+
+fn mean_squares(examples: &[Vec<f64>]) -> Vec<f64> {
+    let width = examples.first().map_or(0, Vec::len);
+    let mean = |i: usize| examples.iter().map(|x| x[i] * x[i]).sum::<f64>() / examples.len() as f64;
+    (0..width).map(mean).collect()
+}
+
+/// Two convolutions and a linear layer, expanded and reduced.
+pub(crate) fn conv_ce(file: &str, document: &Document) -> Result<Vec<Line>> {
+    let root = document.root();
+    let (inputs, expected) = (root.get("inputs")?, Expected::of(&root)?);
+    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?);
+    let (network, x) = (|| convolutions(&inputs), inputs.get("X")?.array()?.tensor()?);
+    let problem = Problem { network: &network, x, loss: &loss };
+    let damping = root.get("hyper")?.get("damping")?.number()?;
+    let layers = ["conv1", "conv2", "linear"];
+    let mut lines = vec![line(file, "loss, logits, gradients, patches", &root, |comparison| {
+        let step = problem.step(KfacConfig { damping, ..plain() }, None)?;
+        comparison.number("loss", step.loss, expected.number("loss")?)?;
+        comparison.tensor("logits", &step.logits, &expected.array("logits")?)?;
+        for (layer, name) in
+            layers.iter().zip(["grad_conv1_joint", "grad_conv2", "grad_linear_joint"])
+        {
+            let golden = expected.array(name)?;
+            comparison.numbers(name, &step.gradient(layer)?.data, &golden.data)?;
+        }
+        patches(comparison, &problem, &expected)
+    })];
+    for (share, word) in [(Share::Expand, "expand"), (Share::Reduce, "reduce")] {
+        for kind in ["empirical", "type2"] {
+            lines.push(line(file, &format!("{word} {kind}"), &root, |comparison| {
+                let config = KfacConfig { fisher: fisher(kind), damping, share, ..plain() };
+                let step = problem.step(config, None)?;
+                for layer in layers {
+                    let names =
+                        [format!("A_{layer}_{kind}_{word}"), format!("G_{layer}_{kind}_{word}")];
+                    compare_factors(comparison, &step, layer, &expected, (&names[0], &names[1]))?;
+                    let name = format!("precond_{layer}_{kind}_{word}_pi");
+                    if expected.has(&name) {
+                        let golden = expected.array(&name)?;
+                        comparison.numbers(&name, &step.direction(layer)?.data, &golden.data)?;
+                        let pi = expected.number(&format!("pi_{layer}_{kind}_{word}"))?;
+                        comparison.number("pi", step.pi(layer)?, pi)?;
+                    }
+                }
+                let name = format!("kfac_{word}_conv1_trace_{kind}");
+                if expected.has(&name) {
+                    let factors = step.factors("conv1")?;
+                    let trace = |m: &[f64], n| m.iter().step_by(n + 1).sum::<f64>();
+                    let a = trace(&factors.a, factors.inputs());
+                    let g = trace(&factors.g, factors.outputs());
+                    comparison.number(&name, a * g, expected.number(&name)?)?;
+                }
+                Ok(())
+            }));
+        }
+    }
+    // How other libraries scale their factors: words, nothing to compare.
+    if expected.has("scalings_conv1_empirical") {
+        expected.get("scalings_conv1_empirical")?;
+    }
+    lines.extend(expected.rest(file)?);
+    Ok(lines)
+}
+
+fn convolutions(inputs: &Node<'_>) -> Result<Network> {
+    let conv = |kernel: &Array, stride, padding| {
+        let side = |axis: usize| kernel.shape.get(axis).copied().unwrap_or(0);
+        let window = Window {
+            kernel: (side(2), side(3)),
+            stride: (stride, stride),
+            padding: (padding, padding),
+            dilation: (1, 1),
+        };
+        Kind::Conv2d(Geometry { window, groups: 1 })
+    };
+    let (k1, b1) = stored(inputs, "K1", "b1")?;
+    let (k2, b2) = stored(inputs, "K2", "b2")?;
+    let (l, bl) = stored(inputs, "L", "bl")?;
+    Network::default()
+        .then("conv1", conv(&k1, 1, 1), Some(&k1), b1.as_ref())?
+        .and(Kind::Tanh)
+        .then("conv2", conv(&k2, 2, 0), Some(&k2), b2.as_ref())?
+        .and(Kind::Tanh)
+        .and(Kind::Flatten)
+        .then("linear", Kind::Linear, Some(&l), bl.as_ref())
+}
+
+/// The patches of both convolutions, and what per-example gradients made of them sum up to.
+fn patches(
+    comparison: &mut Comparison,
+    problem: &Problem<'_>,
+    expected: &Expected<'_>,
+) -> Result<()> {
+    let (network, records) = problem.records()?;
+    for layer in ["conv1", "conv2"] {
+        let golden = expected.array(&format!("patches_{layer}"))?;
+        let record = record_of(&network, &records, layer)?;
+        for rows in record.rows()? {
+            let width = golden.shape.last().copied().unwrap_or(0);
+            let patches = rows.a.narrow(1, 0, width)?;
+            comparison.numbers(
+                &format!("patches_{layer}"),
+                &patches.to_f64_vec()?,
+                &golden.data,
+            )?;
+        }
+    }
+    let examples = per_example(record_of(&network, &records, "conv1")?, problem.loss.terms())?;
+    let diagonal = mean_squares(&examples);
+    let (name, trace) =
+        ("ekfac_diag_conv1_identity_basis_empirical", "exact_empirical_fisher_block_conv1_trace");
+    comparison.numbers(name, &diagonal, &expected.array(name)?.data)?;
+    comparison.number(trace, diagonal.iter().sum(), expected.number(trace)?)
+}
+
+/// A layer shared over tokens: one loss per sequence (`pooled`), or one per token.
+pub(crate) fn tokens_ce(file: &str, document: &Document) -> Result<Vec<Line>> {
+    let root = document.root();
+    let (inputs, expected) = (root.get("inputs")?, Expected::of(&root)?);
+    let x = inputs.get("X")?.array()?.tensor()?;
+    let pooled = || {
+        let ((w1, b1), (w2, b2)) = (stored(&inputs, "W1", "b1")?, stored(&inputs, "W2", "b2")?);
+        Network::default()
+            .then("1", Kind::Linear, Some(&w1), b1.as_ref())?
+            .and(Kind::Tanh)
+            .and(Kind::MeanOverPositions)
+            .then("2", Kind::Linear, Some(&w2), b2.as_ref())
+    };
+    let per_token = || mlp(&inputs);
+    let cases: [(&str, &str, &str, &dyn Fn() -> Result<Network>); 2] = [
+        ("pooled", "labels", "pooled_loss", &pooled),
+        ("pertoken", "labels_tokens", "pertoken_loss_mean_over_N_T", &per_token),
+    ];
+    let mut lines = Vec::new();
+    for (case, labels, loss_name, network) in cases {
+        let loss = CrossEntropy::new(&inputs.get(labels)?.list()?.indices()?);
+        let problem = Problem { network, x: x.clone(), loss: &loss };
+        for (share, word) in [(Share::Expand, "expand"), (Share::Reduce, "reduce")] {
+            for kind in ["empirical", "type2"] {
+                let names = |l: &str| {
+                    let name = |factor| format!("{case}_{factor}{l}_{kind}_{word}");
+                    (name("A"), name("G"))
+                };
+                if !["1", "2"].iter().any(|layer| expected.has(&names(layer).0)) {
+                    continue;
+                }
+                let run = format!("{case} {word} {kind}");
+                lines.push(line(file, &run, &root, |comparison| {
+                    let step = problem
+                        .step(KfacConfig { fisher: fisher(kind), share, ..plain() }, None)?;
+                    comparison.number("loss", step.loss, expected.number(loss_name)?)?;
+                    for layer in ["1", "2"] {
+                        let (a, g) = names(layer);
+                        if expected.has(&a) {
+                            compare_factors(comparison, &step, layer, &expected, (&a, &g))?;
+                        }
+                    }
+                    Ok(())
+                }));
+            }
+        }
+    }
+    lines.extend(expected.rest(file)?);
+    Ok(lines)
+}
+
+/// Whole trajectories: exact Fisher, bias-corrected average 0.95, π damping, momentum.
+pub(crate) fn optimizer_steps(file: &str, document: &Document) -> Result<Vec<Line>> {
+    let root = document.root();
+    let runs = root.get("expected")?.members()?;
+    let run = |name: &str, expected: &Node<'_>| -> Line {
+        if name != "fixed" {
+            return Line::new(file, name, Err(Failure::NotYet(format!("K-FAC with {name}"))));
+        }
+        line(file, name, &root, |comparison| fixed(comparison, &root, expected))
+    };
+    Ok(runs.iter().map(|(name, expected)| run(name, expected)).collect())
+}
+
+fn fixed(comparison: &mut Comparison, root: &Node<'_>, expected: &Node<'_>) -> Result<()> {
+    let (inputs, hyper) = (root.get("inputs")?, root.get("hyper")?.get("fixed")?);
+    hyper.only(&["lr", "momentum", "damping"])?;
+    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?);
+    let (mut network, x) = (mlp(&inputs)?, inputs.get("X")?.array()?.tensor()?);
+    let mut optimizer = Kfac::new(KfacConfig {
+        rate: hyper.get("lr")?.number()?,
+        momentum: hyper.get("momentum")?.number()?,
+        damping: hyper.get("damping")?.number()?,
+        fisher: Fisher::Exact,
+        decay: 0.95,
+        ..plain()
+    });
+    let losses = expected.get("loss_before")?.list()?.data;
+    let stacks = [("1", "W1h"), ("2", "W2h")];
+    let stacks = stacks.map(|(layer, name)| (layer, name, expected.get(name)));
+    for (step, golden) in losses.into_iter().enumerate() {
+        let tape = Tape::new();
+        let logits = network.forward(&tape, x.clone())?;
+        let pass = optim::backward(&tape, &logits, &loss, &mut optimizer)?;
+        comparison.number(&format!("loss before step {step}"), pass.loss.item()?, golden)?;
+        optimizer.step(&mut network, &pass.gradients)?;
+        for (layer, name, golden) in &stacks {
+            let golden = golden.clone()?.array()?.slices()?;
+            let Some(golden) = golden.get(step) else { return expected.complain("a short stack") };
+            let (weight, bias) = network.layer(layer)?;
+            let got = joint(weight.value(), bias.map(|b| b.value()))?;
+            comparison.numbers(&format!("{name} after step {step}"), &got.data, &golden.data)?;
+        }
+    }
+    Ok(())
+}
