@@ -1,4 +1,4 @@
-//! One scalar formula, applied everywhere: out[i] = f(x[i], …).
+//! One scalar formula, applied everywhere: out\[i\] = f(x\[i\], …).
 //!
 //! The formula is a closure, so the compiler writes (and vectorises) one loop per formula. Strided
 //! and broadcasting versions are in [`strided`](crate::strided) and re-exported here.
@@ -7,7 +7,7 @@ use crate::parallel;
 
 pub use crate::strided::{copy_strided, map2_strided};
 
-/// out[i] = f(x[i])
+/// out\[i\] = f(x\[i\])
 ///
 /// # Example
 /// ```
@@ -25,7 +25,7 @@ pub fn map<A: Copy + Sync, T: Send>(x: &[A], out: &mut [T], f: impl Fn(A) -> T +
     });
 }
 
-/// out[i] = f(a[i], b[i])
+/// out\[i\] = f(a\[i\], b\[i\])
 ///
 /// # Example
 /// ```
@@ -48,7 +48,7 @@ pub fn map2<A: Copy + Sync, B: Copy + Sync, T: Send>(
     });
 }
 
-/// out[i] = f(a[i], b[i], c[i])
+/// out\[i\] = f(a\[i\], b\[i\], c\[i\])
 ///
 /// # Example
 /// ```
@@ -74,7 +74,7 @@ pub fn map3<A: Copy + Sync, B: Copy + Sync, C: Copy + Sync, T: Send>(
     });
 }
 
-/// x[i] = f(x[i])
+/// x\[i\] = f(x\[i\])
 ///
 /// # Example
 /// ```
@@ -90,7 +90,7 @@ pub fn update<T: Copy + Send>(x: &mut [T], f: impl Fn(T) -> T + Sync) {
     });
 }
 
-/// x[i] = f(x[i], y[i])
+/// x\[i\] = f(x\[i\], y\[i\])
 ///
 /// # Example
 /// ```

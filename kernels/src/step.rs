@@ -109,27 +109,27 @@ pub fn adam<T: Float>(
     let (beta2, fresh2) = (T::of(rule.beta2), T::of(1.0 - rule.beta2));
     let size = rate / T::of(correction(rule.beta1, rule.step));
     let (root, epsilon) = (T::of(correction(rule.beta2, rule.step).sqrt()), T::of(rule.epsilon));
-    let update = |theta: &mut T, g: T, m: &mut T, v: &mut T, seen: &mut dyn FnMut(T) -> T| {
-        let g = g + coupled * *theta;
+    let advance = |theta: T, g: T, m: &mut T, v: &mut T| {
+        let g = g + coupled * theta;
         *m = beta1 * *m + fresh1 * g;
         *v = beta2 * *v + fresh2 * g * g;
-        *theta = kept * *theta - size * *m / (seen(*v).sqrt() / root + epsilon);
     };
+    let moved = |theta: T, m: T, v: T| kept * theta - size * m / (v.sqrt() / root + epsilon);
     match vmax {
         None => parallel::pieces_of([theta, m, v], 1, |start, [theta, m, v]| {
             let grad = &grad[start..start + theta.len()];
             for (((theta, m), v), &g) in theta.iter_mut().zip(m).zip(v).zip(grad) {
-                update(theta, g, m, v, &mut |v| v);
+                advance(*theta, g, m, v);
+                *theta = moved(*theta, *m, *v);
             }
         }),
         Some(vmax) => parallel::pieces_of([theta, m, v, vmax], 1, |start, [theta, m, v, vmax]| {
             let grad = &grad[start..start + theta.len()];
             let state = m.iter_mut().zip(v).zip(vmax);
             for ((theta, ((m, v), vmax)), &g) in theta.iter_mut().zip(state).zip(grad) {
-                update(theta, g, m, v, &mut |v| {
-                    *vmax = vmax.max(v);
-                    *vmax
-                });
+                advance(*theta, g, m, v);
+                *vmax = vmax.max(*v);
+                *theta = moved(*theta, *m, *vmax);
             }
         }),
     }

@@ -1,4 +1,4 @@
-//! Copies and binary formulas over views: out[i] = f(a[…], b[…]) with any strides, 0 included.
+//! Copies and binary formulas over views: out\[i\] = f(a\[…\], b\[…\]) with any strides, 0 included.
 //!
 //! A view is first *collapsed*: axes of size 1 go, and neighbouring axes that are evenly spaced in
 //! every operand become one. A contiguous array of any shape is then one row, a broadcast bias two

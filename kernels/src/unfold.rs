@@ -3,7 +3,7 @@
 //!
 //! The tap (i, j) of the window at output position (p, q) reads the image at
 //! row p·stride + i·dilation − padding, and the same for columns; outside, it reads 0.
-//! A tap is inside the image for one run of positions, found once by [`positions`]; the loops over
+//! A tap is inside the image for one run of positions, found once by `positions`; the loops over
 //! positions then have no test in them.
 
 use std::ops::Range;

@@ -139,7 +139,7 @@ pub fn gemm<T: Float>(alpha: T, a: Matrix<'_, T>, b: Matrix<'_, T>, beta: T, c: 
     into_strided(false, alpha, a, b, beta, (c, b.cols));
 }
 
-/// [`gemm`] on the calling thread alone: for products that are parallel among themselves.
+/// [`gemm()`] on the calling thread alone: for products that are parallel among themselves.
 ///
 /// # Panics
 /// If the shapes do not fit.

@@ -44,10 +44,10 @@ pub fn cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
     Ok(l)
 }
 
-/// [`cholesky`] by the definition, row by row.
+/// [`cholesky()`] by the definition, row by row.
 ///
 /// # Errors
-/// As [`cholesky`].
+/// As [`cholesky()`].
 pub fn reference_cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
     check("reference_cholesky", a, n)?;
     let mut l = vec![0.0; n * n];
@@ -73,7 +73,7 @@ pub fn reference_cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> 
 /// a: \[n, n\] · result: \[n, n\]
 ///
 /// # Errors
-/// As [`cholesky`].
+/// As [`cholesky()`].
 ///
 /// # Example
 /// ```
@@ -99,7 +99,7 @@ pub fn cholesky_inverse(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
     Ok(inverse)
 }
 
-/// X with L·Lᵀ·X = B, for an L from [`cholesky`].
+/// X with L·Lᵀ·X = B, for an L from [`cholesky()`].
 ///
 /// # Shape
 /// l: \[n, n\] · b, result: \[n, columns\]
@@ -142,7 +142,7 @@ pub fn cholesky_solve(
 /// a: \[n, n\] · b, result: \[n, columns\]
 ///
 /// # Errors
-/// As [`cholesky`] and [`cholesky_solve`].
+/// As [`cholesky()`] and [`cholesky_solve`].
 ///
 /// # Example
 /// ```

@@ -25,7 +25,7 @@ const MOST_STEPS: usize = 200;
 ///
 /// # Errors
 /// [`LinalgError::Singular`] for a negative exponent if λ₁ + shift is 0 (ridge = 0), and those of
-/// [`symmetric_eigen`].
+/// [`symmetric_eigen()`].
 ///
 /// # Source
 /// Gupta, Koren & Singer 2018 (Shampoo), Algorithm 1; the lift as in Shi et al. 2023, section 3.2.
