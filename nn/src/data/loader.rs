@@ -5,7 +5,8 @@ use rand::seq::SliceRandom;
 
 use super::Dataset;
 
-/// Cuts a data set into batches, in a new order every epoch. The last batch is short if the size
+/// Cuts a data set into batches, in a new order every epoch; [`Loader::in_order`] keeps the data
+/// set's own. The last batch is short if the size
 /// does not divide the number of examples.
 ///
 /// # Example
@@ -28,7 +29,6 @@ use super::Dataset;
 pub struct Loader {
     dataset: Dataset,
     batch_size: usize,
-    shuffle: bool,
 }
 
 /// Some examples.
@@ -55,7 +55,7 @@ impl Batch {
 }
 
 impl Loader {
-    /// Batches of a given size, shuffled.
+    /// Batches of a given size.
     ///
     /// # Errors
     /// [`Error::Argument`] for batches of 0.
@@ -68,13 +68,7 @@ impl Loader {
                 got: "0".into(),
             });
         }
-        Ok(Self { dataset: dataset.clone(), batch_size, shuffle: true })
-    }
-
-    /// The same batches in the data set's own order: for evaluation.
-    #[must_use]
-    pub fn in_order(self) -> Self {
-        Self { shuffle: false, ..self }
+        Ok(Self { dataset: dataset.clone(), batch_size })
     }
 
     /// The number of batches of an epoch.
@@ -83,13 +77,21 @@ impl Loader {
         self.dataset.len().div_ceil(self.batch_size)
     }
 
-    /// Every example once. The order is drawn from `rng` now; without shuffling nothing is drawn.
+    /// Every example once, in an order drawn from `rng` now.
     #[must_use]
     pub fn epoch(&self, rng: &mut Rng) -> Epoch {
         let mut order: Vec<usize> = (0..self.dataset.len()).collect();
-        if self.shuffle {
-            order.shuffle(rng);
-        }
+        order.shuffle(rng);
+        self.over(order)
+    }
+
+    /// Every example once, in the data set's own order: for evaluation.
+    #[must_use]
+    pub fn in_order(&self) -> Epoch {
+        self.over((0..self.dataset.len()).collect())
+    }
+
+    fn over(&self, order: Vec<usize>) -> Epoch {
         Epoch { dataset: self.dataset.clone(), batch_size: self.batch_size, order, at: 0 }
     }
 }
@@ -135,9 +137,8 @@ mod tests {
         Dataset::new("counting", &inputs, &labels, 3).unwrap()
     }
 
-    fn order(loader: &Loader, rng: &mut Rng) -> Vec<f32> {
-        let batches: Vec<Batch> = loader.epoch(rng).map(Result::unwrap).collect();
-        batches.iter().flat_map(|b| b.inputs.to_vec::<f32>().unwrap()).collect()
+    fn inputs(epoch: Epoch) -> Vec<f32> {
+        epoch.flat_map(|b| b.unwrap().inputs.to_vec::<f32>().unwrap()).collect()
     }
 
     #[test]
@@ -158,19 +159,16 @@ mod tests {
     #[test]
     fn epochs_differ_and_the_same_seed_gives_the_same_epochs() {
         let loader = Loader::new(&counting(50), 7).unwrap();
-        let mut rng = Rng::new(2);
-        let (first, second) = (order(&loader, &mut rng), order(&loader, &mut rng));
+        let two = |rng: &mut Rng| [(); 2].map(|()| inputs(loader.epoch(rng)));
+        let [first, second] = two(&mut Rng::new(2));
         assert_ne!(first, second);
-        let mut again = Rng::new(2);
-        assert_eq!((order(&loader, &mut again), order(&loader, &mut again)), (first, second));
+        assert_eq!(two(&mut Rng::new(2)), [first, second]);
     }
 
     #[test]
-    fn in_order_draws_nothing() {
-        let loader = Loader::new(&counting(5), 2).unwrap().in_order();
-        let mut rng = Rng::new(2);
-        assert_eq!(order(&loader, &mut rng), [0.0, 1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(rng, Rng::new(2));
+    fn in_order_keeps_the_order() {
+        let loader = Loader::new(&counting(5), 2).unwrap();
+        assert_eq!(inputs(loader.in_order()), [0.0, 1.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]
