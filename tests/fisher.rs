@@ -1,6 +1,9 @@
 //! Curvature against the thing itself: Fisher blocks formed entry by entry from Jacobians that the
 //! tape computes one output at a time. Everything in f64, on models of a few dozen numbers.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(unreachable_pub, missing_docs, reason = "the models are this test's own")]
+
 #[path = "fisher/factors.rs"]
 mod factors;
 #[path = "fisher/kfac.rs"]

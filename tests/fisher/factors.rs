@@ -4,7 +4,10 @@ use engine::{DType, Geometry, LayerRecord, Parameter, Rng, Tape, Tensor, Var, Wi
 use optim::Fisher;
 use optim::curvature::factors::{Form, Kronecker, KroneckerFactors, Share};
 
-use super::models::*;
+use super::models::{
+    Dense, Net, REORDERED, Softmax, Squared, assert_close, exact_block, factors, identity,
+    identity_hessian, kronecker, noise, numbers, observe, softmax_hessian, tanh,
+};
 
 fn both_close(got: &Kronecker, expected: &Kronecker, what: &str) {
     assert_close(&got.a, &expected.a, REORDERED, &format!("{what}: A"));

@@ -8,7 +8,10 @@ use optim::curvature::precondition::DampingRule;
 use optim::kfac::Uncovered;
 use optim::{Fisher, Kfac, KfacConfig, Optimizer};
 
-use super::models::*;
+use super::models::{
+    Dense, Net, REORDERED, Softmax, Squared, assert_close, identity, noise, numbers, step, tanh,
+    tensor,
+};
 
 fn values(model: &dyn Parameters) -> Vec<f64> {
     model.parameters().into_iter().flat_map(|(_, p)| numbers(p.value())).collect()

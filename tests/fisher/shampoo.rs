@@ -1,6 +1,6 @@
 //! Shampoo: closed forms, equivariance, blocks, resuming.
 
-use engine::{DType, Error, Gradients, Parameter, Parameters, Tensor, parameters};
+use engine::{DType, Error, Gradients, Parameter, Tensor, parameters};
 use optim::shampoo::{Graft, Statistics};
 use optim::{Optimizer, Shampoo, ShampooConfig};
 
