@@ -5,9 +5,7 @@
 
 use alcyon::optim::adafisher::{AdaFisher, AdaFisherConfig, Decay};
 use alcyon::optim::curvature::precondition::DampingRule;
-use alcyon::optim::{
-    Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo, ShampooConfig,
-};
+use alcyon::optim::{Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo, ShampooConfig};
 use alcyon::prelude::*;
 
 use crate::protocol::Protocol;

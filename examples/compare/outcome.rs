@@ -145,8 +145,7 @@ impl Summary {
     /// Of the runs of one optimizer at one rate.
     pub(crate) fn of(runs: &[&Run]) -> Self {
         let first = runs[0];
-        let whole: Vec<_> =
-            runs.iter().filter(|r| !r.diverged()).collect();
+        let whole: Vec<_> = runs.iter().filter(|r| !r.diverged()).collect();
         let last = |f: fn(&Epoch) -> f64| -> Vec<f64> {
             whole.iter().filter_map(|r| r.epochs.last()).map(f).collect()
         };

@@ -34,7 +34,8 @@ impl Progress {
 
     /// An epoch ended.
     pub(crate) fn epoch(&self, run: &Run) {
-        if let (Some(bar), Some(last), Some(step)) = (&self.bar, run.epochs.last(), run.steps.last())
+        if let (Some(bar), Some(last), Some(step)) =
+            (&self.bar, run.epochs.last(), run.steps.last())
         {
             let (loss, percent) = (step.loss, 100.0 * last.test_accuracy);
             let (name, seed, epoch) = (&run.optimizer, run.seed, last.epoch);
