@@ -3,11 +3,12 @@
 //! Settings are those of the papers or the authors' programs, the same in all protocols; only the
 //! rate comes from a grid, and the grid is the same for all (`grid.rs`).
 
-use alcyon::optim::{
-    AdaFisher, AdaFisherConfig, Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo,
-    ShampooConfig,
-};
+use alcyon::optim::adafisher::{AdaFisher, AdaFisherConfig, Decay};
+use alcyon::optim::curvature::precondition::DampingRule;
+use alcyon::optim::{Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo, ShampooConfig};
 use alcyon::prelude::*;
+
+use crate::protocol::Protocol;
 
 /// What enters when nothing is asked for.
 pub(crate) const DEFAULT: [&str; 8] =
