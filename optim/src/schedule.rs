@@ -56,11 +56,11 @@ pub enum Schedule {
     /// One schedule for some steps, then another from its own beginning.
     Sequence {
         /// The first one.
-        first: Box<Schedule>,
+        first: Box<Self>,
         /// How long it is followed.
         steps: u64,
         /// The one after it.
-        then: Box<Schedule>,
+        then: Box<Self>,
     },
 }
 
