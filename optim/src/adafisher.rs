@@ -27,6 +27,7 @@ use std::collections::HashMap;
 
 use engine::{Element, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float};
 use kernels::Float;
+use kernels::step::{self, Curvature};
 
 pub use config::{AdaFisherConfig, Damping, Decay, Fallback};
 use factor::Factor;
@@ -41,7 +42,6 @@ use crate::curvature::CurvatureSource;
 use crate::curvature::diagonal::Diagonals;
 use crate::moments::{Moments, check_gradients, trainable};
 use crate::saved::{Saved, refused};
-use crate::step::{self, Curvature};
 use crate::{Optimizer, State};
 
 /// Adam's update with the diagonal of a Kronecker-factored Fisher matrix in place of √v.

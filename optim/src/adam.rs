@@ -11,11 +11,12 @@
 //! kept and the correction is applied to it, as PyTorch does.
 
 use engine::{Gradients, Parameters, Result, for_float};
+use kernels::step;
 
 use crate::coverage::Coverage;
 use crate::moments::{Moments, check_gradients, demand, trainable};
 use crate::saved::Saved;
-use crate::{Optimizer, State, step};
+use crate::{Optimizer, State};
 
 /// Options of [`Adam`].
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -18,7 +18,6 @@ mod saved;
 pub mod schedule;
 pub mod sgd;
 pub mod shampoo;
-mod step;
 
 pub use adafisher::{AdaFisher, AdaFisherConfig};
 pub use adam::{Adam, AdamConfig};

@@ -9,11 +9,12 @@
 //! This is PyTorch's order of things: the rate multiplies the buffer, it does not enter it.
 
 use engine::{Error, Gradients, Parameters, Result, for_float};
+use kernels::step;
 
 use crate::coverage::Coverage;
 use crate::moments::{Moments, check_gradients, demand, trainable};
 use crate::saved::Saved;
-use crate::{Optimizer, State, step};
+use crate::{Optimizer, State};
 
 /// Options of [`Sgd`].
 #[derive(Debug, Clone, Copy, PartialEq)]

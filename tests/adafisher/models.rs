@@ -8,9 +8,9 @@ use engine::{
 use nn::CrossEntropy;
 use optim::{AdaFisher, AdaFisherConfig, Optimizer, backward};
 
-pub const DTYPE: DType = DType::F64;
+pub(crate) const DTYPE: DType = DType::F64;
 
-pub fn noise<const N: usize>(shape: [usize; N], seed: u64) -> Tensor {
+pub(crate) fn noise<const N: usize>(shape: [usize; N], seed: u64) -> Tensor {
     Tensor::normal(shape, 0.0, 1.0, DTYPE, &mut Rng::new(seed))
 }
 
@@ -18,23 +18,23 @@ fn parameter<const N: usize>(shape: [usize; N], seed: u64) -> Parameter {
     Parameter::new(noise(shape, seed).scale(0.5).unwrap())
 }
 
-pub trait Forward: Parameters {
+pub(crate) trait Forward: Parameters {
     fn logits(&self, tape: &Tape, x: &Tensor) -> Result<Var>;
 }
 
 /// A grouped convolution with bias, batch norm, a dense layer.
-pub struct Vision {
+pub(crate) struct Vision {
     kernel: Parameter,
     kernel_bias: Parameter,
     scale: Parameter,
     shift: Parameter,
-    pub weight: Parameter,
+    pub(crate) weight: Parameter,
     bias: Parameter,
 }
 parameters!(Vision { kernel, kernel_bias, scale, shift, weight, bias });
 
 impl Vision {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             kernel: parameter([4, 1, 3, 3], 1),
             kernel_bias: parameter([4], 2),
@@ -45,11 +45,11 @@ impl Vision {
         }
     }
 
-    pub const fn kernel(&self) -> &Parameter {
+    pub(crate) const fn kernel(&self) -> &Parameter {
         &self.kernel
     }
 
-    pub const GEOMETRY: Geometry = Geometry {
+    pub(crate) const GEOMETRY: Geometry = Geometry {
         window: Window { kernel: (3, 3), stride: (2, 2), padding: (1, 1), dilation: (1, 1) },
         groups: 2,
     };
@@ -67,25 +67,25 @@ impl Forward for Vision {
 }
 
 /// A batch of images and labels for [`Vision`].
-pub fn images(n: usize, seed: u64) -> (Tensor, Tensor) {
+pub(crate) fn images(n: usize, seed: u64) -> (Tensor, Tensor) {
     let labels = Tensor::random_indices([n], 3, &mut Rng::new(seed + 50)).unwrap();
     (noise([n, 2, 6, 6], seed), labels)
 }
 
 /// A table, a bare position parameter, layer norm, a dense layer, and the table again as readout.
-pub struct Tokens {
-    pub table: Parameter,
-    pub positions: Parameter,
+pub(crate) struct Tokens {
+    pub(crate) table: Parameter,
+    pub(crate) positions: Parameter,
     scale: Parameter,
     shift: Parameter,
-    pub weight: Parameter,
+    pub(crate) weight: Parameter,
     bias: Parameter,
     readout: Option<Parameter>,
 }
 parameters!(Tokens { table, positions, scale, shift, weight, bias, readout });
 
 impl Tokens {
-    pub fn tied() -> Self {
+    pub(crate) fn tied() -> Self {
         Self {
             table: parameter([7, 5], 1),
             positions: parameter([4, 5], 2),
@@ -97,7 +97,7 @@ impl Tokens {
         }
     }
 
-    pub fn untied() -> Self {
+    pub(crate) fn untied() -> Self {
         Self { readout: Some(parameter([7, 5], 7)), ..Self::tied() }
     }
 }
@@ -114,13 +114,13 @@ impl Forward for Tokens {
 }
 
 /// A batch of sequences and next tokens for [`Tokens`].
-pub fn tokens(n: usize, seed: u64) -> (Tensor, Tensor) {
+pub(crate) fn tokens(n: usize, seed: u64) -> (Tensor, Tensor) {
     let draw = |seed| Tensor::random_indices([n, 4], 7, &mut Rng::new(seed)).unwrap();
     (draw(seed), draw(seed + 50))
 }
 
 /// A model whose parameters are listed from the last to the first.
-pub struct Reversed<M>(pub M);
+pub(crate) struct Reversed<M>(pub(crate) M);
 
 impl<M: Parameters> Parameters for Reversed<M> {
     fn collect<'a>(&'a self, at: &str, out: &mut Vec<(String, Member<'a>)>) {
@@ -143,7 +143,7 @@ impl<M: Forward> Forward for Reversed<M> {
 }
 
 /// A loss in other units: `factor` times as large.
-pub struct Scaled<L>(pub L, pub f64);
+pub(crate) struct Scaled<L>(pub(crate) L, pub(crate) f64);
 
 impl<L: Likelihood> Likelihood for Scaled<L> {
     fn terms(&self) -> usize {
@@ -164,11 +164,11 @@ impl<L: Likelihood> Likelihood for Scaled<L> {
 }
 
 /// One batch: forward, backward, step.
-pub fn step(model: &mut impl Forward, optimizer: &mut AdaFisher, (x, y): (Tensor, Tensor)) {
+pub(crate) fn step(model: &mut impl Forward, optimizer: &mut AdaFisher, (x, y): (Tensor, Tensor)) {
     step_on(model, optimizer, &x, &CrossEntropy::new(&y));
 }
 
-pub fn step_on(
+pub(crate) fn step_on(
     model: &mut impl Forward,
     optimizer: &mut AdaFisher,
     x: &Tensor,
@@ -180,22 +180,22 @@ pub fn step_on(
     optimizer.step(model, &pass.gradients).unwrap();
 }
 
-pub fn adafisher(config: AdaFisherConfig) -> AdaFisher {
+pub(crate) fn adafisher(config: AdaFisherConfig) -> AdaFisher {
     AdaFisher::new(config).unwrap()
 }
 
 /// All values, in the order of their paths.
-pub fn values(model: &impl Parameters) -> Vec<f64> {
+pub(crate) fn values(model: &impl Parameters) -> Vec<f64> {
     let mut all = model.parameters();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all.iter().flat_map(|(_, p)| numbers(p.value())).collect()
 }
 
-pub fn numbers(t: &Tensor) -> Vec<f64> {
+pub(crate) fn numbers(t: &Tensor) -> Vec<f64> {
     t.to_f64_vec().unwrap()
 }
 
-pub fn assert_close(got: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+pub(crate) fn assert_close(got: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(f64::MIN_POSITIVE, |s, x| s.max(x.abs()));
     for (i, (a, b)) in got.iter().zip(expected).enumerate() {

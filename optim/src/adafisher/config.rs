@@ -1,11 +1,11 @@
 //! The options of AdaFisher: every point on which its sources disagree, and the four presets.
 
 use engine::{Error, Result};
+use kernels::step;
 
 use crate::curvature::diagonal::{ConvGroups, ConvScale, DiagonalRule, NormFactor, NormInput};
 use crate::curvature::running::{Averaging, Degenerate, EmaInit, EmaRule, FactorOrder, MinMax};
 use crate::moments::demand;
-use crate::step;
 
 /// λ.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,10 +2,10 @@
 //! people, who may look at it.
 
 use engine::{DType, FloatElement, ParamId};
+use kernels::step::{self, Curvature};
 
 use crate::curvature::diagonal::{Diagonal, Form};
 use crate::curvature::running::Averaging;
-use crate::step::{self, Curvature};
 
 /// What became of a weight's factors at the last refresh.
 ///

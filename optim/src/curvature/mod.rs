@@ -11,7 +11,6 @@ pub mod factors;
 pub mod precondition;
 pub mod running;
 mod second_moments;
-mod squares;
 
 use engine::{LayerObserver, Result, Rng};
 

@@ -4,8 +4,8 @@ use engine::{
     DType, Element, Error, Geometry, Layer, LayerRecord, Norm, ParamId, Result, Tensor, for_float,
 };
 use kernels::conv::Conv2d;
+use kernels::second_moment::{channel_squares, column_squares, patch_squares};
 
-use super::super::squares::{channel_squares, column_squares, patch_squares};
 use super::{ConvGroups, ConvScale, Diagonal, DiagonalRule, Form, NormFactor, NormInput};
 
 /// Sums over the records of one weight.
