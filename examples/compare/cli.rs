@@ -60,7 +60,7 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) grid: bool,
 
-    /// A few seconds: one seed, one epoch.
+    /// A few seconds: one seed, two epochs.
     #[arg(long)]
     pub(crate) quick: bool,
 

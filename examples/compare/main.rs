@@ -57,7 +57,7 @@ fn compare(cli: &Cli) -> Result<()> {
     if cli.grid {
         (task, tries) = (grid::validation(&task)?, grid::RATES.len());
     }
-    let epochs = if cli.quick { 1 } else { cli.epochs.unwrap_or(protocol.epochs) };
+    let epochs = if cli.quick { 2 } else { cli.epochs.unwrap_or(protocol.epochs) };
     let batch_size = cli.batch_size.unwrap_or(protocol.batch_size);
     let steps = epochs * task.train.len().div_ceil(batch_size);
     let progress = Progress::new(steps * entries.len() * tries * cli.seed_count() as usize);
