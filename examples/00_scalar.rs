@@ -1,6 +1,7 @@
 //! 00 · One number, its derivative, and the list that remembers how it was made.
 //!
 //! `cargo run --example 00_scalar`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::prelude::*;
 

@@ -1,6 +1,7 @@
 //! 01 · Tensors: shape, strides, views, broadcasting; what is copied and what is not.
 //!
 //! `cargo run --example 01_tensor`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::prelude::*;
 

@@ -1,6 +1,7 @@
 //! 02 · The registry of ops: one line buys documentation, gradient checks and parity.
 //!
 //! `cargo run --example 02_ops`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::engine::gradcheck;
 use alcyon::engine::ops::OPS;

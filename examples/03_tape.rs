@@ -1,6 +1,7 @@
 //! 03 · The tape: what is recorded, how gradients add up, what a second sweep is.
 //!
 //! `cargo run --example 03_tape`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::prelude::*;
 

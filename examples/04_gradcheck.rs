@@ -1,6 +1,7 @@
 //! 04 · Do not believe a derivative: check it. And a wrong one is caught.
 //!
 //! `cargo run --example 04_gradcheck`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use std::f64::consts::PI;
 

@@ -1,6 +1,7 @@
 //! 05 · Modules: who owns the parameters, how they are named, and what errors say.
 //!
 //! `cargo run --example 05_module`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::nn::layer::{
     BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Relu, Sequential,
@@ -79,7 +80,8 @@ fn main() -> Result<()> {
     println!("5. {}", wrong.err().map_or_else(String::new, |e| e.to_string()));
 
     // 6. Several inputs of one model, one model in several places: a module is only read.
-    let twice = block.forward(&block.forward(&Tape::off().input(Tensor::ones([3, 4], DType::F32)))?)?;
+    let twice =
+        block.forward(&block.forward(&Tape::off().input(Tensor::ones([3, 4], DType::F32)))?)?;
     println!("6. The residual block applied twice maps [3, 4] to {}.", twice.shape());
     Ok(())
 }

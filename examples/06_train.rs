@@ -1,6 +1,7 @@
 //! 06 · Training: the street from a row of data to a new parameter, and a run that can be resumed.
 //!
 //! `cargo run --release --example 06_train`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::nn::{checkpoint, data, metric};
 use alcyon::optim::backward;

@@ -1,6 +1,7 @@
 //! 07 · What a layer saw and what came back to it: the record, its rows, and the factors in them.
 //!
 //! `cargo run --example 07_layer_record`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::engine::Product;
 use alcyon::prelude::*;

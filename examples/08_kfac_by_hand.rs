@@ -1,6 +1,7 @@
 //! 08 · K-FAC in forty lines: from layer records to a natural-gradient step.
 //!
 //! `cargo run --example 08_kfac_by_hand`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::kernels::linalg::cholesky_inverse;
 use alcyon::prelude::*;

@@ -1,6 +1,7 @@
 //! 09 · AdaFisher: two short vectors per layer, and what becomes of them.
 //!
 //! `cargo run --example 09_adafisher`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::optim::backward;
 use alcyon::prelude::*;

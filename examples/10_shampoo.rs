@@ -1,6 +1,7 @@
 //! 10 · Shampoo: curvature from gradients alone. Two sides of a matrix, two fourth roots.
 //!
 //! `cargo run --example 10_shampoo`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::kernels::linalg::power;
 use alcyon::prelude::*;

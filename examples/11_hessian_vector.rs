@@ -2,6 +2,7 @@
 //! good for: the sharpest direction of a loss, and a Newton step by conjugate gradients.
 //!
 //! `cargo run --example 11_hessian_vector`
+#![allow(clippy::print_stdout, reason = "a lesson prints")]
 
 use alcyon::prelude::*;
 

@@ -394,9 +394,8 @@ fn product<T: Float>(alone: bool) -> Product<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::{
-        assert_close, assert_same_bits_for_any_number_of_threads, noise, unwritten,
-    };
+    use crate::oracle::assert_same_bits_for_any_number_of_threads;
+    use crate::oracle::{assert_close, noise, unwritten};
     use proptest::prelude::*;
 
     fn agrees_with_reference(conv: &Conv2d) {
