@@ -193,8 +193,7 @@ impl Slot {
     fn new(config: &ShampooConfig, param: &Parameter) -> Self {
         let shape = param.value().shape();
         let cut = Cut::new(shape, config.block, config.merge);
-        let blocks =
-            cut.ranges().iter().map(|r| Preconditioner::new(r, config.statistics)).collect();
+        let blocks = cut.ranges().iter().map(|range| Preconditioner::new(range)).collect();
         let sized = |needed: bool| if needed { vec![0.0; shape.numel()] } else { Vec::new() };
         let adam = matches!(config.graft, Graft::Adam { .. });
         Self { cut, blocks, first: sized(config.beta1 > 0.0), second: sized(adam) }

@@ -6,7 +6,7 @@ use optim::curvature::factors::{Form, Kronecker, KroneckerFactors, Share};
 
 use super::models::{
     Dense, Net, REORDERED, Softmax, Squared, assert_close, exact_block, factors, identity,
-    identity_hessian, kronecker, noise, numbers, observe, softmax_hessian, tanh,
+    identity_hessian, kronecker, noise, numbers, observe, softmax_hessian, step, tanh,
 };
 
 fn both_close(got: &Kronecker, expected: &Kronecker, what: &str) {
@@ -77,6 +77,29 @@ fn the_diagonals_of_empirical_factors_are_mean_squares_of_the_rows() {
         let (h, s) = (diagonal(&block.a, block.inputs()), diagonal(&block.g, block.outputs()));
         assert_close(&h, &squares(&rows.a, 1.0 / 6.0), REORDERED, "inputs");
         assert_close(&s, &squares(&rows.g, 6.0), REORDERED, "output gradients, N put back");
+    }
+}
+
+#[test]
+fn the_diagonals_of_empirical_factors_are_the_raw_factors_of_adafisher() {
+    let mut net = Net::new(&[4, 5, 3], tanh);
+    let (x, loss) = (noise([6, 4], 1), Softmax::labels(6, 3));
+    let factors = factors(Fisher::Empirical, &loss, &x, |x| net.forward(x));
+    let mut adafisher = optim::AdaFisher::new(optim::AdaFisherConfig::thesis()).unwrap();
+    let tape = Tape::new();
+    let y = net.forward(&tape.input(x)).unwrap();
+    step(&mut adafisher, &mut net, &loss, &tape, &y).unwrap();
+    for layer in &net.layers {
+        let block = factors.of(&layer.weight).unwrap();
+        let trace = adafisher.trace(&layer.weight).unwrap();
+        let diagonal = |m: &[f64], n: usize, scale: f64| -> Vec<f64> {
+            m.iter().step_by(n + 1).map(|x| x * scale).collect()
+        };
+        let h = diagonal(&block.a, block.inputs(), 1.0);
+        // AdaFisher leaves the 1/N of the mean loss in its output gradients.
+        let s = diagonal(&block.g, block.outputs(), 1.0 / 36.0);
+        assert_close(&trace.h_new, &h, REORDERED, "H");
+        assert_close(&trace.s_new, &s, REORDERED, "S");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Saving and resuming K-FAC, bit by bit: factors, inverses (they may be older than the factors),
-//! updates, the number of steps and the generator. Factors of micro-batches without a step yet are
+//! updates, the rate, the number of steps and the generator. Factors of micro-batches without a step yet are
 //! not part of it.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ const FORMS: [(Form, &str); 3] =
 impl Kfac {
     pub(super) fn save(&self, model: &dyn Parameters) -> Result<State> {
         let mut state = State { optimizer: "kfac".into(), ..State::default() };
+        state.numbers.insert("rate".into(), self.config.rate.to_string());
         state.numbers.insert("steps".into(), self.factors.steps.to_string());
         state.numbers.insert("generator".into(), joined(&self.factors.rng.state()));
         self.updates.save(model, &mut state);
@@ -51,7 +52,7 @@ impl Kfac {
 
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open("kfac", state)?;
-        let steps = saved.number("steps")?;
+        let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
         let rng = Rng::from_state(numbers("generator", &saved.number::<String>("generator")?)?);
         let updates = self.updates.load(model, &mut saved)?;
         let mut blocks = Vec::new();
@@ -66,7 +67,7 @@ impl Kfac {
         saved.close(model)?;
         // Everything has been read and fits: from here on nothing fails.
         self.factors.clear();
-        (self.factors.steps, self.factors.rng) = (steps, rng);
+        (self.config.rate, self.factors.steps, self.factors.rng) = (rate, steps, rng);
         (self.updates, self.inverses) = (updates, BTreeMap::new());
         for (weight, block, running, inverse) in blocks {
             self.factors.restore(weight, block, running);

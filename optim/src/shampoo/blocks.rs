@@ -105,23 +105,17 @@ pub(super) struct Preconditioner {
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
     pub(super) dim: usize,
-    /// L, `[dim, dim]`
+    /// L without its ε, `[dim, dim]`: what rounding makes of a zero eigenvalue cannot hide ε then.
     pub(super) moment: Vec<f64>,
     /// L^(−1/2k); empty before the first.
     pub(super) root: Vec<f64>,
 }
 
 impl Preconditioner {
-    pub(super) fn new(block: &[Range<usize>], statistics: Statistics) -> Self {
-        let start = match statistics {
-            Statistics::Sum { epsilon } => epsilon,
-            Statistics::Ema { .. } => 0.0,
-        };
+    pub(super) fn new(block: &[Range<usize>]) -> Self {
         let axis = |range: &Range<usize>| {
             let dim = range.len();
-            let mut moment = vec![0.0; dim * dim];
-            moment.iter_mut().step_by(dim + 1).for_each(|x| *x = start);
-            Axis { dim, moment, root: Vec::new() }
+            Axis { dim, moment: vec![0.0; dim * dim], root: Vec::new() }
         };
         Self { axes: block.iter().map(axis).collect(), failures: 0 }
     }
@@ -158,7 +152,7 @@ impl Preconditioner {
     ) -> Result<()> {
         let exponent = exponent.unwrap_or(-0.5 / self.axes.len() as f64);
         let (scale, ridge) = match statistics {
-            Statistics::Sum { .. } => (1.0, 0.0),
+            Statistics::Sum { epsilon } => (1.0, epsilon),
             Statistics::Ema { beta2, bias_correction: true, epsilon } => {
                 (correction(beta2, t), epsilon)
             }

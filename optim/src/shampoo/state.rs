@@ -1,5 +1,5 @@
-//! Saving and resuming Shampoo, bit by bit: moments, roots (they may be older than the moments) and
-//! the number of steps.
+//! Saving and resuming Shampoo, bit by bit: moments, roots (they may be older than the moments),
+//! the rate and the number of steps.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use crate::saved::Saved;
 impl Shampoo {
     pub(super) fn save(&self, model: &dyn Parameters) -> Result<State> {
         let mut state = State { optimizer: "shampoo".into(), ..State::default() };
+        state.numbers.insert("rate".into(), self.config.rate.to_string());
         state.numbers.insert("steps".into(), self.steps.to_string());
         for (path, param) in model.parameters() {
             let Some(slot) = self.slots.get(&param.id()) else { continue };
@@ -38,7 +39,7 @@ impl Shampoo {
 
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open("shampoo", state)?;
-        let steps = saved.number("steps")?;
+        let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
         let mut slots = BTreeMap::new();
         for (path, param) in model.parameters() {
             if saved.number_if_any::<usize>(&format!("{path}/blocks"))?.is_none() {
@@ -67,7 +68,7 @@ impl Shampoo {
         }
         saved.close(model)?;
         // Everything has been read and fits: from here on nothing fails.
-        (self.steps, self.slots) = (steps, slots);
+        (self.config.rate, self.steps, self.slots) = (rate, steps, slots);
         Ok(())
     }
 }
