@@ -1,1 +1,93 @@
-fn main() {}
+//! `step/…`: what a training loop does with one batch — forward, backward, curvature, update —
+//! for a dense and a convolutional network.
+
+use std::time::Duration;
+
+use alcyon::engine::Result;
+use alcyon::nn::{
+    Activation, Conv2d, CrossEntropy, Flatten, Linear, MaxPool2d, Mlp, Module, Sequential,
+};
+use alcyon::optim;
+use alcyon::prelude::*;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+/// Random inputs and labels: the numbers do not matter for the time.
+struct Rows {
+    inputs: Tensor,
+    labels: Tensor,
+}
+
+fn rows(shape: impl Into<Shape>) -> Result<Rows> {
+    let (shape, rng) = (shape.into(), &mut Rng::new(0));
+    let inputs = Tensor::normal(shape, 0.0, 1.0, DType::F32, rng);
+    Ok(Rows { inputs, labels: Tensor::random_indices([shape[0]], 10, rng)? })
+}
+
+/// conv 3x3 1-16, ReLU, pool 2; conv 3x3 16-32, ReLU, pool 2; linear 1568-10; on 28x28 pixels.
+fn cnn() -> Sequential {
+    let rng = &mut Rng::new(1);
+    let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
+    Sequential::new()
+        .then(Conv2d::new(1, 16, window, rng))
+        .then(Activation::Relu)
+        .then(MaxPool2d::new(2))
+        .then(Conv2d::new(16, 32, window, rng))
+        .then(Activation::Relu)
+        .then(MaxPool2d::new(2))
+        .then(Flatten)
+        .then(Linear::new(1568, 10, rng))
+}
+
+fn step(model: &mut impl Module, optimizer: &mut dyn Optimizer, rows: &Rows) -> Result<()> {
+    let tape = Tape::training(0);
+    let logits = model.forward(&tape.input(rows.inputs.clone()))?;
+    let loss = CrossEntropy::new(&rows.labels);
+    let pass = optim::backward(&tape, &logits, &loss, optimizer)?;
+    drop((logits, tape));
+    optimizer.step(model, &pass.gradients)
+}
+
+/// Default options; the rate is so small that no number grows however long it is measured.
+fn compare(
+    c: &mut Criterion,
+    group: &str,
+    optimizers: [&str; 3],
+    model: impl Fn() -> Box<dyn Module>,
+    rows: &Rows,
+) {
+    let mut group = c.benchmark_group(group);
+    group.throughput(Throughput::Elements(rows.labels.numel() as u64)); // examples
+    for name in optimizers {
+        let built = optim::build(name, Some(1e-8));
+        let Ok(mut optimizer) = built else { continue };
+        let mut model = model();
+        assert!(step(&mut model, &mut *optimizer, rows).is_ok(), "{name}: a step is made");
+        group.bench_function(name, |b| b.iter(|| step(&mut model, &mut *optimizer, rows)));
+    }
+}
+
+fn networks(c: &mut Criterion) {
+    let Ok(vectors) = rows([128, 784]) else { return };
+    let mlp = || Box::new(Mlp::new(&[784, 256, 256, 10], &mut Rng::new(1))) as Box<dyn Module>;
+    compare(c, "step/mlp", ["adam", "adafisher", "kfac"], mlp, &vectors);
+    let Ok(images) = rows([64, 1, 28, 28]) else { return };
+    let cnn = || Box::new(cnn()) as Box<dyn Module>;
+    compare(c, "step/cnn", ["sgd", "adafisher", "kfac"], cnn, &images);
+}
+
+fn quickly() -> Criterion {
+    let (warm_up, measured) = (Duration::from_millis(500), Duration::from_secs(3));
+    // Without plots: they would need a font (docs/decisions, 0024).
+    Criterion::default()
+        .without_plots()
+        .sample_size(10)
+        .warm_up_time(warm_up)
+        .measurement_time(measured)
+}
+
+criterion_group! {
+    name = benches;
+    config = quickly();
+    targets = networks
+}
+criterion_main!(benches);

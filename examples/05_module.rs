@@ -78,8 +78,8 @@ fn main() -> Result<()> {
     let wrong = network.predict(&Tensor::zeros([2, 1, 6, 6], DType::F32));
     println!("5. {}", wrong.err().map_or_else(String::new, |e| e.to_string()));
 
-    // 6. A dry run: shapes through the whole network, without a number.
-    let dry = block.forward(&Tape::off().input(Tensor::zeros([3, 4], DType::F32)))?;
-    println!("6. The residual block maps [3, 4] to {}.", dry.shape());
+    // 6. Several inputs of one model, one model in several places: a module is only read.
+    let twice = block.forward(&block.forward(&Tape::off().input(Tensor::ones([3, 4], DType::F32)))?)?;
+    println!("6. The residual block applied twice maps [3, 4] to {}.", twice.shape());
     Ok(())
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use alcyon::prelude::*;
 use clap::Parser;
 
+use crate::entrants;
+use crate::protocol::Protocol;
+
 /// Trains one network with several optimizers, from the same start on the same batches, and prints
 /// what each reached and what each cost.
 ///
@@ -57,7 +60,7 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) grid: bool,
 
-    /// A few seconds: one seed, one epoch.
+    /// A few seconds: one seed, two epochs.
     #[arg(long)]
     pub(crate) quick: bool,
 
@@ -98,6 +101,23 @@ impl Cli {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The optimizers asked for, each with its rate: `--rate`, else the protocol's.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a name in `--optimizers` or `--rate` that is none.
+    pub(crate) fn entries(&self, protocol: &Protocol) -> Result<Vec<(String, f64)>> {
+        let asked: Vec<&str> = match &*self.optimizers {
+            [] => entrants::DEFAULT.to_vec(),
+            names => names.iter().map(|name| name.trim()).collect(),
+        };
+        for name in self.rate.iter().map(|(name, _)| name.as_str()).chain(asked.iter().copied()) {
+            entrants::check(name)?;
+        }
+        let chosen = |name: &str| self.rate.iter().rfind(|(n, _)| n == name).map(|&(_, rate)| rate);
+        let entry = |name| Some((String::from(name), chosen(name).or(protocol.rate(name))?));
+        Ok(asked.into_iter().filter_map(entry).collect())
     }
 
     /// How many seeds this run takes.

@@ -3,11 +3,13 @@
 //! Settings are those of the papers or the authors' programs, the same in all protocols; only the
 //! rate comes from a grid, and the grid is the same for all (`grid.rs`).
 
-use alcyon::optim::{
-    AdaFisher, AdaFisherConfig, Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo,
-    ShampooConfig,
-};
+use alcyon::optim::adafisher::{AdaFisher, AdaFisherConfig, Decay};
+use alcyon::optim::curvature::factors::Start;
+use alcyon::optim::curvature::precondition::DampingRule;
+use alcyon::optim::{Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo, ShampooConfig};
 use alcyon::prelude::*;
+
+use crate::protocol::Protocol;
 
 /// What enters when nothing is asked for.
 pub(crate) const DEFAULT: [&str; 8] =
@@ -65,7 +67,8 @@ pub(crate) fn build(name: &str, rate: f64, protocol: &Protocol) -> Result<Box<dy
 }
 
 /// K-FAC as the AdaFisher authors' comparison has it: eigenbases damped exactly with 1e-3, factors
-/// decaying by 0.95, KL clip 1e-3, momentum 0.9, factors every 10 steps, inverses every 100.
+/// that start as identities and decay by 0.95, KL clip 1e-3, momentum 0.9, factors every 10 steps,
+/// inverses every 100.
 fn authors_kfac(rate: f64) -> KfacConfig {
     KfacConfig {
         rate,
@@ -73,6 +76,7 @@ fn authors_kfac(rate: f64) -> KfacConfig {
         damping: 1e-3,
         damping_rule: DampingRule::Exact,
         decay: 0.95,
+        start: Start::Identity,
         fisher: Fisher::Empirical,
         factor_every: 10,
         inverse_every: 100,

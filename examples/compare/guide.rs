@@ -14,8 +14,8 @@ OPTIMIZERS
   adafisherw         The thesis' rule with decoupled weight decay, 0.01.
   kfac               K-FAC: each layer's gradient between the inverses of its two Kronecker
                      factors; factors every 10 steps, inverses every 100.
-  shampoo            Shampoo: each gradient between inverse roots of the sums of its own
-                     unfoldings' products.
+  shampoo            Shampoo: each gradient between inverse roots of running averages of its own
+                     unfoldings' products; roots every 10 steps, Adam's step length.
 
 PROTOCOLS (network, data, budget and schedule; `examples/compare/protocol.rs` says where from)
   --model cnn                     8x8 digits, two convolutions with batch norm, cosine schedule.

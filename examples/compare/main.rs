@@ -24,6 +24,7 @@ mod run;
 mod table;
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use alcyon::prelude::*;
@@ -32,7 +33,7 @@ use clap::Parser;
 use cli::Cli;
 use outcome::{Run, Summary, by_optimizer};
 use progress::Progress;
-use protocol::{Protocol, Task};
+use protocol::Protocol;
 use report::Report;
 use run::{Entry, Plan};
 
@@ -49,32 +50,72 @@ fn main() -> ExitCode {
 
 fn compare(cli: &Cli) -> Result<()> {
     cli.check()?;
-    let names = cli.names()?;
     let protocol = Protocol::of(&cli.model, &cli.dataset)?;
-    let entries = entries(cli, protocol, &names)?;
+    let entries = cli.entries(&protocol)?;
     let mut task = protocol.load(&cli.data_dir)?;
+    let mut tries = 1;
     if cli.grid {
-        task = grid::validation(&task)?;
+        (task, tries) = (grid::validation(&task)?, grid::RATES.len());
     }
-    let epochs = if cli.quick { 1 } else { cli.epochs.unwrap_or(protocol.epochs) };
+    let epochs = if cli.quick { 2 } else { cli.epochs.unwrap_or(protocol.epochs) };
     let batch_size = cli.batch_size.unwrap_or(protocol.batch_size);
-    let rates = if cli.grid { grid::RATES.len() } else { 1 };
     let steps = epochs * task.train.len().div_ceil(batch_size);
-    let runs = names.len() * cli.seed_count() as usize * rates;
-    let progress = Progress::new(runs * steps);
+    let progress = Progress::new(steps * entries.len() * tries * cli.seed_count() as usize);
     let plan = Plan {
-        protocol,
+        protocol: &protocol,
         task: &task,
         epochs,
         batch_size,
         seconds: cli.seconds,
         progress: &progress,
     };
-    println!("{}", plan.describe()?);
+    println!("{}", plan.describe());
     if cli.grid {
+        let names: Vec<String> = entries.into_iter().map(|(name, _)| name).collect();
         return grid::search(&plan, &names, cli.seed_count());
     }
-    let runs = runs_of(&plan, &entries, cli)?;
+    let runs = side_by_side(&plan, &entries, cli)?;
     progress.finish();
-    conclude(&plan, &runs, cli)
+    conclude(&plan, &runs, &cli.out)
+}
+
+/// All optimizers at one seed, then at the next: what disturbs the machine meets all of them.
+fn side_by_side(plan: &Plan<'_>, entries: &[(String, f64)], cli: &Cli) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    for seed in 0..cli.seed_count() {
+        for (name, rate) in entries {
+            let mut optimizer = entrants::build(name, *rate, plan.protocol)?;
+            let entry = Entry { name, rate: *rate, seed };
+            let (run, coverage) = run::train(plan, &mut *optimizer, entry)?;
+            if cli.coverage && seed == 0 {
+                plan.progress.aside(&format!("\n{name}\n{coverage}\n"));
+            }
+            runs.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+/// The table, the sentence, the figures, the file.
+fn conclude(plan: &Plan<'_>, runs: &[Run], out: &Path) -> Result<()> {
+    let summary: Vec<Summary> = by_optimizer(runs).iter().map(|group| Summary::of(group)).collect();
+    let verdict = table::verdict(&summary, plan.task.test.len());
+    println!("{}\n{verdict}", table::results(&summary));
+    fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
+    let report = Report {
+        protocol: plan.describe(),
+        epochs: plan.epochs,
+        batch_size: plan.batch_size,
+        train_rows: plan.task.train.len(),
+        test_rows: plan.task.test.len(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        verdict: &verdict,
+        summary: &summary,
+        runs,
+    };
+    let mut written = plots::draw(runs, plan.protocol.title, out)?;
+    written.push(report.write(out)?);
+    println!("Written:");
+    written.iter().for_each(|path| println!("  {}", path.display()));
+    Ok(())
 }

@@ -20,6 +20,28 @@ pub(crate) struct Run {
     pub(crate) ending: Ending,
 }
 
+impl Run {
+    /// A run that has not made a step.
+    pub(crate) fn new(optimizer: &str, rate: f64, seed: u64) -> Self {
+        Self {
+            optimizer: optimizer.to_owned(),
+            rate,
+            seed,
+            steps: Vec::new(),
+            epochs: Vec::new(),
+            train_loss: None,
+            cost: Cost::default(),
+            state_bytes: 0,
+            ending: Ending::Finished,
+        }
+    }
+
+    /// Whether it ended with numbers that are not finite.
+    pub(crate) const fn diverged(&self) -> bool {
+        matches!(self.ending, Ending::Diverged { .. })
+    }
+}
+
 /// One step.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Step {
@@ -50,6 +72,13 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// Adds another.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.pass += other.pass;
+        self.factors += other.factors;
+        self.step += other.step;
+    }
+
     /// All three.
     pub(crate) fn total(&self) -> f64 {
         self.pass + self.factors + self.step
@@ -113,11 +142,10 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Of the runs of one optimizer; there is at least one.
-    pub(crate) fn of(runs: &[&Run]) -> Option<Self> {
-        let first = *runs.first()?;
-        let whole: Vec<_> =
-            runs.iter().filter(|r| !matches!(r.ending, Ending::Diverged { .. })).collect();
+    /// Of the runs of one optimizer at one rate.
+    pub(crate) fn of(runs: &[&Run]) -> Self {
+        let first = runs[0];
+        let whole: Vec<_> = runs.iter().filter(|r| !r.diverged()).collect();
         let last = |f: fn(&Epoch) -> f64| -> Vec<f64> {
             whole.iter().filter_map(|r| r.epochs.last()).map(f).collect()
         };
@@ -125,7 +153,7 @@ impl Summary {
         let per_step =
             |f: fn(&Cost) -> f64| runs.iter().map(|r| f(&r.cost)).sum::<f64>() / steps * 1e3;
         let train: Vec<f64> = whole.iter().filter_map(|r| r.train_loss).collect();
-        Some(Self {
+        Self {
             optimizer: first.optimizer.clone(),
             rate: first.rate,
             test_accuracy: Spread::of(&last(|e| e.test_accuracy)),
@@ -138,12 +166,7 @@ impl Summary {
             },
             state_bytes: first.state_bytes,
             remarks: runs.iter().filter_map(|r| remark(r)).collect(),
-        })
-    }
-
-    /// Whether every seed ended early with a loss that is not finite.
-    pub(crate) const fn is_lost(&self) -> bool {
-        self.test_accuracy.is_none()
+        }
     }
 }
 

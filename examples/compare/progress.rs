@@ -33,11 +33,14 @@ impl Progress {
     }
 
     /// An epoch ended.
-    pub(crate) fn epoch(&self, optimizer: &str, seed: u64, epoch: usize, loss: f64, accuracy: f64) {
-        if let Some(bar) = &self.bar {
-            let percent = 100.0 * accuracy;
+    pub(crate) fn epoch(&self, run: &Run) {
+        if let (Some(bar), Some(last), Some(step)) =
+            (&self.bar, run.epochs.last(), run.steps.last())
+        {
+            let (loss, percent) = (step.loss, 100.0 * last.test_accuracy);
+            let (name, seed, epoch) = (&run.optimizer, run.seed, last.epoch);
             bar.set_message(format!(
-                "{optimizer} seed {seed} epoch {epoch} loss {loss:.4} test {percent:.1} %"
+                "{name} · seed {seed} · epoch {epoch} · loss {loss:.4} · test {percent:.1} %"
             ));
         }
     }
@@ -61,10 +64,18 @@ impl Progress {
             None => eprintln!("{line}"),
             Some(bar) => {
                 bar.inc(missing as u64);
-                if matches!(run.ending, Ending::Diverged { .. }) {
+                if run.diverged() {
                     bar.println(line);
                 }
             }
+        }
+    }
+
+    /// Something to read, above the bar.
+    pub(crate) fn aside(&self, text: &str) {
+        match &self.bar {
+            None => println!("{text}"),
+            Some(bar) => bar.suspend(|| println!("{text}")),
         }
     }
 

@@ -1,6 +1,5 @@
 //! The experiments: network, data, budget, schedule and rates, each fixed before it is run.
 
-use std::ops::Range;
 use std::path::Path;
 
 use alcyon::nn::data::{self, Dataset};
@@ -180,8 +179,8 @@ impl Protocol {
     /// [`Error::Io`] or [`Error::File`] when the data set's files are not there or not what they
     /// should be.
     pub(crate) fn load(&self, folder: &Path) -> Result<Task> {
-        let (train, test) = data::open(self.dataset, folder)?;
-        let first = |set: &Dataset, rows: usize| rows_of(set, 0..rows.min(set.len()));
+        let (train, test) = data::open(self.dataset, Some(folder))?;
+        let first = |set: &Dataset, rows: usize| set.range(0, rows.min(set.len()));
         Ok(Task { train: first(&train, self.rows.0)?, test: first(&test, self.rows.1)? })
     }
 

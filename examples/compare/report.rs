@@ -17,7 +17,6 @@ pub(crate) struct Report<'a> {
     pub(crate) batch_size: usize,
     pub(crate) train_rows: usize,
     pub(crate) test_rows: usize,
-    pub(crate) parameters: usize,
     /// What the operating system lets this program use.
     pub(crate) cores: usize,
     /// The closing sentence.

@@ -3,15 +3,13 @@
 use std::time::Instant;
 
 use alcyon::nn::data::{Batch, Dataset, Loader};
-use alcyon::nn::layer::Sequential;
-use alcyon::nn::loss::CrossEntropy;
-use alcyon::nn::{Module, metric};
+use alcyon::nn::{CrossEntropy, Module, Sequential, metric};
 use alcyon::optim;
 use alcyon::prelude::*;
 
 use crate::outcome::{Cost, Ending, Epoch, Run, Step};
 use crate::progress::Progress;
-use crate::protocol::{Protocol, Task};
+use crate::protocol::{Annealing, Protocol, Task};
 
 /// Streams of a seed: what each is drawn for.
 const WEIGHTS: u64 = 0;
@@ -47,6 +45,23 @@ enum Taken {
 }
 
 impl Plan<'_> {
+    /// What is about to be done, in one line.
+    pub(crate) fn describe(&self) -> String {
+        let rate = match self.protocol.annealing {
+            Annealing::Constant => "constant rates",
+            Annealing::Cosine => "rates falling to 0 along a cosine",
+        };
+        format!(
+            "{}: {} rows to train on, {} to be judged on; {} epochs of {} steps, batches of {}; {rate}.",
+            self.protocol.title,
+            self.task.train.len(),
+            self.task.test.len(),
+            self.epochs,
+            self.steps() / self.epochs,
+            self.batch_size,
+        )
+    }
+
     /// Steps of a whole run.
     pub(crate) fn steps(&self) -> usize {
         self.epochs * self.task.train.len().div_ceil(self.batch_size)
@@ -68,40 +83,48 @@ pub(crate) fn train(
     let loader = Loader::new(&plan.task.train, plan.batch_size)?;
     let mut run = Run::new(entry.name, entry.rate, entry.seed);
     let mut coverage = Coverage::default();
-    'training: for epoch in 1..=plan.epochs {
+    while run.ending == Ending::Finished && run.epochs.len() < plan.epochs {
         for batch in loader.epoch(&mut order) {
             let done = run.steps.len();
             optimizer.set_rate(entry.rate * plan.protocol.share(done, plan.steps()));
             match step(&mut model, optimizer, batch?, done as u64)? {
-                Taken::Lost(cause) => {
-                    run.ending = Ending::Diverged { step: done + 1, cause };
-                    break 'training;
-                }
+                Taken::Lost(cause) => run.ending = Ending::Diverged { step: done + 1, cause },
                 Taken::Step { loss, cost } => {
                     run.cost.add(cost);
                     run.steps.push(Step { loss, seconds: run.cost.total() });
+                    plan.progress.step();
                 }
             }
             if done == 0 {
                 coverage = covered(optimizer, &model)?;
                 run.state_bytes = coverage.state_bytes();
             }
-            plan.progress.step();
             if plan.seconds.is_some_and(|budget| run.cost.total() >= budget) {
                 run.ending = Ending::OutOfTime { step: done + 1 };
+            }
+            if run.ending != Ending::Finished {
                 break;
             }
         }
-        let (test_loss, test_accuracy) = evaluate(&model, &plan.task.test)?;
-        run.epochs.push(Epoch { epoch, test_loss, test_accuracy });
-        plan.progress.epoch(&run);
-        if run.ending != Ending::Finished {
-            break;
+        if !run.diverged() {
+            judge(&mut run, evaluate(&model, &plan.task.test)?);
+            plan.progress.epoch(&run);
         }
     }
-    run.judge(evaluate(&model, &plan.task.train)?.0);
+    run.train_loss = Some(evaluate(&model, &plan.task.train)?.0).filter(|loss| loss.is_finite());
     plan.progress.run(&run, plan.steps() - run.steps.len());
     Ok((run, coverage))
+}
+
+/// Notes an epoch's test loss and accuracy. A last step may have lost the parameters.
+fn judge(run: &mut Run, (test_loss, test_accuracy): (f64, f64)) {
+    if test_loss.is_finite() {
+        let epoch = run.epochs.len() + 1;
+        run.epochs.push(Epoch { epoch, test_loss, test_accuracy });
+    } else {
+        let cause = "the test loss is not finite".to_owned();
+        run.ending = Ending::Diverged { step: run.steps.len(), cause };
+    }
 }
 
 /// Forward, backward, update.
@@ -168,12 +191,11 @@ fn covered(optimizer: &dyn Optimizer, model: &Sequential) -> Result<Coverage> {
 /// Mean loss and accuracy over all rows, in evaluation mode.
 fn evaluate(model: &Sequential, rows: &Dataset) -> Result<(f64, f64)> {
     let (mut loss, mut right) = (0.0, 0);
-    for batch in Loader::new(rows, EVALUATED)?.in_order() {
-        let batch = batch?;
-        let logits = model.predict(&batch.inputs)?;
-        let mean = logits.cross_entropy(&batch.targets)?.item()?;
-        loss += mean * batch.targets.numel() as f64;
-        right += metric::correct(&logits, &batch.targets)?;
+    for start in (0..rows.len()).step_by(EVALUATED) {
+        let part = rows.range(start, EVALUATED.min(rows.len() - start))?;
+        let logits = model.predict(&part.inputs)?;
+        loss += logits.cross_entropy(&part.labels)?.item()? * part.len() as f64;
+        right += metric::correct(&logits, &part.labels)?;
     }
     let n = rows.len() as f64;
     Ok((loss / n, right as f64 / n))

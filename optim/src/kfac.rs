@@ -26,7 +26,7 @@ use engine::{
 
 use crate::coverage::{Coverage, Line};
 use crate::curvature::block::{self, BlockInverse};
-use crate::curvature::factors::{Form, KroneckerFactors, Share};
+use crate::curvature::factors::{Form, KroneckerFactors, Share, Start};
 use crate::curvature::precondition::DampingRule;
 use crate::moments::{Moments, check_gradients, demand};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
@@ -56,6 +56,8 @@ pub struct KfacConfig {
     pub damping_rule: DampingRule,
     /// β of the factors' running average, per refresh.
     pub decay: f64,
+    /// What that average starts from.
+    pub start: Start,
     /// Whose labels the output gradients come from.
     pub fisher: Fisher,
     /// Steps between two looks at the factors.
@@ -82,6 +84,7 @@ impl Default for KfacConfig {
             damping: 1e-3,
             damping_rule: DampingRule::Pi,
             decay: 0.95,
+            start: Start::Zero,
             fisher: Fisher::Sampled { draws: 1 },
             factor_every: 1,
             inverse_every: 10,
@@ -117,6 +120,7 @@ impl Kfac {
         let factors = KroneckerFactors::new(config.fisher, config.share)
             .every(config.factor_every)
             .decay(config.decay)
+            .start(config.start)
             .generator(Rng::new(config.seed));
         Self { config, factors, inverses: BTreeMap::new(), updates: Moments::new(&["update"]) }
     }

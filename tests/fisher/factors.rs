@@ -2,7 +2,7 @@
 
 use engine::{DType, Geometry, LayerRecord, Parameter, Rng, Tape, Tensor, Var, Window};
 use optim::Fisher;
-use optim::curvature::factors::{Form, Kronecker, KroneckerFactors, Share};
+use optim::curvature::factors::{Form, Kronecker, KroneckerFactors, Share, Start};
 
 use super::models::{
     Dense, Net, REORDERED, Softmax, Squared, assert_close, exact_block, factors, identity,
@@ -308,6 +308,28 @@ fn the_running_average_is_a_weighted_mean_of_all_batches() {
     let block = running.of(&layer.weight).unwrap();
     assert_close(&block.a, &mean(|k| &k.a), REORDERED, "A");
     assert_close(&block.g, &mean(|k| &k.g), REORDERED, "G");
+}
+
+#[test]
+fn an_average_that_starts_from_the_identity_keeps_a_share_of_it() {
+    let layer = Dense::new(2, 1, true, 3); // with the bias, A is 3×3
+    let (x, loss) = (noise([4, 2], 1), Squared(noise([4, 1], 2)));
+    let once = factors(Fisher::Empirical, &loss, &x, |x| layer.forward(x));
+    let mut running =
+        KroneckerFactors::new(Fisher::Empirical, Share::Expand).decay(0.75).start(Start::Identity);
+    for _ in 0..2 {
+        observe(&mut running, &loss, &x, |x| layer.forward(x));
+        running.fold();
+    }
+    // After two steps 0.75² of the identity is left.
+    let kept = 0.5625;
+    let mixed = |new: &[f64], n: usize| -> Vec<f64> {
+        let identity = |i: usize| f64::from(u8::from(i.is_multiple_of(n + 1)));
+        (0..n * n).map(|i| kept * identity(i) + (1.0 - kept) * new[i]).collect()
+    };
+    let (block, new) = (running.of(&layer.weight).unwrap(), once.of(&layer.weight).unwrap());
+    assert_close(&block.a, &mixed(&new.a, 3), REORDERED, "A");
+    assert_close(&block.g, &mixed(&new.g, 1), REORDERED, "G");
 }
 
 #[test]

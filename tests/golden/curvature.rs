@@ -11,7 +11,8 @@ use optim::curvature::factors::Kronecker;
 use optim::{Fisher, KfacConfig};
 
 use crate::document::{Array, Document, Node, Result, wrong};
-use crate::kfac::{Expected, line, mlp};
+use crate::expected::{Expected, line};
+use crate::kfac::mlp;
 use crate::kronecker::{Problem, per_example, plain, record_of};
 use crate::network::Network;
 use crate::report::{Comparison, Line};
@@ -37,7 +38,8 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
     let problem = Problem { network: &network, x, loss: &loss };
 
     let mut lines = vec![line(file, "loss, gradient, Hessian · v", &root, |comparison| {
-        let (value, gradient, products) = hessian_products(&problem, &[v.data.clone()])?;
+        let (value, gradient, products) =
+            hessian_products(&problem, std::slice::from_ref(&v.data))?;
         comparison.number("loss", value, expected.number("loss")?)?;
         comparison.numbers("gradient", &gradient, &expected.array("gradient")?.data)?;
         comparison.numbers("Hv", &products[0], &expected.array("Hv")?.data)

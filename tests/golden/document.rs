@@ -54,7 +54,8 @@ pub(crate) struct Array {
 impl Document {
     /// Reads a file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).or_else(|e| wrong(e.to_string()))?;
+        let text = std::fs::read_to_string(path);
+        let text = text.or_else(|e| wrong(format!("{}: {e}", path.display())))?;
         Self::parse(path, &text)
     }
 
@@ -73,6 +74,9 @@ impl Document {
 
     /// The file of another name beside this one.
     pub(crate) fn beside(&self, name: &str) -> Result<Self> {
+        if name.contains(['/', '\\']) {
+            return wrong(format!("`{name}` is not the name of a file in this folder"));
+        }
         Self::open(&self.path.with_file_name(format!("{name}.json")))
     }
 }

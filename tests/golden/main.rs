@@ -10,14 +10,18 @@
 //! |---|---|
 //! | how a file is read | `document.rs` |
 //! | what agreement means | `report.rs` |
+//! | that no member of a file is forgotten | `expected.rs` |
 //! | how a network is built from a description | `network.rs` |
 //! | the replays | the other files |
 
 mod adafisher;
+mod adafisher_options;
 mod curvature;
 mod document;
+mod expected;
 mod first_order;
 mod kfac;
+mod kfac_shared;
 mod kronecker;
 mod network;
 mod report;
@@ -42,8 +46,8 @@ const FAMILIES: [(&str, Replay); 12] = [
     ("shampoo_", shampoo::replay),
     ("kfac_linear_mse", kfac::linear_mse),
     ("kfac_mlp_ce", kfac::mlp_ce),
-    ("kfac_conv_ce", kfac::conv_ce),
-    ("kfac_tokens_ce", kfac::tokens_ce),
+    ("kfac_conv_ce", kfac_shared::conv_ce),
+    ("kfac_tokens_ce", kfac_shared::tokens_ce),
     ("kfac_optimizer_steps", kfac::optimizer_steps),
     ("kfac_ema", running_average::replay),
     ("curvature_", curvature::replay),

@@ -7,7 +7,7 @@ use optim::curvature::factors::{KroneckerFactors, Share};
 use optim::curvature::precondition::{DampingRule, Factor, damped_inverses, pi};
 
 use crate::document::{Array, Document, Node, Result, wrong};
-use crate::kfac::{Expected, line};
+use crate::expected::{Expected, line};
 use crate::report::{Comparison, Line};
 
 /// The conventions that ours equals; all others are listed as missing.

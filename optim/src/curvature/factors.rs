@@ -69,6 +69,17 @@ impl Kronecker {
     }
 }
 
+/// What the running average starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// Nothing: the first factors count in full.
+    #[default]
+    Zero,
+    /// The identity in A and in G, as in the widespread PyTorch program: F ← β F + (1 − β) new, so
+    /// that the first average is mostly identity, and early steps are damped by it.
+    Identity,
+}
+
 /// Records → Kronecker factors, averaged over steps.
 ///
 /// The running average has a running weight, w ← β w + 1 and F ← F + (new − F)/w: a zero start with
@@ -99,6 +110,7 @@ pub struct KroneckerFactors {
     share: Share,
     every: u64,
     decay: f64,
+    start: Start,
     pub(crate) rng: Rng,
     /// Steps folded so far.
     pub(crate) steps: u64,
@@ -139,6 +151,7 @@ impl KroneckerFactors {
             share,
             every: 1,
             decay: 0.95,
+            start: Start::Zero,
             rng: Rng::new(0),
             steps: 0,
             terms: 0.0,
@@ -161,6 +174,13 @@ impl KroneckerFactors {
     #[must_use]
     pub const fn decay(mut self, decay: f64) -> Self {
         self.decay = decay;
+        self
+    }
+
+    /// What the running average starts from.
+    #[must_use]
+    pub const fn start(mut self, start: Start) -> Self {
+        self.start = start;
         self
     }
 
@@ -231,7 +251,12 @@ impl KroneckerFactors {
                 self.uncovered.insert(bias, "layers with different weights");
             }
         }
-        let entry = self.entries.entry(weight).or_insert_with(|| Entry::new(new));
+        let (start, decay) = (self.start, self.decay);
+        let first = || match start {
+            Start::Zero => Entry::new(new),
+            Start::Identity => Entry::identity(new, decay),
+        };
+        let entry = self.entries.entry(weight).or_insert_with(first);
         if entry.fits(new) {
             entry.batch.rows += new.rows as f64;
             add(&mut entry.batch.a, &new.a);
@@ -318,6 +343,19 @@ impl Entry {
         Self::around(Kronecker { form, groups, bias, a, g })
     }
 
+    /// Identities with the weight w = 1/(1 − β), which w ← β w + 1 leaves as it is.
+    fn identity(new: &Moments, decay: f64) -> Self {
+        let mut entry = Self::new(new);
+        let Kronecker { form, groups, a, g, .. } = &mut entry.average;
+        match form {
+            Form::Dense => [a, g].map(|factor| fill_identity(factor, *groups)),
+            Form::Lookup => [a.fill(1.0), fill_identity(g, 1)],
+            Form::ScaleShift => [(), g.fill(1.0)],
+        };
+        entry.weight = 1.0 / (1.0 - decay);
+        entry
+    }
+
     fn around(average: Kronecker) -> Self {
         let zeros =
             Sums { a: vec![0.0; average.a.len()], rows: 0.0, g: vec![0.0; average.g.len()] };
@@ -337,6 +375,14 @@ impl Sums {
         self.rows = 0.0;
         self.a.fill(0.0);
         self.g.fill(0.0);
+    }
+}
+
+/// A 1 at every diagonal entry of each of some square matrices of one size.
+fn fill_identity(factor: &mut [f64], groups: usize) {
+    let size = factor.len() / groups.max(1);
+    for matrix in factor.chunks_exact_mut(size.max(1)) {
+        matrix.iter_mut().step_by(size.isqrt() + 1).for_each(|x| *x = 1.0);
     }
 }
 
