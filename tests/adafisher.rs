@@ -31,7 +31,7 @@ fn weight_of<'a>(model: &'a impl Parameters, path: &str) -> &'a Parameter {
 /// The diagonals of one weight by their definition, from rows of all its records.
 fn from_rows(records: &[LayerRecord], weight: &Parameter) -> (Vec<f64>, Vec<f64>) {
     let (mut h, mut s, mut rows) = (Vec::new(), Vec::new(), [0.0; 2]);
-    let mut add = |sum: &mut Vec<f64>, x: &Tensor| {
+    let add = |sum: &mut Vec<f64>, x: &Tensor| {
         let squares = numbers(&x.mul(x).unwrap().sum(&[0]).unwrap());
         sum.resize(squares.len(), 0.0);
         sum.iter_mut().zip(squares).for_each(|(a, b)| *a += b);

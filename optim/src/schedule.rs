@@ -121,7 +121,7 @@ impl Schedule {
     /// The rate after `step` steps have been taken.
     #[must_use]
     pub fn rate(&self, step: u64) -> f64 {
-        let between = |from: f64, to: f64, share: f64| to + (from - to) * share;
+        let between = |from: f64, to: f64, progress: f64| from + (to - from) * progress;
         match self {
             Self::Constant { rate } => *rate,
             Self::Step { rate, every, factor } => {
@@ -130,12 +130,10 @@ impl Schedule {
             Self::Linear { to, steps, .. } | Self::Cosine { to, steps, .. } if step >= *steps => {
                 *to
             }
-            Self::Linear { from, to, steps } => {
-                between(*from, *to, 1.0 - step as f64 / *steps as f64)
-            }
+            Self::Linear { from, to, steps } => between(*from, *to, step as f64 / *steps as f64),
             Self::Cosine { from, to, steps } => {
                 let angle = PI * step as f64 / *steps as f64;
-                between(*from, *to, 0.5 * (1.0 + angle.cos()))
+                between(*from, *to, 0.5 * (1.0 - angle.cos()))
             }
             Self::Sequence { first, steps, .. } if step < *steps => first.rate(step),
             Self::Sequence { steps, then, .. } => then.rate(step - steps),
