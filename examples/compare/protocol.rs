@@ -64,7 +64,7 @@ const DIGITS_CNN: Protocol = Protocol {
     epochs: 20,
     batch_size: 64,
     annealing: Annealing::Cosine,
-    refresh: 10,
+    refresh: 1,
     rates: [
         ("sgd", 0.1),
         ("adam", 0.003),
@@ -110,7 +110,7 @@ const MNIST: Protocol = Protocol {
     epochs: 5,
     batch_size: 128,
     annealing: Annealing::Constant,
-    refresh: 10,
+    refresh: 1,
     rates: [
         ("sgd", 0.03),
         ("adam", 0.003),
@@ -133,6 +133,7 @@ const FASHION: Protocol = Protocol {
     epochs: 5,
     batch_size: 128,
     annealing: Annealing::Cosine,
+    refresh: 10,
     ..MNIST
 };
 
