@@ -86,7 +86,7 @@ fn main() -> Result<()> {
     }
 
     // 6. Dropping the tape frees the recording; values stay, and say so when used further.
-    let kept = cube.clone();
+    let kept = cube;
     drop(tape);
     println!(
         "6. After drop(tape): v³ = {:.0}; using it: {}",

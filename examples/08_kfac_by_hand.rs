@@ -76,7 +76,7 @@ fn main() -> Result<()> {
     let targets = x.linear(&truth, None)?;
     let mut weight = Parameter::new(Tensor::zeros([1, 3], DType::F64));
     let tape = Tape::new();
-    let y = tape.input(x.clone()).linear(&tape.bind(&weight), None)?;
+    let y = tape.input(x).linear(&tape.bind(&weight), None)?;
     let mut records: Vec<LayerRecord> = Vec::new();
     let loss = Mse::half_sum(&targets);
     tape.backward_observed(&loss.nll(&y)?, &mut records)?;

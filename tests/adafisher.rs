@@ -1,4 +1,5 @@
 //! What AdaFisher must be whatever the model: invariances, bounds, bookkeeping.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
 #[path = "adafisher/models.rs"]
 mod models;

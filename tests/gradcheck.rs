@@ -1,5 +1,6 @@
 //! Every op of the registry against finite differences, first and second order, in f64; and a few
 //! truths about gradients that hold for all of them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
 use engine::ops::OPS;
 use engine::{DType, Error, Tape, Tensor, Var, gradcheck};

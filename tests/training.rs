@@ -1,4 +1,5 @@
 //! Seconds-long runs of every optimizer on real data: they learn, they resume, they stop on NaN.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
 use std::collections::BTreeMap;
 
