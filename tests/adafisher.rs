@@ -253,12 +253,12 @@ fn the_thesis_keeps_f_between_lambda_and_one_plus_lambda() {
 fn every_parameter_moves(
     mut model: impl Forward,
     config: AdaFisherConfig,
-    batch: (Tensor, Tensor),
+    (x, y): &(Tensor, Tensor),
 ) {
     let mut optimizer = adafisher(config);
     let tape = Tape::training(0);
-    let logits = model.logits(&tape, &batch.0).unwrap();
-    let pass = backward(&tape, &logits, &CrossEntropy::new(&batch.1), &mut optimizer).unwrap();
+    let logits = model.logits(&tape, x).unwrap();
+    let pass = backward(&tape, &logits, &CrossEntropy::new(y), &mut optimizer).unwrap();
     let before: Vec<_> = model.parameters().iter().map(|(_, p)| numbers(p.value())).collect();
     optimizer.step(&mut model, &pass.gradients).unwrap();
     for ((path, p), before) in model.parameters().into_iter().zip(before) {
@@ -272,14 +272,14 @@ fn every_parameter_moves(
 #[test]
 fn every_trainable_parameter_moves_under_every_preset() {
     for config in presets() {
-        every_parameter_moves(Vision::new(), config, images(5, 1));
-        every_parameter_moves(Tokens::tied(), config, tokens(3, 1));
+        every_parameter_moves(Vision::new(), config, &images(5, 1));
+        every_parameter_moves(Tokens::tied(), config, &tokens(3, 1));
         let fallback = Fallback::Adam { rate: 1e-2, beta2: 0.999, epsilon: 1e-8 };
         let config = AdaFisherConfig { fallback, lookup: true, ..config };
-        every_parameter_moves(Tokens::untied(), config, tokens(3, 1));
+        every_parameter_moves(Tokens::untied(), config, &tokens(3, 1));
         let damping = Damping::LayerRelative(0.1);
         let config = AdaFisherConfig { damping, norm_factor: NormFactor::Identity, ..config };
-        every_parameter_moves(Vision::new(), config, images(5, 1));
+        every_parameter_moves(Vision::new(), config, &images(5, 1));
     }
 }
 

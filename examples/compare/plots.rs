@@ -80,9 +80,12 @@ pub(crate) fn draw(runs: &[Run], title: &str, folder: &Path) -> Result<Vec<PathB
     Ok(paths)
 }
 
+/// The points of an optimizer's curve, from its runs.
+type Points<'a> = dyn Fn(&[&Run]) -> Vec<(f64, f64)> + 'a;
+
 fn figures(runs: &[Run], title: &str) -> Vec<Figure> {
     let groups = by_optimizer(runs);
-    let curves = |f: &dyn Fn(&[&Run]) -> Vec<(f64, f64)>| -> Vec<Curve> {
+    let curves = |f: &Points<'_>| -> Vec<Curve> {
         let curve = |g: &Vec<&Run>| Curve { name: g[0].optimizer.clone(), points: f(g) };
         groups.iter().map(curve).collect()
     };
@@ -230,6 +233,7 @@ fn colour(i: usize) -> RGBColor {
 }
 
 /// A number in as few characters as tell it: `0.001`, `25`, `1e-7`.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "plotters formats labels through a reference")]
 fn short(x: &f64) -> String {
     if x.abs() >= 1e5 || (*x != 0.0 && x.abs() < 1e-4) {
         format!("{x:.0e}")
