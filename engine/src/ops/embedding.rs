@@ -1,4 +1,4 @@
-//! embedding: y[..] = W[index[..]], a row for every index.   dW[v] = Σ g over all places with v.
+//! embedding: y\[..\] = W\[index\[..\]\], a row for every index.   dW\[v\] = Σ g over all places with v.
 
 use super::scatter_add::check_indices;
 use crate::op::{Op, Saved, Site, expect_dtype, sample_input, same_float};

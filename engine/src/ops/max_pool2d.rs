@@ -1,7 +1,7 @@
 //! max_pool2d: y = the maximum under each window.   dx = g, added where each maximum was.
 //!
 //! Where the maxima are does not change when x moves a little. So the gradient is a fixed linear
-//! map of g, [`Scatter`], and its adjoint, [`Pick`], is the gradient of that.
+//! map of g, `Scatter`, and its adjoint, `Pick`, is the gradient of that.
 
 use kernels::pooling;
 

@@ -179,8 +179,8 @@ impl Tape {
         Some((seed, stream))
     }
 
-    /// Proposes a new value for a buffer. It is applied by [`Parameters::commit`]
-    /// (crate::Parameters::commit), once, however often the tape is swept.
+    /// Proposes a new value for a buffer. It is applied by
+    /// [`Parameters::commit`](crate::Parameters::commit), once, however often the tape is swept.
     pub fn stage(&self, buffer: &Buffer, value: Tensor) {
         if let Some(recording) = &self.recording {
             recording.staged.borrow_mut().push(buffer.id(), value);
