@@ -112,7 +112,11 @@ const DIGITS_MLP: Protocol = Protocol {
     ],
 };
 
-/// The first 10,000 rows of MNIST, a convolutional network without batch norm.
+/// The first 10,000 rows of MNIST, a convolutional network without batch norm, as measured with
+/// PyTorch. There, over five seeds (kfac: three), test accuracy in %: sgd 97.33 ± 0.15, adam
+/// 97.24 ± 0.34, adafisher-official 97.02 ± 0.35, kfac 97.38 ± 0.15; all at the rates below.
+///
+/// The other five rates are those that the grid gave for [`DIGITS_CNN`], unchanged.
 const MNIST: Protocol = Protocol {
     title: "MNIST (10,000 rows), CNN",
     network: Network::MnistCnn,
@@ -125,17 +129,19 @@ const MNIST: Protocol = Protocol {
     rates: [
         ("sgd", 0.03),
         ("adam", 0.003),
-        ("adamw", 0.003),
+        ("adamw", 0.01),
         ("adafisher", 0.001),
         ("adafisher-official", 0.001),
         ("adafisher-paper", 0.001),
         ("adafisherw", 0.001),
         ("kfac", 0.01),
-        ("shampoo", 0.003),
+        ("shampoo", 0.01),
     ],
 };
 
-/// The first 8,000 rows of Fashion-MNIST, a convolutional network with batch norm.
+/// The first 8,000 rows of Fashion-MNIST, a convolutional network with batch norm, as measured with
+/// PyTorch. There, over five seeds (kfac: one), test accuracy in %: sgd 86.42 ± 0.50, adam
+/// 86.55 ± 0.37, adafisher-official 86.73 ± 0.41, kfac 85.62. Rates as for MNIST.
 const FASHION: Protocol = Protocol {
     title: "Fashion-MNIST (8,000 rows), CNN with batch norm",
     network: Network::FashionCnn,
