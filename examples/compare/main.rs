@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match compare(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("compare: {error}");
+            eprintln!("error: {error}");
             let asked_wrongly = matches!(error, Error::Unknown { .. } | Error::Argument { .. });
             ExitCode::from(if asked_wrongly { 2 } else { 1 })
         }

@@ -37,8 +37,10 @@ const COLOURS: [RGBColor; 10] = [
 #[derive(Debug)]
 struct Curve {
     name: String,
-    points: Vec<(f64, f64)>,
+    points: Points,
 }
+
+type Points = Vec<(f64, f64)>;
 
 /// One figure.
 #[derive(Debug)]
@@ -80,12 +82,9 @@ pub(crate) fn draw(runs: &[Run], title: &str, folder: &Path) -> Result<Vec<PathB
     Ok(paths)
 }
 
-/// The points of an optimizer's curve, from its runs.
-type Points<'a> = dyn Fn(&[&Run]) -> Vec<(f64, f64)> + 'a;
-
 fn figures(runs: &[Run], title: &str) -> Vec<Figure> {
     let groups = by_optimizer(runs);
-    let curves = |f: &Points<'_>| -> Vec<Curve> {
+    let curves = |f: &dyn Fn(&[&Run]) -> Points| -> Vec<Curve> {
         let curve = |g: &Vec<&Run>| Curve { name: g[0].optimizer.clone(), points: f(g) };
         groups.iter().map(curve).collect()
     };
@@ -112,7 +111,7 @@ fn figures(runs: &[Run], title: &str) -> Vec<Figure> {
 }
 
 /// The mean smoothed loss over the seeds still running at step k, against `x(k, seconds)`.
-fn loss_by(group: &[&Run], x: fn(usize, f64) -> f64) -> Vec<(f64, f64)> {
+fn loss_by(group: &[&Run], x: fn(usize, f64) -> f64) -> Points {
     let longest = group.iter().map(|r| r.steps.len()).max().unwrap_or(0);
     let smooth: Vec<Vec<f64>> = group.iter().map(|r| smoothed(r)).collect();
     (0..longest)
@@ -140,7 +139,7 @@ fn smoothed(run: &Run) -> Vec<f64> {
 }
 
 /// The mean test accuracy by epoch.
-fn accuracy(group: &[&Run]) -> Vec<(f64, f64)> {
+fn accuracy(group: &[&Run]) -> Points {
     let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for epoch in group.iter().flat_map(|r| &r.epochs) {
         by_epoch.entry(epoch.epoch).or_default().push(100.0 * epoch.test_accuracy);
@@ -165,11 +164,11 @@ impl Figure {
             .y_label_area_size(70);
         if self.log {
             let ys = (ys.0 * 0.8..ys.1 * 1.25).log_scale();
-            self.curves(&mut chart, xs.0..xs.1, ys, &short)
+            self.curves(&mut chart, xs.0..xs.1, ys)
         } else {
             let margin = 0.03 * (ys.1 - ys.0).max(1.0);
             let ys: RangedCoordf64 = (ys.0 - margin..ys.1 + margin).into();
-            self.curves(&mut chart, xs.0..xs.1, ys, &short)
+            self.curves(&mut chart, xs.0..xs.1, ys)
         }
         .map_err(text)?;
         self.legend(&legend).map_err(text)?;
@@ -181,7 +180,6 @@ impl Figure {
         chart: &mut ChartBuilder<'_, '_, B>,
         xs: std::ops::Range<f64>,
         ys: impl plotters::coord::ranged1d::AsRangedCoord<CoordDescType = Y, Value = f64>,
-        short: &dyn Fn(&f64) -> String,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>>
     where
         Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
@@ -193,8 +191,8 @@ impl Figure {
             .y_desc(self.y)
             .axis_desc_style((FONT, 17))
             .label_style((FONT, 15))
-            .x_label_formatter(&short)
-            .y_label_formatter(&short)
+            .x_label_formatter(&|&x| short(x))
+            .y_label_formatter(&|&y| short(y))
             .bold_line_style(BLACK.mix(0.15))
             .light_line_style(BLACK.mix(0.04))
             .draw()?;
@@ -233,9 +231,8 @@ fn colour(i: usize) -> RGBColor {
 }
 
 /// A number in as few characters as tell it: `0.001`, `25`, `1e-7`.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "plotters formats labels through a reference")]
-fn short(x: &f64) -> String {
-    if x.abs() >= 1e5 || (*x != 0.0 && x.abs() < 1e-4) {
+fn short(x: f64) -> String {
+    if x.abs() >= 1e5 || (x != 0.0 && x.abs() < 1e-4) {
         format!("{x:.0e}")
     } else {
         let text = format!("{x:.4}");

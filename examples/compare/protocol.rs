@@ -56,6 +56,10 @@ pub(crate) struct Task {
 const ALL: usize = usize::MAX;
 
 /// The 8x8 digits, a small convolutional network with batch norm: the default.
+///
+/// Rates: `compare --grid --seeds 3`, with `--optimizers` naming all nine. Validation accuracy in %
+/// at the best: sgd 99.30, adam 98.95, adamw 98.95, adafisher 97.33, adafisher-official 99.19,
+/// adafisher-paper 98.37, adafisherw 97.56, kfac 99.19 (from 0.01 to 1 all within 0.3), shampoo 99.42.
 const DIGITS_CNN: Protocol = Protocol {
     title: "8x8 digits, CNN with batch norm",
     network: Network::DigitsCnn,
@@ -67,18 +71,25 @@ const DIGITS_CNN: Protocol = Protocol {
     refresh: 1,
     rates: [
         ("sgd", 0.1),
-        ("adam", 0.003),
-        ("adamw", 0.003),
+        ("adam", 0.01),
+        ("adamw", 0.01),
         ("adafisher", 0.001),
-        ("adafisher-official", 0.001),
+        ("adafisher-official", 0.003),
         ("adafisher-paper", 0.001),
         ("adafisherw", 0.001),
-        ("kfac", 0.01),
-        ("shampoo", 0.003),
+        ("kfac", 0.3),
+        ("shampoo", 0.01),
     ],
 };
 
-/// The 8x8 digits, 64-128-10: a network so small that PyTorch's numbers for it are known well.
+/// The 8x8 digits, 64-128-10, as measured with PyTorch. There, over five seeds, training loss after
+/// epoch 30 and test accuracy in %: sgd 0.0082 ± 0.0014, 91.61 ± 0.23; adam 0.0171 ± 0.0025,
+/// 90.67 ± 0.37; adafisher-official 0.0103 ± 0.0017, 91.61 ± 0.36; kfac 0.0028 ± 0.0001,
+/// 92.56 ± 0.36; all at the rates below.
+///
+/// The other five rates: `compare --grid --model mlp --seeds 3`, validation accuracy in % adamw
+/// 97.21, adafisher 96.63, adafisher-paper 96.63, adafisherw 96.75, shampoo 97.21. For the four the
+/// grid would have chosen sgd 0.3, adam 0.01, adafisher-official 0.003, kfac 0.03.
 const DIGITS_MLP: Protocol = Protocol {
     title: "8x8 digits, MLP 64-128-10",
     network: Network::Mlp,
@@ -91,7 +102,7 @@ const DIGITS_MLP: Protocol = Protocol {
     rates: [
         ("sgd", 0.1),
         ("adam", 0.003),
-        ("adamw", 0.003),
+        ("adamw", 0.03),
         ("adafisher", 0.01),
         ("adafisher-official", 0.001),
         ("adafisher-paper", 0.01),
@@ -101,7 +112,11 @@ const DIGITS_MLP: Protocol = Protocol {
     ],
 };
 
-/// The first 10,000 rows of MNIST, a convolutional network without batch norm.
+/// The first 10,000 rows of MNIST, a convolutional network without batch norm, as measured with
+/// PyTorch. There, over five seeds (kfac: three), test accuracy in %: sgd 97.33 ± 0.15, adam
+/// 97.24 ± 0.34, adafisher-official 97.02 ± 0.35, kfac 97.38 ± 0.15; all at the rates below.
+///
+/// The other five rates are those that the grid gave for [`DIGITS_CNN`], unchanged.
 const MNIST: Protocol = Protocol {
     title: "MNIST (10,000 rows), CNN",
     network: Network::MnistCnn,
@@ -114,17 +129,19 @@ const MNIST: Protocol = Protocol {
     rates: [
         ("sgd", 0.03),
         ("adam", 0.003),
-        ("adamw", 0.003),
+        ("adamw", 0.01),
         ("adafisher", 0.001),
         ("adafisher-official", 0.001),
         ("adafisher-paper", 0.001),
         ("adafisherw", 0.001),
         ("kfac", 0.01),
-        ("shampoo", 0.003),
+        ("shampoo", 0.01),
     ],
 };
 
-/// The first 8,000 rows of Fashion-MNIST, a convolutional network with batch norm.
+/// The first 8,000 rows of Fashion-MNIST, a convolutional network with batch norm, as measured with
+/// PyTorch. There, over five seeds (kfac: one), test accuracy in %: sgd 86.42 ± 0.50, adam
+/// 86.55 ± 0.37, adafisher-official 86.73 ± 0.41, kfac 85.62. Rates as for MNIST.
 const FASHION: Protocol = Protocol {
     title: "Fashion-MNIST (8,000 rows), CNN with batch norm",
     network: Network::FashionCnn,
@@ -226,5 +243,42 @@ impl Protocol {
                 .then(Flatten)
                 .then(Linear::new(1568, 10, rng)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_networks_have_the_parameters_that_were_published_for_them() {
+        let count = |p: Protocol| p.build(&mut Rng::new(0)).parameter_count();
+        assert_eq!(count(DIGITS_MLP), 64 * 128 + 128 + 128 * 10 + 10);
+        assert_eq!(count(MNIST), 9_098);
+        assert_eq!(count(FASHION), 20_586);
+    }
+
+    #[test]
+    fn every_protocol_has_a_rate_for_every_optimizer() {
+        for protocol in [DIGITS_CNN, DIGITS_MLP, MNIST, FASHION] {
+            let without = crate::entrants::KNOWN.iter().find(|o| protocol.rate(o).is_none());
+            assert_eq!(without, None, "{}", protocol.title);
+        }
+    }
+
+    #[test]
+    fn a_cosine_begins_at_the_rate_passes_half_and_would_end_at_nothing() {
+        let share = |step| DIGITS_CNN.share(step, 100);
+        assert!((share(0) - 1.0).abs() < 1e-15);
+        assert!((share(50) - 0.5).abs() < 1e-15);
+        assert!(share(100).abs() < 1e-15);
+        assert!((DIGITS_MLP.share(99, 100) - 1.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_the_known_ones() {
+        let message = |model, set| Protocol::of(model, set).map_err(|e| e.to_string());
+        assert!(message("rnn", "digits").is_err_and(|e| e.contains("cnn, mlp")));
+        assert!(message("cnn", "cifar").is_err_and(|e| e.contains("digits, mnist, fashion")));
     }
 }

@@ -113,3 +113,50 @@ fn standard_error(accuracy: Spread, test_rows: usize) -> f64 {
     let seeds = accuracy.deviation.map_or(0.0, |s| s * s / accuracy.count as f64);
     (seeds + p * (1.0 - p) / test_rows.max(1) as f64).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Ending, Epoch, Run};
+
+    /// An optimizer whose seeds reached these accuracies.
+    fn summary(name: &str, accuracies: &[f64]) -> Summary {
+        let run = |&test_accuracy: &f64| {
+            let mut run = Run::new(name, 0.1, 0);
+            run.epochs.push(Epoch { epoch: 1, test_loss: 1.0, test_accuracy });
+            run
+        };
+        let runs: Vec<Run> = accuracies.iter().map(run).collect();
+        Summary::of(&runs.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_spread_has_the_sample_deviation_and_one_value_has_none() {
+        let spread = Spread::of(&[1.0, 3.0]).unwrap();
+        assert!((spread.mean - 2.0).abs() < 1e-15);
+        assert!((spread.deviation.unwrap() - 2.0_f64.sqrt()).abs() < 1e-15);
+        assert_eq!(Spread::of(&[5.0]).unwrap().deviation, None);
+        assert_eq!(Spread::of(&[]), None);
+    }
+
+    #[test]
+    fn two_points_on_360_rows_are_noise_and_on_a_million_rows_are_not() {
+        let summaries = [summary("slow", &[0.90, 0.90]), summary("fast", &[0.92, 0.92])];
+        let few = verdict(&summaries, 360);
+        assert!(few.contains("fast, 92.00 %") && few.contains("slow, is within noise"), "{few}");
+        let many = verdict(&summaries, 1_000_000);
+        assert!(many.contains("slow, is more than two standard errors behind"), "{many}");
+    }
+
+    #[test]
+    fn a_run_that_diverged_counts_in_the_remarks_and_not_in_the_means() {
+        let mut lost = Run::new("sgd", 9.0, 1);
+        lost.ending = Ending::Diverged { step: 7, cause: "mul".into() };
+        let mut whole = Run::new("sgd", 9.0, 0);
+        whole.epochs.push(Epoch { epoch: 1, test_loss: 1.0, test_accuracy: 0.5 });
+        let summary = Summary::of(&[&whole, &lost]);
+        assert_eq!(summary.remarks, ["seed 1 diverged at step 7"]);
+        assert_eq!(summary.test_accuracy.unwrap().count, 1);
+        assert!(results(&[summary]).to_string().contains("diverged at step 7"));
+    }
+}
