@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     println!("   step        SGD, rate 0.3   Shampoo, rate 0.5");
     let mut optimizers: [Box<dyn Optimizer>; 2] = [
         Box::new(Sgd::new(SgdConfig { rate: 0.3, ..SgdConfig::default() })?),
-        Box::new(Shampoo::new(ShampooConfig { rate: 0.5, ..ShampooConfig::default() })),
+        Box::new(Shampoo::new(ShampooConfig { rate: 0.5, ..ShampooConfig::default() })?),
     ];
     let mut models =
         [0, 1].map(|_| Model { weight: Parameter::new(Tensor::zeros([3, 2], DType::F64)) });

@@ -167,6 +167,40 @@ fn a_loss_that_is_not_finite_is_traced_to_the_first_op_that_made_it() {
 }
 
 #[test]
+fn a_run_that_meets_a_loss_that_is_not_finite_leaves_its_last_checkpoint_intact() {
+    let (data, _) = small_digits();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("last.safetensors");
+    let (mut model, mut optimizer) = (network(3), optim::build("adam", None).unwrap());
+    let mut saved = Vec::new();
+    // An honest loop: a checkpoint after every good step, an end at the first bad one. A poisoned
+    // row comes in the fourth.
+    let report = (0..8).find_map(|step| {
+        let rows = data.range(64 * step, 64).unwrap();
+        let inputs = if step == 3 { rows.inputs.scale(f64::NAN).unwrap() } else { rows.inputs };
+        let tape = Tape::training(step as u64);
+        let logits = model.forward(&tape.input(inputs)).unwrap();
+        let loss = CrossEntropy::new(&rows.labels);
+        let pass = backward(&tape, &logits, &loss, &mut *optimizer).unwrap();
+        if !pass.loss.item().unwrap().is_finite() {
+            return tape.first_non_finite().unwrap();
+        }
+        model.commit(tape.staged()).unwrap();
+        drop((logits, tape));
+        optimizer.step(&mut model, &pass.gradients).unwrap();
+        let state = optimizer.state(&model).unwrap();
+        checkpoint::save(&file, &model, &state.tensors, &state.numbers).unwrap();
+        saved = bits(&model);
+        None
+    });
+    assert!(matches!(report, Some(Error::NotFinite { op: "input", record: 0, .. })), "{report:?}");
+    let mut restored = network(77);
+    checkpoint::load(&file, &mut restored).unwrap();
+    assert_eq!(bits(&restored), saved, "the file holds the third step");
+    assert_eq!(bits(&model), saved, "and the model was not touched by the fourth");
+}
+
+#[test]
 fn a_thousand_passes_leave_the_pool_no_larger_than_one() {
     let (data, _) = small_digits();
     let mut model = network(0);

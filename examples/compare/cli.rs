@@ -7,6 +7,7 @@ use clap::Parser;
 
 use crate::entrants;
 use crate::protocol::Protocol;
+use crate::run::Budget;
 
 /// Trains one network with several optimizers, from the same start on the same batches, and prints
 /// what each reached and what each cost.
@@ -38,13 +39,13 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "K", default_value_t = 3)]
     pub(crate) seeds: u64,
 
-    /// Passes over the training rows [default: the protocol's].
+    /// Passes over the training rows [default: the protocol's, or no limit with --seconds].
     #[arg(long, value_name = "E")]
     pub(crate) epochs: Option<usize>,
 
-    /// Stop a run after this much training time; evaluation is not counted. (Steps to a given
-    /// time vary with the machine and its other work: read such a result with care.)
-    #[arg(long, value_name = "BUDGET")]
+    /// Train for this long instead, or at most; evaluation is not counted. A falling rate then
+    /// falls with the clock. (Steps to a given time vary with the machine and its other work.)
+    #[arg(long, value_name = "T")]
     pub(crate) seconds: Option<f64>,
 
     /// Rows per step [default: the protocol's].
@@ -118,6 +119,13 @@ impl Cli {
         let chosen = |name: &str| self.rate.iter().rfind(|(n, _)| n == name).map(|&(_, rate)| rate);
         let entry = |name| Some((String::from(name), chosen(name).or(protocol.rate(name))?));
         Ok(asked.into_iter().filter_map(entry).collect())
+    }
+
+    /// What each run may use.
+    pub(crate) fn budget(&self, protocol: &Protocol) -> Budget {
+        let customary = if self.quick { 2 } else { protocol.epochs };
+        let epochs = self.epochs.or(self.seconds.is_none().then_some(customary));
+        Budget { epochs, seconds: self.seconds }
     }
 
     /// How many seeds this run takes.

@@ -58,10 +58,10 @@ pub(crate) fn build(name: &str, rate: f64, protocol: &Protocol) -> Result<Box<dy
             decoupled: true,
             ..AdamConfig::default()
         })?),
-        "kfac" => Box::new(Kfac::new(authors_kfac(rate))),
+        "kfac" => Box::new(Kfac::new(authors_kfac(rate))?),
         // A moving average of the statistics, roots every 10 steps, blocks of 256, Adam's step
         // length: the library's default.
-        "shampoo" => Box::new(Shampoo::new(ShampooConfig { rate, ..ShampooConfig::default() })),
+        "shampoo" => Box::new(Shampoo::new(ShampooConfig { rate, ..ShampooConfig::default() })?),
         _ => Box::new(AdaFisher::new(adafisher(name, rate, protocol.refresh))?),
     })
 }

@@ -57,16 +57,12 @@ fn compare(cli: &Cli) -> Result<()> {
     if cli.grid {
         (task, tries) = (grid::validation(&task)?, grid::RATES.len());
     }
-    let epochs = if cli.quick { 2 } else { cli.epochs.unwrap_or(protocol.epochs) };
-    let batch_size = cli.batch_size.unwrap_or(protocol.batch_size);
-    let steps = epochs * task.train.len().div_ceil(batch_size);
-    let progress = Progress::new(steps * entries.len() * tries * cli.seed_count() as usize);
+    let progress = Progress::new(entries.len() * tries * cli.seed_count() as usize);
     let plan = Plan {
         protocol: &protocol,
         task: &task,
-        epochs,
-        batch_size,
-        seconds: cli.seconds,
+        batch_size: cli.batch_size.unwrap_or(protocol.batch_size),
+        budget: cli.budget(&protocol),
         progress: &progress,
     };
     println!("{}", plan.describe());
@@ -104,7 +100,8 @@ fn conclude(plan: &Plan<'_>, runs: &[Run], out: &Path) -> Result<()> {
     fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
     let report = Report {
         protocol: plan.describe(),
-        epochs: plan.epochs,
+        epochs: plan.budget.epochs,
+        seconds: plan.budget.seconds,
         batch_size: plan.batch_size,
         train_rows: plan.task.train.len(),
         test_rows: plan.task.test.len(),

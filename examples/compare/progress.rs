@@ -1,34 +1,40 @@
 //! What is seen while it runs: a bar on a terminal, a line a run elsewhere.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::outcome::{Ending, Run};
 
-/// One bar over all steps of all runs.
+/// One bar over all runs.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    finished: Cell<u64>,
 }
 
+/// Ticks of the bar for a run.
+const RUN: u64 = 1000;
+
 impl Progress {
-    /// For a number of steps in all.
-    pub(crate) fn new(steps: usize) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(steps as u64));
+    /// For a number of runs.
+    pub(crate) fn new(runs: usize) -> Self {
+        let ticks = runs as u64 * RUN;
+        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(ticks));
         if let Some(bar) = &bar {
             let line = "{bar:24} {percent:>3}% {elapsed}<{eta} {wide_msg}";
             bar.set_style(
                 ProgressStyle::with_template(line).unwrap_or_else(|_| ProgressStyle::default_bar()),
             );
         }
-        Self { bar }
+        Self { bar, finished: Cell::new(0) }
     }
 
-    /// A step was made.
-    pub(crate) fn step(&self) {
+    /// The run has used this share of its budget.
+    pub(crate) fn step(&self, used: f64) {
         if let Some(bar) = &self.bar {
-            bar.inc(1);
+            bar.set_position(self.finished.get() * RUN + (used * RUN as f64) as u64);
         }
     }
 
@@ -45,8 +51,8 @@ impl Progress {
         }
     }
 
-    /// A run ended, `missing` steps short of its budget.
-    pub(crate) fn run(&self, run: &Run, missing: usize) {
+    /// A run ended.
+    pub(crate) fn run(&self, run: &Run) {
         let seconds = run.cost.total();
         let head = format!("{:<18} rate {:<7} seed {}", run.optimizer, run.rate, run.seed);
         let line = match (&run.ending, run.epochs.last()) {
@@ -63,7 +69,8 @@ impl Progress {
         match &self.bar {
             None => eprintln!("{line}"),
             Some(bar) => {
-                bar.inc(missing as u64);
+                self.finished.set(self.finished.get() + 1);
+                bar.set_position(self.finished.get() * RUN);
                 if run.diverged() {
                     bar.println(line);
                 }

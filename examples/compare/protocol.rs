@@ -33,6 +33,16 @@ pub(crate) enum Annealing {
     Cosine,
 }
 
+impl Annealing {
+    /// The rate as a share of the first, when `used` of the budget is: 0 at the start, 1 at the end.
+    pub(crate) fn share(self, used: f64) -> f64 {
+        match self {
+            Self::Constant => 1.0,
+            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * used).cos()),
+        }
+    }
+}
+
 /// The layers. All start as PyTorch's do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Network {
@@ -181,16 +191,6 @@ impl Protocol {
         self.rates.iter().find(|(name, _)| *name == optimizer).map(|&(_, rate)| rate)
     }
 
-    /// The rate at a step, counted from 0, as a share of the rate at the first.
-    pub(crate) fn share(&self, step: usize, steps: usize) -> f64 {
-        match self.annealing {
-            Annealing::Constant => 1.0,
-            Annealing::Cosine => {
-                0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos())
-            }
-        }
-    }
-
     /// The rows.
     ///
     /// # Errors
@@ -268,11 +268,11 @@ mod tests {
 
     #[test]
     fn a_cosine_begins_at_the_rate_passes_half_and_would_end_at_nothing() {
-        let share = |step| DIGITS_CNN.share(step, 100);
-        assert!((share(0) - 1.0).abs() < 1e-15);
-        assert!((share(50) - 0.5).abs() < 1e-15);
-        assert!(share(100).abs() < 1e-15);
-        assert!((DIGITS_MLP.share(99, 100) - 1.0).abs() < 1e-15);
+        let share = |used| Annealing::Cosine.share(used);
+        assert!((share(0.0) - 1.0).abs() < 1e-15);
+        assert!((share(0.5) - 0.5).abs() < 1e-15);
+        assert!(share(1.0).abs() < 1e-15);
+        assert!((Annealing::Constant.share(0.99) - 1.0).abs() < 1e-15);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::outcome::{Run, Summary};
 pub(crate) struct Report<'a> {
     /// Network, data, budget, schedule, in words.
     pub(crate) protocol: String,
-    pub(crate) epochs: usize,
+    pub(crate) epochs: Option<usize>,
+    pub(crate) seconds: Option<f64>,
     pub(crate) batch_size: usize,
     pub(crate) train_rows: usize,
     pub(crate) test_rows: usize,

@@ -23,11 +23,28 @@ const EVALUATED: usize = 1000;
 pub(crate) struct Plan<'a> {
     pub(crate) protocol: &'a Protocol,
     pub(crate) task: &'a Task,
-    pub(crate) epochs: usize,
     pub(crate) batch_size: usize,
-    /// The budget of training time.
-    pub(crate) seconds: Option<f64>,
+    pub(crate) budget: Budget,
     pub(crate) progress: &'a Progress,
+}
+
+/// What a run may use: whichever is used up first ends it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    /// Passes over the training rows.
+    pub(crate) epochs: Option<usize>,
+    /// Training time; evaluation is not counted.
+    pub(crate) seconds: Option<f64>,
+}
+
+impl Budget {
+    /// How much of it a run has used, in 0..1: what the rate's schedule and the progress bar go by.
+    fn used(self, run: &Run, steps_per_epoch: usize) -> f64 {
+        let of_epochs = |epochs| run.steps.len() as f64 / (epochs * steps_per_epoch) as f64;
+        let of_seconds = |seconds| run.cost.total() / seconds;
+        let (epochs, seconds) = (self.epochs.map(of_epochs), self.seconds.map(of_seconds));
+        epochs.unwrap_or(0.0).max(seconds.unwrap_or(0.0)).min(1.0)
+    }
 }
 
 /// Who runs: a name, a rate, a seed.
@@ -51,20 +68,23 @@ impl Plan<'_> {
             Annealing::Constant => "constant rates",
             Annealing::Cosine => "rates falling to 0 along a cosine",
         };
+        let epochs = self.budget.epochs.map(|epochs| {
+            let steps = self.steps_per_epoch();
+            format!("{epochs} epochs of {steps} steps")
+        });
+        let seconds = self.budget.seconds.map(|s| format!("{s} s of training"));
         format!(
-            "{}: {} rows to train on, {} to be judged on; {} epochs of {} steps, batches of {}; {rate}.",
+            "{}: {} rows to train on, {} to be judged on; {}, batches of {}; {rate}.",
             self.protocol.title,
             self.task.train.len(),
             self.task.test.len(),
-            self.epochs,
-            self.steps() / self.epochs,
+            epochs.into_iter().chain(seconds).collect::<Vec<_>>().join(" or "),
             self.batch_size,
         )
     }
 
-    /// Steps of a whole run.
-    pub(crate) fn steps(&self) -> usize {
-        self.epochs * self.task.train.len().div_ceil(self.batch_size)
+    fn steps_per_epoch(&self) -> usize {
+        self.task.train.len().div_ceil(self.batch_size)
     }
 }
 
@@ -83,23 +103,24 @@ pub(crate) fn train(
     let loader = Loader::new(&plan.task.train, plan.batch_size)?;
     let mut run = Run::new(entry.name, entry.rate, entry.seed);
     let mut coverage = Coverage::default();
-    while run.ending == Ending::Finished && run.epochs.len() < plan.epochs {
+    let used = |run: &Run| plan.budget.used(run, plan.steps_per_epoch());
+    while run.ending == Ending::Finished && used(&run) < 1.0 {
         for batch in loader.epoch(&mut order) {
             let done = run.steps.len();
-            optimizer.set_rate(entry.rate * plan.protocol.share(done, plan.steps()));
+            optimizer.set_rate(entry.rate * plan.protocol.annealing.share(used(&run)));
             match step(&mut model, optimizer, batch?, done as u64)? {
                 Taken::Lost(cause) => run.ending = Ending::Diverged { step: done + 1, cause },
                 Taken::Step { loss, cost } => {
                     run.cost.add(cost);
                     run.steps.push(Step { loss, seconds: run.cost.total() });
-                    plan.progress.step();
+                    plan.progress.step(used(&run));
                 }
             }
             if done == 0 {
                 coverage = covered(optimizer, &model)?;
                 run.state_bytes = coverage.state_bytes();
             }
-            if plan.seconds.is_some_and(|budget| run.cost.total() >= budget) {
+            if plan.budget.seconds.is_some_and(|seconds| run.cost.total() >= seconds) {
                 run.ending = Ending::OutOfTime { step: done + 1 };
             }
             if run.ending != Ending::Finished {
@@ -112,7 +133,7 @@ pub(crate) fn train(
         }
     }
     run.train_loss = Some(evaluate(&model, &plan.task.train)?.0).filter(|loss| loss.is_finite());
-    plan.progress.run(&run, plan.steps() - run.steps.len());
+    plan.progress.run(&run);
     Ok((run, coverage))
 }
 
@@ -199,4 +220,22 @@ fn evaluate(model: &Sequential, rows: &Dataset) -> Result<(f64, f64)> {
     }
     let n = rows.len() as f64;
     Ok((loss / n, right as f64 / n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_used_up_by_whichever_of_epochs_and_seconds_is_further_along() {
+        let mut run = Run::new("sgd", 0.1, 0);
+        run.steps = vec![Step { loss: 1.0, seconds: 0.0 }; 5];
+        run.cost = Cost { pass: 1.0, factors: 0.5, step: 0.5 };
+        let used = |epochs, seconds| Budget { epochs, seconds }.used(&run, 10);
+        assert_eq!(used(Some(2), None), 0.25);
+        assert_eq!(used(None, Some(4.0)), 0.5);
+        assert_eq!(used(Some(2), Some(4.0)), 0.5);
+        assert_eq!(used(Some(1), Some(40.0)), 0.5);
+        assert_eq!(used(None, Some(1.0)), 1.0);
+    }
 }

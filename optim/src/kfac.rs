@@ -100,9 +100,8 @@ impl Default for KfacConfig {
 /// The optimizer. The recipe is at the top of this module.
 ///
 /// # Errors
-/// A step fails with [`Error::Argument`] for constants out of range, [`Error::Uncovered`] if that
-/// was asked for, [`Error::Linalg`] when a damped block cannot be inverted (λ too small). Parameters
-/// are as before then.
+/// A step fails with [`Error::Uncovered`] if that was asked for, and with [`Error::Linalg`] when a
+/// damped block cannot be inverted (λ too small). Parameters are as before then.
 #[derive(Debug)]
 pub struct Kfac {
     config: KfacConfig,
@@ -115,14 +114,18 @@ pub struct Kfac {
 
 impl Kfac {
     /// K-FAC with these constants.
-    #[must_use]
-    pub fn new(config: KfacConfig) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when one is outside its range.
+    pub fn new(config: KfacConfig) -> Result<Self> {
+        config.check()?;
         let factors = KroneckerFactors::new(config.fisher, config.share)
             .every(config.factor_every)
             .decay(config.decay)
             .start(config.start)
             .generator(Rng::new(config.seed));
-        Self { config, factors, inverses: BTreeMap::new(), updates: Moments::new(&["update"]) }
+        let updates = Moments::new(&["update"]);
+        Ok(Self { config, factors, inverses: BTreeMap::new(), updates })
     }
 
     /// The factors, for people and tests.
@@ -230,7 +233,6 @@ impl Optimizer for Kfac {
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        self.config.check()?;
         check_gradients(model, grads)?;
         let gradients = in_double_precision(model, grads)?;
         // Estimate.

@@ -31,11 +31,11 @@ const KNOWN: [(&str, Build); 10] = [
     ("adafisher-spring2024", |rate| adafisher(AdaFisherConfig::spring2024(), rate)),
     ("kfac", |rate| {
         let config = KfacConfig::default();
-        Ok(Box::new(Kfac::new(KfacConfig { rate: rate.unwrap_or(config.rate), ..config })))
+        Ok(Box::new(Kfac::new(KfacConfig { rate: rate.unwrap_or(config.rate), ..config })?))
     }),
     ("shampoo", |rate| {
         let config = ShampooConfig::default();
-        Ok(Box::new(Shampoo::new(ShampooConfig { rate: rate.unwrap_or(config.rate), ..config })))
+        Ok(Box::new(Shampoo::new(ShampooConfig { rate: rate.unwrap_or(config.rate), ..config })?))
     }),
 ];
 

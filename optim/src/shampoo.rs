@@ -127,8 +127,8 @@ impl ShampooConfig {
 /// The optimizer. The recipe is at the top of this module.
 ///
 /// # Errors
-/// A step fails with [`Error::Argument`](engine::Error::Argument) for constants out of range, and with [`Error::Linalg`](engine::Error::Linalg) when
-/// the roots of a parameter cannot be computed (a gradient that is not finite).
+/// A step fails with [`Error::Linalg`](engine::Error::Linalg) when the roots of a parameter cannot be
+/// computed (a gradient that is not finite).
 #[derive(Debug)]
 pub struct Shampoo {
     config: ShampooConfig,
@@ -149,9 +149,12 @@ struct Slot {
 
 impl Shampoo {
     /// Shampoo with these constants.
-    #[must_use]
-    pub const fn new(config: ShampooConfig) -> Self {
-        Self { config, steps: 0, slots: BTreeMap::new() }
+    ///
+    /// # Errors
+    /// [`Error::Argument`](engine::Error::Argument) when one is outside its range.
+    pub fn new(config: ShampooConfig) -> Result<Self> {
+        config.check()?;
+        Ok(Self { config, steps: 0, slots: BTreeMap::new() })
     }
 
     /// The constants.
@@ -243,7 +246,6 @@ impl Optimizer for Shampoo {
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        self.config.check()?;
         check_gradients(model, grads)?;
         let t = self.steps + 1;
         let mut directions = BTreeMap::new();

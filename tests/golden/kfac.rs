@@ -240,7 +240,7 @@ fn fixed(comparison: &mut Comparison, root: &Node<'_>, expected: &Node<'_>) -> R
         fisher: Fisher::Exact,
         decay: 0.95,
         ..plain()
-    });
+    })?;
     let losses = expected.get("loss_before")?.list()?.data;
     let stacks = [("1", "W1h"), ("2", "W2h")];
     let stacks = stacks.map(|(layer, name)| (layer, name, expected.get(name)));

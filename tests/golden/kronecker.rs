@@ -49,7 +49,7 @@ impl Problem<'_> {
     /// One step. With `labels`, the factors come from these labels and not from `config.fisher`.
     pub(crate) fn step(&self, config: KfacConfig, labels: Option<&[f64]>) -> Result<Step> {
         let (before, mut after) = ((self.network)()?, (self.network)()?);
-        let mut optimizer = Kfac::new(config);
+        let mut optimizer = Kfac::new(config)?;
         let tape = Tape::new();
         let logits = after.forward(&tape, self.x.clone())?;
         let (loss, grads) = match labels {

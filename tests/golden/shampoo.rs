@@ -14,7 +14,7 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
         if expected.find("update").is_some() {
             return first_step(&root, expected);
         }
-        let mut optimizer = Shampoo::new(config(&root.get("hyper")?, name)?);
+        let mut optimizer = Shampoo::new(config(&root.get("hyper")?, name)?)?;
         trajectory::compare(&root, expected, &mut optimizer)
     };
     let cases = root.get("expected")?.members()?;
@@ -77,7 +77,7 @@ fn first_step(root: &Node<'_>, expected: &Node<'_>) -> Result<Comparison> {
     let gradient = expected.get("G")?.array()?;
     // Far below the singular values, far above the rounding of G Gᵀ.
     let statistics = Statistics::Sum { epsilon: 1e-12 };
-    let mut optimizer = Shampoo::new(ShampooConfig { rate: 1.0, statistics, ..plain() });
+    let mut optimizer = Shampoo::new(ShampooConfig { rate: 1.0, statistics, ..plain() })?;
     let mut model = vec![engine::Parameter::new(gradient.tensor()?.scale(0.0)?)];
     let mut grads = engine::Gradients::default();
     grads.set(&model[0], gradient.tensor()?);
