@@ -432,12 +432,12 @@ fn batch_norm_read_after_normalising_is_the_identity_in_single_precision() {
 }
 
 #[test]
-fn a_batch_that_is_not_finite_leaves_all_factors_as_they_were() {
+fn a_batch_whose_squares_overflow_leaves_all_factors_as_they_were() {
     let mut model = Narrow::new([3, 6, 2], true);
     let mut optimizer = adafisher(AdaFisherConfig::thesis());
     step(&mut model, &mut optimizer, (noise([8, 3], 1), labels(8, 2)));
     let before = optimizer.trace(&model.first).unwrap().clone();
-    let bad = noise([8, 3], 2).scale(f64::INFINITY).unwrap();
+    let bad = noise([8, 3], 2).scale(1e200).unwrap(); // the loss is still finite
     step(&mut model, &mut optimizer, (bad, labels(8, 2)));
     assert_eq!(optimizer.trace(&model.first).unwrap(), &before);
     assert_eq!(optimizer.skipped_refreshes(), 1);

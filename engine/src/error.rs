@@ -105,6 +105,14 @@ pub enum Error {
     /// The tape that a `Var` points into has been dropped.
     #[error("the tape of this Var has been dropped")]
     TapeGone,
+    /// The numbers on the tape have been freed by a sweep.
+    #[error(
+        "{op}: the numbers on this tape have been freed (backward_once, optim::backward); `backward` leaves them"
+    )]
+    TapeSpent {
+        /// What asked for them.
+        op: &'static str,
+    },
     /// Two inputs of one op belong to different tapes.
     #[error("{op}: inputs from two different tapes")]
     TapeMismatch {

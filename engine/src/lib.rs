@@ -36,12 +36,13 @@ pub use error::{Error, Result};
 pub use kernels::unfold::Window;
 pub use layout::Layout;
 pub use likelihood::Likelihood;
-pub use op::{Op, OpSpec, Sample, Site};
+pub use op::{Keeps, Op, OpSpec, Sample, Site};
 pub use parameter::{Buffer, ParamId, Parameter, Parameters};
 pub use rng::Rng;
 pub use shape::Shape;
 pub use storage::Storage;
 pub use tape::{
-    Geometry, Gradients, Layer, LayerObserver, LayerRecord, Norm, Product, Rows, Tape, VarGradients,
+    Geometry, Gradients, Layer, LayerObserver, LayerRecord, Memory, Norm, Product, Rows, Tape,
+    VarGradients,
 };
 pub use tensor::{History, Plain, Taped, Tensor, Var};

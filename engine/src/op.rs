@@ -22,6 +22,27 @@ pub enum View {
     OfContiguous,
 }
 
+/// Which numbers a backward rule looks at, besides the gradient and what the kernel saved. The
+/// shapes are always there. In a recorded sweep all numbers are, computed again if need be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeps {
+    /// Those of the inputs.
+    pub inputs: bool,
+    /// Those of the output.
+    pub output: bool,
+}
+
+impl Keeps {
+    /// Shapes will do.
+    pub const NOTHING: Self = Self { inputs: false, output: false };
+    /// The inputs'.
+    pub const INPUTS: Self = Self { inputs: true, output: false };
+    /// The output's.
+    pub const OUTPUT: Self = Self { inputs: false, output: true };
+    /// The inputs' and the output's.
+    pub const ALL: Self = Self { inputs: true, output: true };
+}
+
 /// One differentiable operation. The parts come in this order in every file:
 /// **shape, cpu, cuda, backward, samples** (the last is the file's [`OpSpec`]).
 pub trait Op: Debug + 'static {
@@ -66,6 +87,11 @@ pub trait Op: Debug + 'static {
     /// [`Error::NotTwiceDifferentiable`] unless the op says otherwise.
     fn backward(&self, _at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         Err(Error::NotTwiceDifferentiable { op: self.name() })
+    }
+
+    /// What the rule looks at. The tape drops everything else as soon as the program does.
+    fn keeps(&self) -> Keeps {
+        Keeps::ALL
     }
 
     /// What kind of layer this is, if inputs 1 and 2 are a layer's weight and bias.
@@ -137,7 +163,7 @@ pub fn expect_dtype(op: &'static str, got: DType, expected: DType) -> Result<()>
 ///
 /// # Errors
 /// [`Error::Device`] for inputs on two devices, and whatever the op finds.
-pub fn run<H: History>(op: &impl Op, inputs: &[&Tensor<H>]) -> Result<(Tensor, Saved)> {
+pub fn run<H: History>(op: &(impl Op + ?Sized), inputs: &[&Tensor<H>]) -> Result<(Tensor, Saved)> {
     let device = one_device(op, inputs)?;
     let dtypes: Vec<DType> = inputs.iter().map(|t| t.dtype()).collect();
     let dtype = op.dtype(&dtypes)?;
@@ -164,7 +190,7 @@ pub fn run<H: History>(op: &impl Op, inputs: &[&Tensor<H>]) -> Result<(Tensor, S
     Ok((Tensor::from_cpu(out, shape), saved))
 }
 
-fn one_device<H: History>(op: &impl Op, inputs: &[&Tensor<H>]) -> Result<Device> {
+fn one_device<H: History>(op: &(impl Op + ?Sized), inputs: &[&Tensor<H>]) -> Result<Device> {
     let first = inputs.first().map_or(Device::Cpu, |t| t.device());
     match inputs.iter().map(|t| t.device()).find(|&d| d != first) {
         Some(right) => Err(Error::Device { op: op.name(), left: first, right }),
@@ -179,7 +205,7 @@ fn view_of(storage: &Arc<Storage>, layout: Layout) -> Tensor {
 /// Hands the inputs to a kernel, made contiguous first if it wants them so. This is the one place
 /// where a hidden copy can happen.
 fn with_views<H: History, R>(
-    op: &impl Op,
+    op: &(impl Op + ?Sized),
     inputs: &[&Tensor<H>],
     kernel: impl FnOnce(&[CpuView<'_>]) -> Result<R>,
 ) -> Result<R> {

@@ -160,9 +160,10 @@ fn step(
     let logits = model.forward(&tape.input(batch.inputs))?;
     let loss = CrossEntropy::new(&batch.targets);
     let pass = match optim::backward(&tape, &logits, &loss, optimizer) {
-        Ok(pass) if pass.loss.item()?.is_finite() => pass,
-        Ok(_) => return Ok(Taken::Lost(first_non_finite(&tape, "the loss is not finite")?)),
-        Err(error) => return lost(&tape, error),
+        Err(error @ (Error::NotFinite { .. } | Error::Linalg { .. })) => {
+            return Ok(Taken::Lost(error.to_string()));
+        }
+        done => done?,
     };
     model.commit(tape.staged())?;
     drop((logits, tape));
@@ -181,21 +182,6 @@ fn step(
         step: start.elapsed().as_secs_f64(),
     };
     Ok(Taken::Step { loss: pass.loss.item()?, cost })
-}
-
-/// Numbers that are not finite lose the run; every other error is one.
-fn lost(tape: &Tape, error: Error) -> Result<Taken> {
-    match error {
-        Error::NotFinite { .. } | Error::Linalg { .. } => {
-            Ok(Taken::Lost(first_non_finite(tape, &error.to_string())?))
-        }
-        other => Err(other),
-    }
-}
-
-/// The first record with a value that is not finite, or what was noticed.
-fn first_non_finite(tape: &Tape, noticed: &str) -> Result<String> {
-    Ok(tape.first_non_finite()?.map_or_else(|| noticed.to_owned(), |found| found.to_string()))
 }
 
 /// What the optimizer does for each parameter: nothing may be left out.

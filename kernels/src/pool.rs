@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A number that can live in a [`Buffer`].
 pub trait Pooled: bytemuck::Pod + Default + Send + Sync {
@@ -43,6 +44,9 @@ macro_rules! pooled {
     )*};
 }
 pooled!(f32, f64, i64);
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 /// Smaller buffers are left to the allocator, which is faster than a list for them.
 const SMALLEST: usize = 256;
@@ -85,7 +89,7 @@ impl<T: Pooled> Buffer<T> {
     #[must_use]
     pub fn unspecified(len: usize) -> Self {
         if len < SMALLEST {
-            return Self { memory: vec![T::default(); len], len };
+            return Self::of(vec![T::default(); len], len);
         }
         let (class, capacity) = class_of(len);
         let reused = T::with_shelves(|s| {
@@ -94,11 +98,21 @@ impl<T: Pooled> Buffer<T> {
             Some(memory)
         });
         let memory = reused.flatten().unwrap_or_else(|| vec![T::default(); capacity]);
-        let mut buffer = Self { memory, len };
+        let mut buffer = Self::of(memory, len);
         if cfg!(debug_assertions) {
             bytemuck::cast_slice_mut::<T, u8>(&mut buffer).fill(0xff);
         }
         buffer
+    }
+
+    /// Memory that is in use from now on.
+    fn of(memory: Vec<T>, len: usize) -> Self {
+        let bytes = memory.len() * size_of::<T>();
+        let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if live > PEAK.load(Ordering::Relaxed) {
+            PEAK.fetch_max(live, Ordering::Relaxed);
+        }
+        Self { memory, len }
     }
 
     /// A buffer of zeros.
@@ -115,7 +129,7 @@ impl<T: Pooled> From<Vec<T>> for Buffer<T> {
     /// of a class's size.
     fn from(memory: Vec<T>) -> Self {
         let len = memory.len();
-        Self { memory, len }
+        Self::of(memory, len)
     }
 }
 
@@ -143,6 +157,7 @@ impl<T: Pooled> Clone for Buffer<T> {
 impl<T: Pooled> Drop for Buffer<T> {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
+        LIVE.fetch_sub(memory.len() * size_of::<T>(), Ordering::Relaxed);
         if memory.len() < SMALLEST {
             return;
         }
@@ -162,6 +177,23 @@ impl<T: Pooled> Drop for Buffer<T> {
             s.bytes += bytes;
         });
     }
+}
+
+/// The bytes in buffers that are in use, on all threads.
+#[must_use]
+pub fn live_bytes() -> usize {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// The most that [`live_bytes`] has been since the program began or [`reset_peak`] was called.
+#[must_use]
+pub fn peak_bytes() -> usize {
+    PEAK.load(Ordering::Relaxed)
+}
+
+/// Starts the measurement of [`peak_bytes`] anew, from what is in use now.
+pub fn reset_peak() {
+    PEAK.store(live_bytes(), Ordering::Relaxed);
 }
 
 /// Gives the free memory of this thread back to the system.
@@ -210,6 +242,21 @@ mod tests {
         );
         clear();
         assert_eq!(idle_bytes(), 0);
+    }
+
+    #[test]
+    fn the_peak_counts_what_was_in_use_together() {
+        // Other tests run beside this one: with buffers far larger than theirs.
+        const LARGE: usize = 1 << 24;
+        reset_peak();
+        let before = live_bytes();
+        drop(Buffer::<f64>::unspecified(LARGE));
+        let two = [Buffer::<f64>::unspecified(LARGE), Buffer::<f64>::unspecified(LARGE)];
+        let (bytes, slack) = (2 * LARGE * size_of::<f64>(), LARGE);
+        assert!(live_bytes().abs_diff(before + bytes) < slack);
+        drop(two);
+        assert!(live_bytes().abs_diff(before) < slack);
+        assert!(peak_bytes().abs_diff(before + bytes) < slack, "two at once, not three");
     }
 
     #[test]

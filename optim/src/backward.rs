@@ -20,10 +20,13 @@ pub struct Pass {
     pub curvature: Duration,
 }
 
-/// The loss and its gradients; feeds the optimizer's curvature estimator if it is due.
+/// The loss and its gradients; feeds the optimizer's curvature estimator if it is due. The numbers on
+/// the tape are freed on the way ([`Tape::backward_once`]).
 ///
 /// # Errors
-/// When the outputs do not fit the loss, are not on the tape, or the estimator fails.
+/// [`Error::NotFinite`] naming the first op with a NaN or an infinity when the loss is one; the tape
+/// is whole then, and nothing has been fed. Else when the outputs do not fit the loss, are not on the
+/// tape, or the estimator fails.
 pub fn backward(
     tape: &Tape,
     outputs: &Var,
@@ -31,15 +34,20 @@ pub fn backward(
     optimizer: &mut dyn Optimizer,
 ) -> Result<Pass> {
     let nll = loss.nll(outputs)?;
+    if !nll.item()?.is_finite()
+        && let Some(found) = tape.first_non_finite()?
+    {
+        return Err(found);
+    }
     let mut curvature = Duration::ZERO;
     let gradients = match optimizer.curvature().filter(|source| source.due()) {
-        None => tape.backward(&nll)?,
+        None => tape.backward_once(&nll, None)?,
         Some(source) => {
             let gradients = match source.fisher() {
                 Fisher::Empirical => {
                     source.begin_sweep(0);
                     let mut timed = Timed { source, spent: Duration::ZERO };
-                    let gradients = tape.backward_observed(&nll, &mut timed)?;
+                    let gradients = tape.backward_once(&nll, Some(&mut timed))?;
                     curvature = timed.spent;
                     gradients
                 }
@@ -47,7 +55,7 @@ pub fn backward(
                     let start = Instant::now();
                     sweep_model_labels(fisher, tape, outputs, loss, source)?;
                     curvature = start.elapsed();
-                    tape.backward(&nll)?
+                    tape.backward_once(&nll, None)?
                 }
             };
             let start = Instant::now();

@@ -1,6 +1,7 @@
 //! abs: y = |x|.   dy/dx = sign x (0 at x = 0).
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -27,6 +28,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Abs {
     const NAME: &'static str = "abs";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         x.abs()
     }

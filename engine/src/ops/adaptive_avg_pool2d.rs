@@ -4,7 +4,7 @@
 use kernels::pooling;
 
 use super::max_pool2d::{planes, pooled};
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
@@ -50,6 +50,10 @@ impl Op for AdaptiveAvgPool2d {
             pooling::adaptive_avg_pool(inputs[0].slice::<T>(), n, h, w, oh, ow, out.slice_mut());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -5,7 +5,7 @@ use kernels::pooling;
 
 use super::adaptive_avg_pool2d::cells;
 use super::max_pool2d::{planes, scatter};
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, OpSpec, Result, Sample, Shape, for_float};
@@ -54,6 +54,10 @@ impl Op for AdaptiveMaxPool2d {
             pooling::adaptive_max_pool(x, n, h, w, oh, ow, out.slice_mut(), places);
         });
         Ok(vec![Tensor::from_cpu(places, self.shape(&[&Shape::new(inputs[0].shape())?])?)])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

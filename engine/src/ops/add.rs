@@ -1,7 +1,7 @@
 //! add: y = a + b, broadcasting.   da = g, db = g, summed over what was repeated.
 
 use super::elementwise::binary_samples;
-use crate::op::{Op, Saved, Site};
+use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Shape};
@@ -35,6 +35,10 @@ impl Op for Add {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         super::elementwise::binary(inputs, out, |a, b| a + b, |a, b| a + b);
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

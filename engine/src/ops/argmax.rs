@@ -1,7 +1,7 @@
 //! argmax: where along an axis the largest element is; an integer, without gradients.
 
 use super::max::{reduced, samples};
-use crate::op::{Op, Saved, Site, same_float};
+use crate::op::{Keeps, Op, Saved, Site, same_float};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, FloatElement, OpSpec, Result, Shape, for_float};
@@ -51,6 +51,10 @@ impl Op for Argmax {
             positions::<T>(inputs[0].slice(), outer, n, inner, at);
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     /// Never asked for: an integer output carries no gradient.

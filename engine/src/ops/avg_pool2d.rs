@@ -4,7 +4,7 @@
 use kernels::pooling;
 
 use super::max_pool2d::{check_window, planes, pooled};
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Sample, Shape, Window, for_float};
@@ -58,6 +58,10 @@ impl Op for AvgPool2d {
             pooling::avg_pool(x, n, h, w, &self.window, self.count_include_pad, out.slice_mut());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

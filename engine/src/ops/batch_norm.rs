@@ -4,7 +4,7 @@
 use kernels::norm as kernel;
 
 use super::norm;
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Taped, Tensor, Var};
@@ -74,6 +74,10 @@ impl Op for BatchNorm {
     /// Saves each channel's mean, reciprocal deviation and variance.
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => forward::<T>(inputs, self.eps, out.slice_mut()))
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -4,7 +4,7 @@
 
 use super::batch_norm::{all_but_channel, along_channel, check_channels};
 use super::norm::check_epsilon;
-use crate::op::{Op, Saved, Site, expect_dtype, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, expect_dtype, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Tensor, Var};
@@ -80,6 +80,10 @@ impl Op for BatchNormFixed {
             kernels::norm::batch_norm_apply(x, n, c, s, mean, rstd, scale, shift, out);
         });
         Ok(vec![self.mean.clone(), self.rstd.clone()])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -1,6 +1,6 @@
 //! cast: the same numbers in another dtype.   dx = g cast back.
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Element, OpSpec, Result, Sample, Shape};
@@ -39,6 +39,10 @@ impl Op for Cast {
             DType::I64 => from::<i64>(inputs[0].slice(), out),
         }
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

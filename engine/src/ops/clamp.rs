@@ -1,6 +1,7 @@
 //! clamp: y = min(max(x, low), high).   dy/dx = 1 for low ≤ x ≤ high, else 0.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{Error, FloatElement, OpSpec, Result};
 
@@ -37,6 +38,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Clamp {
     const NAME: &'static str = "clamp";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         // Not `max` and `min`: a NaN must stay one.
         let (low, high) = (T::of(self.low), T::of(self.high));

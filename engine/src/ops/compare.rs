@@ -1,7 +1,7 @@
 //! compare: y = 1 where a > b (a < b, a = b), else 0, broadcasting; integers, without gradients.
 
 use super::elementwise::{self, binary_samples};
-use crate::op::{Op, Saved, Site};
+use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Element, Error, OpSpec, Result, Shape};
@@ -94,6 +94,10 @@ impl Op for Compare {
             DType::I64 => self.holds::<i64>(inputs, out),
         }
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     /// Never asked for: an integer output carries no gradient.

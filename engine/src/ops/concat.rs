@@ -1,6 +1,6 @@
 //! concat: tensors one after another along an axis.   Each gets its part of g.
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Element, Error, OpSpec, Result, Sample, Shape};
@@ -50,6 +50,10 @@ impl Op for Concat {
             DType::I64 => copy::<i64>(self.0, inputs, out),
         }
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -4,7 +4,7 @@
 
 use kernels::conv;
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Geometry, Layer};
 use crate::tensor::{History, Tensor, Var};
@@ -79,6 +79,10 @@ impl Op for Conv2d {
             conv::forward::<T>(&sizes, inputs[0].slice(), inputs[1].slice(), bias, out.slice_mut());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -2,7 +2,7 @@
 
 use super::scatter_add::check_indices;
 use super::softmax::width;
-use crate::op::{Op, Saved, Site, expect_dtype, sample_input, same_float};
+use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
@@ -71,6 +71,10 @@ impl Op for CrossEntropy {
             out.slice_mut::<T>()[0] = kernels::softmax::cross_entropy(x, labels, width, log_p);
         });
         Ok(vec![Tensor::from_cpu(log_p, shape)])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

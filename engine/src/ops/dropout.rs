@@ -1,7 +1,7 @@
 //! dropout: y = m ∘ x / (1 − p) with mᵢ = 0 with probability p, else 1.   dx = m ∘ g / (1 − p).
 //! Srivastava et al. 2014.
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::rng;
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{Tensor, Var};
@@ -79,6 +79,10 @@ impl Op for Dropout {
             kernels::elementwise::map2(x, mask, out.slice_mut::<T>(), |x, m| x * m);
         });
         Ok(vec![Tensor::from_cpu(mask, shape)])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

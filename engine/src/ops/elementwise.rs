@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Element, Error, FloatElement, Result, Sample, Shape, for_float};
@@ -12,6 +12,8 @@ use crate::{Element, Error, FloatElement, Result, Sample, Shape, for_float};
 pub trait Elementwise: Copy + Debug + Send + Sync + 'static {
     /// The op's name.
     const NAME: &'static str;
+    /// Which of x and y `df` looks at; the other may be anything.
+    const KEEPS: Keeps;
     /// Whether `d2f` is given.
     const TWICE: bool = true;
     /// f(x)
@@ -61,8 +63,15 @@ impl<E: Elementwise> Op for Forward<E> {
         Ok(Saved::new())
     }
 
+    fn keeps(&self) -> Keeps {
+        E::KEEPS
+    }
+
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
-        Ok(vec![Some(Var::apply_op(First(self.0), &[&at.inputs[0], at.output, at.grad])?)])
+        let there = |value, kept: bool| if kept || at.is_recorded() { value } else { at.grad };
+        let x = there(&at.inputs[0], E::KEEPS.inputs);
+        let y = there(at.output, E::KEEPS.output);
+        Ok(vec![Some(Var::apply_op(First(self.0), &[x, y, at.grad])?)])
     }
 }
 

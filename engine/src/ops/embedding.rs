@@ -1,7 +1,7 @@
 //! embedding: y\[..\] = W\[index\[..\]\], a row for every index.   dW\[v\] = Σ g over all places with v.
 
 use super::scatter_add::check_indices;
-use crate::op::{Op, Saved, Site, expect_dtype, sample_input, same_float};
+use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::Layer;
 use crate::tensor::{History, Tensor, Var};
@@ -64,6 +64,10 @@ impl Op for Embedding {
             );
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

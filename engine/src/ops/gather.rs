@@ -1,7 +1,7 @@
 //! gather: entries of an axis, by index.   dx = g scattered and added.
 
 use super::scatter_add::check_indices;
-use crate::op::{Op, Saved, Site, expect_dtype, sample_input, same_float};
+use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
@@ -51,6 +51,10 @@ impl Op for Gather {
             kernels::index::gather_axis(x, outer, n, inner, index, index.len(), out.slice_mut());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

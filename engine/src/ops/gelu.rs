@@ -4,6 +4,7 @@
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -33,6 +34,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Gelu {
     const NAME: &'static str = "gelu";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         x * cumulative(x)
     }

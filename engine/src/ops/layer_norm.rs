@@ -4,7 +4,7 @@
 use kernels::norm as kernel;
 
 use super::norm;
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Taped, Tensor, Var};
@@ -91,6 +91,10 @@ impl Op for LayerNorm {
         ));
         let leading = shape.without(shape.rank() - 1);
         Ok([mean, rstd].map(|moment| Tensor::from_cpu(moment, leading)).into())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -2,7 +2,7 @@
 
 use kernels::gemm::{self, Matrix};
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::Layer;
 use crate::tensor::{History, Tensor, Var};
@@ -46,6 +46,10 @@ impl Op for Linear {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => affine::<T>(inputs, out.slice_mut::<T>()));
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -1,6 +1,7 @@
 //! log: y = ln x.   dy/dx = 1/x.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -27,6 +28,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Log {
     const NAME: &'static str = "log";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         x.ln()
     }

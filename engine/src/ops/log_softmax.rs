@@ -1,7 +1,7 @@
 //! log_softmax: yᵢ = xᵢ − ln Σⱼ e^xⱼ along an axis.   dx = g − eʸ Σ g.
 
 use super::softmax::{along_last, samples, width};
-use crate::op::{Op, Saved, Site};
+use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Shape, for_float};
@@ -45,6 +45,10 @@ impl Op for LogSoftmax {
             kernels::softmax::log_softmax(inputs[0].slice::<T>(), width, out.slice_mut::<T>());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::OUTPUT
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -1,6 +1,6 @@
 //! max: the largest element along an axis.   It gets g, the first of equal ones all of it.
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
@@ -68,6 +68,10 @@ impl Op for Max {
             *at = (((i / inner) * n + *at as usize) * inner + i % inner) as i64;
         }
         Ok(vec![Tensor::from_vec(at, [outer * inner])?])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     /// Where the maximum lies is locally constant, so what was saved serves a recorded pass too.

@@ -5,7 +5,7 @@
 
 use kernels::pooling;
 
-use crate::op::{Op, Saved, Site, sample_input, same_float};
+use crate::op::{Keeps, Op, Saved, Site, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, FloatElement, OpSpec, Result, Sample, Shape, Window, for_float};
@@ -57,6 +57,10 @@ impl Op for MaxPool2d {
             pooling::max_pool(x, n, h, w, &self.0, out.slice_mut(), places);
         });
         Ok(vec![Tensor::from_cpu(places, self.shape(&[&Shape::new(inputs[0].shape())?])?)])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

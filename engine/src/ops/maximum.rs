@@ -1,7 +1,7 @@
 //! maximum: y = max(a, b), broadcasting.   The larger one gets g; at a tie each gets g/2.
 
 use super::elementwise::{self, binary_samples};
-use crate::op::{Op, Saved, Site};
+use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{FloatElement, OpSpec, Result, Shape};
@@ -48,6 +48,10 @@ impl Op for Maximum {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         elementwise::binary(inputs, out, larger::<f32>, larger::<f64>);
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -2,7 +2,7 @@
 
 use super::elementwise::{self, binary_samples};
 use super::maximum::share;
-use crate::op::{Op, Saved, Site};
+use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{FloatElement, OpSpec, Result, Shape};
@@ -49,6 +49,10 @@ impl Op for Minimum {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         elementwise::binary(inputs, out, smaller::<f32>, smaller::<f64>);
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

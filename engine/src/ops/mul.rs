@@ -1,7 +1,7 @@
 //! mul: y = a b, broadcasting.   da = g b, db = g a, summed over what was repeated.
 
 use super::elementwise::binary_samples;
-use crate::op::{Op, Saved, Site};
+use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Shape};
@@ -35,6 +35,10 @@ impl Op for Mul {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         super::elementwise::binary(inputs, out, |a, b| a * b, |a, b| a * b);
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -1,6 +1,7 @@
 //! neg: y = −x.   dy/dx = −1.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -19,6 +20,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Neg {
     const NAME: &'static str = "neg";
+    const KEEPS: Keeps = Keeps::NOTHING;
     fn f<T: FloatElement>(self, x: T) -> T {
         -x
     }

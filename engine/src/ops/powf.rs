@@ -1,6 +1,7 @@
 //! powf: y = xᵖ for a number p.   dy/dx = p xᵖ⁻¹.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result, Sample};
 
@@ -28,6 +29,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Powf {
     const NAME: &'static str = "powf";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         x.powf(T::of(self.0))
     }

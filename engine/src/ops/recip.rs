@@ -1,6 +1,7 @@
 //! recip: y = 1/x.   dy/dx = −y².
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -27,6 +28,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Recip {
     const NAME: &'static str = "recip";
+    const KEEPS: Keeps = Keeps::OUTPUT;
     fn f<T: FloatElement>(self, x: T) -> T {
         T::ONE / x
     }

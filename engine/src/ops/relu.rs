@@ -1,6 +1,7 @@
 //! relu: y = max(x, 0).   dy/dx = 1 for x > 0, else 0 (0 at x = 0).   Nair & Hinton 2010.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -19,12 +20,14 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Relu {
     const NAME: &'static str = "relu";
+    const KEEPS: Keeps = Keeps::OUTPUT;
     fn f<T: FloatElement>(self, x: T) -> T {
         // Not `max`: a NaN must stay one.
         if x <= T::ZERO { T::ZERO } else { x }
     }
-    fn df<T: FloatElement>(self, x: T, _y: T) -> T {
-        if x > T::ZERO { T::ONE } else { T::ZERO }
+    fn df<T: FloatElement>(self, _x: T, y: T) -> T {
+        // y is positive where x is, and is what the tape keeps.
+        if y > T::ZERO { T::ONE } else { T::ZERO }
     }
     fn d2f<T: FloatElement>(self, _x: T, _y: T) -> T {
         T::ZERO

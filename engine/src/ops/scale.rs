@@ -1,6 +1,7 @@
 //! scale: y = c·x for a number c.   dy/dx = c.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -19,6 +20,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Scale {
     const NAME: &'static str = "scale";
+    const KEEPS: Keeps = Keeps::NOTHING;
     fn f<T: FloatElement>(self, x: T) -> T {
         T::of(self.0) * x
     }

@@ -1,6 +1,6 @@
 //! scatter_add: entries of an axis added into the places that an index names.   dx = g gathered.
 
-use crate::op::{Op, Saved, Site, expect_dtype, sample_input, same_float};
+use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
@@ -53,6 +53,10 @@ impl Op for ScatterAdd {
             kernels::index::scatter_add_axis(x, outer, self.size, inner, index, k, out.slice_mut());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -1,7 +1,7 @@
 //! select: y = a where the condition is not 0, else b, broadcasting.   Each gets g where it was
 //! chosen.
 
-use crate::op::{Op, Saved, Site, expect_dtype, sample_input, same_float};
+use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
@@ -63,6 +63,10 @@ impl Op for Select {
             kernels::elementwise::map3(condition, a, b, out.slice_mut::<T>(), choose);
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

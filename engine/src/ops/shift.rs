@@ -1,6 +1,7 @@
 //! shift: y = x + c for a number c.   dy/dx = 1.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -19,6 +20,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Shift {
     const NAME: &'static str = "shift";
+    const KEEPS: Keeps = Keeps::NOTHING;
     fn f<T: FloatElement>(self, x: T) -> T {
         x + T::of(self.0)
     }

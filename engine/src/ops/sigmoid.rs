@@ -1,6 +1,7 @@
 //! sigmoid: y = 1 / (1 + e⁻ˣ).   dy/dx = y (1 − y).
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -28,6 +29,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Sigmoid {
     const NAME: &'static str = "sigmoid";
+    const KEEPS: Keeps = Keeps::OUTPUT;
     fn f<T: FloatElement>(self, x: T) -> T {
         x.sigmoid()
     }

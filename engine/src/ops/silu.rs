@@ -1,6 +1,7 @@
 //! silu: y = x σ(x).   dy/dx = σ (1 + x (1 − σ)).   Elfwing, Uchibe & Doya 2018.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -29,6 +30,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Silu {
     const NAME: &'static str = "silu";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         x * x.sigmoid()
     }

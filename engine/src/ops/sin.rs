@@ -1,6 +1,7 @@
 //! sin: y = sin x.   dy/dx = cos x.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -27,6 +28,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Sin {
     const NAME: &'static str = "sin";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         x.sin()
     }

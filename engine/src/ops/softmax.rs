@@ -1,6 +1,6 @@
 //! softmax: yᵢ = e^xᵢ / Σⱼ e^xⱼ along an axis.   dx = y ∘ (g − ⟨g, y⟩).   Bridle 1990.
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Sample, Shape, for_float};
@@ -63,6 +63,10 @@ impl Op for Softmax {
             kernels::softmax::softmax(inputs[0].slice::<T>(), width, out.slice_mut::<T>());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::OUTPUT
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -1,6 +1,7 @@
 //! softplus: y = ln(1 + eˣ).   dy/dx = σ(x).   Dugas et al. 2001.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -27,6 +28,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Softplus {
     const NAME: &'static str = "softplus";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         x.max(T::ZERO) + (-x.abs()).exp().ln_1p()
     }

@@ -1,6 +1,7 @@
 //! sqrt: y = √x.   dy/dx = 1/(2y).
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -27,6 +28,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Sqrt {
     const NAME: &'static str = "sqrt";
+    const KEEPS: Keeps = Keeps::OUTPUT;
     fn f<T: FloatElement>(self, x: T) -> T {
         x.sqrt()
     }

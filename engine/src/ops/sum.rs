@@ -1,6 +1,6 @@
 //! sum: the sum over some axes.   dx = g repeated along them.
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
@@ -90,6 +90,10 @@ impl Op for Sum {
             kernels::reduce::sum_axis(x, outer, n, inner, out.slice_mut::<T>());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -1,6 +1,7 @@
 //! tanh: y = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).   dy/dx = 1 − y².
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -28,6 +29,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Tanh {
     const NAME: &'static str = "tanh";
+    const KEEPS: Keeps = Keeps::OUTPUT;
     fn f<T: FloatElement>(self, x: T) -> T {
         x.tanh()
     }

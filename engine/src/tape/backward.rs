@@ -1,5 +1,6 @@
 //! The backward pass: one loop over records, from the last to the first.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::layer_record::observe;
@@ -13,6 +14,8 @@ use crate::{Device, Error, ParamId, Result};
 enum Purpose {
     /// Gradients of everything that wants one.
     Gradients,
+    /// The same, and the numbers on the tape are freed on the way.
+    LastGradients,
     /// Only the layers' output gradients: parameters get none.
     LayersOnly,
 }
@@ -24,7 +27,7 @@ impl Tape {
     /// [`Error::Shape`] when `loss` is not a scalar, [`Error::NotRecorded`] or
     /// [`Error::TapeMismatch`] when it is not on this tape.
     pub fn backward(&self, loss: &Var) -> Result<Gradients> {
-        self.gradients(loss, None)
+        self.gradients("backward", loss, Purpose::Gradients, None)
     }
 
     /// The same, and hands each layer's input and output gradient to `observer` on the way. The
@@ -37,7 +40,21 @@ impl Tape {
         loss: &Var,
         observer: &mut dyn LayerObserver,
     ) -> Result<Gradients> {
-        self.gradients(loss, Some(observer))
+        self.gradients("backward_observed", loss, Purpose::Gradients, Some(observer))
+    }
+
+    /// The same in less memory, and for once: what a record holds is freed when the sweep has
+    /// passed it. Parameters are let go too, so that an update can write in place. The table of
+    /// records stays; sweeping again is [`Error::TapeSpent`].
+    ///
+    /// # Errors
+    /// As [`Tape::backward`], and whatever the observer returns; the tape is spent then too.
+    pub fn backward_once(
+        &self,
+        loss: &Var,
+        observer: Option<&mut dyn LayerObserver>,
+    ) -> Result<Gradients> {
+        self.gradients("backward_once", loss, Purpose::LastGradients, observer)
     }
 
     /// Sweeps from any value with a given gradient `seed` of it, for the layer records alone: no
@@ -80,19 +97,25 @@ impl Tape {
         Ok(grads)
     }
 
-    fn gradients(&self, loss: &Var, observer: Option<&mut dyn LayerObserver>) -> Result<Gradients> {
-        let (recording, root) = self.root("backward", loss)?;
+    fn gradients(
+        &self,
+        op: &'static str,
+        loss: &Var,
+        purpose: Purpose,
+        observer: Option<&mut dyn LayerObserver>,
+    ) -> Result<Gradients> {
+        let (recording, root) = self.root(op, loss)?;
         let seed = Var::constant(&scalar_seed(loss)?);
         let mut grads = Gradients::new(recording);
         let keep = |id, param, grad: Var| grads.insert(id, param, grad.value());
-        recording.down(root, seed, Purpose::Gradients, observer, keep)?;
+        recording.down(root, seed, purpose, observer, keep)?;
         Ok(grads)
     }
 
     fn root(&self, op: &'static str, from: &Var) -> Result<(&Rc<Recording>, NodeId)> {
         let recording = self.recording.as_ref().ok_or(Error::NotRecorded { op })?;
         match from.node_on(recording) {
-            Some(id) => Ok((recording, id)),
+            Some(id) => recording.check_unspent(op).map(|()| (recording, id)),
             // A tape that has been dropped is said so; a living one is simply not this one.
             None if from.is_recorded() => from.tape().and(Err(Error::TapeMismatch { op })),
             None => Err(Error::NotRecorded { op }),
@@ -117,6 +140,13 @@ struct Record {
     saved: Saved,
 }
 
+/// A checkpoint whose numbers are there while the sweep passes it.
+struct Restored {
+    records: Range<NodeId>,
+    /// The records whose outputs are held for others' sake.
+    held: Vec<NodeId>,
+}
+
 impl Recording {
     /// The loop. `keep` receives the gradient of each leaf that wants one. If `seed` is recorded,
     /// so is everything the rules compute.
@@ -128,67 +158,108 @@ impl Recording {
         mut observer: Option<&mut dyn LayerObserver>,
         mut keep: impl FnMut(NodeId, Option<ParamId>, Var),
     ) -> Result<()> {
+        let last = purpose == Purpose::LastGradients;
+        if last {
+            self.spent.set(true);
+            (root + 1..self.nodes.borrow().len()).for_each(|id| self.free(id));
+        }
         let recorded = seed.is_recorded();
+        let mut checkpoint: Option<Restored> = None;
         let mut grads: Vec<Option<Var>> = vec![None; root + 1];
         grads[root] = Some(seed);
         for id in (0..=root).rev() {
-            let Some(grad) = grads[id].take() else { continue };
-            let Some(record) = self.record(id, |param| keep(id, param, grad.clone())) else {
-                continue;
-            };
-            if let Some(observer) = observer.as_deref_mut() {
-                observe(&self.nodes.borrow(), id, &grad, observer)?;
-            }
-            let needs = self.needs(&record.inputs, purpose);
-            if !needs.contains(&true) {
-                continue;
-            }
-            let inputs: Vec<Var> = record.inputs.iter().map(|&i| self.var(i, recorded)).collect();
-            let rule = record.op.backward(&Site {
-                inputs: &inputs,
-                output: &self.var(id, recorded),
-                saved: &record.saved,
-                grad: &grad,
-                needs: &needs,
-            })?;
-            drop(grad);
-            for ((&input, new), wanted) in record.inputs.iter().zip(rule).zip(needs) {
-                if let (Some(new), true) = (new, wanted) {
-                    debug_assert_eq!(
-                        new.shape(),
-                        self.nodes.borrow()[input].output.shape(),
-                        "{}: a gradient has its input's shape",
-                        record.op.name()
-                    );
-                    let sum = match grads[input].take() {
-                        None => new,
-                        Some(old) => add(old, &new)?,
-                    };
-                    grads[input] = Some(sum);
+            if let Some(grad) = grads[id].take() {
+                self.restore_around(id, &mut checkpoint)?;
+                match self.record(id) {
+                    None => self.leaf(id, |param| keep(id, param, grad)),
+                    Some(record) => {
+                        if let Some(observer) = observer.as_deref_mut() {
+                            observe(&self.nodes.borrow(), id, &grad, observer)?;
+                        }
+                        self.rule(id, &record, grad, purpose, &mut grads)?;
+                    }
                 }
+            }
+            if last {
+                self.free(id);
+            }
+            // What a recorded sweep wrote down may look at these numbers later.
+            if let Some(passed) = checkpoint.take_if(|c| c.records.start == id)
+                && !recorded
+            {
+                self.release(passed.records, &passed.held);
             }
         }
         Ok(())
     }
 
-    /// The record at `id` if it is an operation; a leaf that wants its gradient is handed to
-    /// `keep`.
-    fn record(&self, id: NodeId, keep: impl FnOnce(Option<ParamId>)) -> Option<Record> {
+    /// Applies a record's rule, and adds what it says to the gradients of the inputs.
+    fn rule(
+        self: &Rc<Self>,
+        id: NodeId,
+        record: &Record,
+        grad: Var,
+        purpose: Purpose,
+        grads: &mut [Option<Var>],
+    ) -> Result<()> {
+        let needs = self.needs(&record.inputs, purpose);
+        if !needs.contains(&true) {
+            return Ok(());
+        }
+        let recorded = grad.is_recorded();
+        let inputs: Result<Vec<Var>> =
+            record.inputs.iter().map(|&i| self.var(i, recorded)).collect();
+        let rule = record.op.backward(&Site {
+            inputs: &inputs?,
+            output: &self.var(id, recorded)?,
+            saved: &record.saved,
+            grad: &grad,
+            needs: &needs,
+        })?;
+        drop(grad);
+        for ((&input, new), wanted) in record.inputs.iter().zip(rule).zip(needs) {
+            if let (Some(new), true) = (new, wanted) {
+                debug_assert_eq!(
+                    *new.shape(),
+                    self.nodes.borrow()[input].shape,
+                    "{}: a gradient has its input's shape",
+                    record.op.name()
+                );
+                let sum = match grads[input].take() {
+                    None => new,
+                    Some(old) => add(old, &new)?,
+                };
+                grads[input] = Some(sum);
+            }
+        }
+        Ok(())
+    }
+
+    /// If the record is in a checkpoint, that has its numbers from here on.
+    fn restore_around(&self, id: NodeId, restored: &mut Option<Restored>) -> Result<()> {
+        if restored.is_none() {
+            let checkpoints = self.checkpoints.borrow();
+            if let Some(records) = checkpoints.iter().find(|records| records.contains(&id)) {
+                let held = self.restore(records.clone())?;
+                *restored = Some(Restored { records: records.clone(), held });
+            }
+        }
+        Ok(())
+    }
+
+    /// The record at `id`, if it is an operation whose gradient is wanted.
+    fn record(&self, id: NodeId) -> Option<Record> {
         let nodes = self.nodes.borrow();
         let node = &nodes[id];
-        if !node.needs_grad {
-            return None;
-        }
-        match &node.op {
-            Some(op) => Some(Record {
-                op: Rc::clone(op),
-                inputs: node.inputs.clone(),
-                saved: node.saved.clone(),
-            }),
-            None => {
-                keep(node.param);
-                None
-            }
+        let op = Rc::clone(node.op.as_ref().filter(|_| node.needs_grad)?);
+        Some(Record { op, inputs: node.inputs.clone(), saved: node.saved.clone() })
+    }
+
+    /// Hands a leaf to `keep` if its gradient is wanted.
+    fn leaf(&self, id: NodeId, keep: impl FnOnce(Option<ParamId>)) {
+        let node = &self.nodes.borrow()[id];
+        if node.op.is_none() && node.needs_grad {
+            keep(node.param);
         }
     }
 
@@ -196,16 +267,9 @@ impl Recording {
         let nodes = self.nodes.borrow();
         let wanted = |&i: &NodeId| {
             let node = &nodes[i];
-            node.needs_grad && (purpose == Purpose::Gradients || node.param.is_none())
+            node.needs_grad && (purpose != Purpose::LayersOnly || node.param.is_none())
         };
         inputs.iter().map(wanted).collect()
-    }
-
-    /// The value at `id`: recorded there, or as a constant.
-    fn var(self: &Rc<Self>, id: NodeId, recorded: bool) -> Var {
-        let nodes = self.nodes.borrow();
-        let value = &nodes[id].output;
-        if recorded { value.with_history(super::Taped::at(self, id)) } else { Var::constant(value) }
     }
 }
 

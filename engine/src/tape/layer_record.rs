@@ -277,12 +277,12 @@ pub(super) fn observe(
         (Layer::ScaleShift(_), [mean, rstd, ..]) => Some((mean.clone(), rstd.clone())),
         _ => None,
     };
-    let input = nodes[node.inputs[0]].output.clone();
+    let input = nodes[node.inputs[0]].seen();
     debug_assert!(layer != Layer::Lookup || input.dtype() == DType::I64);
     observer.observe(&LayerRecord {
         layer,
         weight,
-        weight_shape: *nodes[node.inputs[1]].output.shape(),
+        weight_shape: nodes[node.inputs[1]].shape,
         bias: param(2),
         input,
         moments,

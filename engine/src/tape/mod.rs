@@ -1,17 +1,20 @@
 //! `Tape`: the recording of a forward pass, a list that can be printed, swept and dropped.
 
 mod backward;
+mod checkpoint;
 mod gradients;
 mod layer_record;
+mod memory;
+mod recording;
 mod staged;
 mod table;
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 pub use gradients::{Gradients, VarGradients};
 pub use layer_record::{Geometry, Layer, LayerObserver, LayerRecord, Norm, Product, Rows};
+pub use memory::Memory;
+use recording::{Node, Recording};
 pub use staged::Staged;
 pub use table::Table;
 
@@ -57,30 +60,6 @@ pub struct Taped {
 /// The index of a record on its tape.
 pub(crate) type NodeId = usize;
 
-#[derive(Debug)]
-struct Recording {
-    nodes: RefCell<Vec<Node>>,
-    bound: RefCell<HashMap<ParamId, NodeId>>,
-    staged: RefCell<Staged>,
-    /// The seed of dropout masks; `None` in evaluation mode.
-    training: Option<u64>,
-    /// How many random ops have run: each has a stream of its own.
-    drawn: Cell<u64>,
-}
-
-/// A record: what ran, on what, and what came out.
-#[derive(Debug)]
-struct Node {
-    /// `None` for leaves.
-    op: Option<Rc<dyn Op>>,
-    inputs: Vec<NodeId>,
-    output: Tensor,
-    saved: Saved,
-    /// For leaves made by [`Tape::bind`].
-    param: Option<ParamId>,
-    needs_grad: bool,
-}
-
 impl Default for Tape {
     fn default() -> Self {
         Self::new()
@@ -108,15 +87,8 @@ impl Tape {
     }
 
     fn recording(training: Option<u64>) -> Self {
-        Self {
-            recording: Some(Rc::new(Recording {
-                nodes: RefCell::default(),
-                bound: RefCell::default(),
-                staged: RefCell::default(),
-                training,
-                drawn: Cell::new(0),
-            })),
-        }
+        let recording = Recording { training, ..Recording::default() };
+        Self { recording: Some(Rc::new(recording)) }
     }
 
     /// Places a tensor on the tape; no gradient is wanted.
@@ -150,14 +122,7 @@ impl Tape {
         let Some(recording) = &self.recording else {
             return value.into_history(Taped::CONSTANT);
         };
-        let id = recording.push(Node {
-            op: None,
-            inputs: Vec::new(),
-            output: value.clone(),
-            saved: Saved::new(),
-            param,
-            needs_grad,
-        });
+        let id = recording.push(Node::leaf(value.clone(), param, needs_grad));
         if let Some(param) = param {
             recording.bound.borrow_mut().insert(param, id);
         }
@@ -202,19 +167,24 @@ impl Tape {
     }
 
     /// [`Error::NotFinite`] naming the first record whose output has a NaN or an infinity, if there
-    /// is one: what a training loop reports when its loss is not finite.
+    /// is one: what a training loop reports when its loss is not finite. What the tape does not hold
+    /// is computed again.
     ///
     /// # Errors
-    /// [`Error::NoKernel`] when records have no numbers (meta device).
+    /// [`Error::TapeSpent`] after [`Tape::backward_once`]; [`Error::NoKernel`] when records have no
+    /// numbers (meta device).
     pub fn first_non_finite(&self) -> Result<Option<Error>> {
         let Some(recording) = &self.recording else { return Ok(None) };
-        for (record, node) in recording.nodes.borrow().iter().enumerate() {
-            let output = &node.output;
+        recording.check_unspent("first_non_finite")?;
+        let nodes = recording.nodes.borrow();
+        let mut outputs: Vec<Tensor> = Vec::with_capacity(nodes.len());
+        for (record, node) in nodes.iter().enumerate() {
+            let output = node.output(|input| outputs[input].clone())?;
             if output.dtype().is_float() && output.to_f64_vec()?.iter().any(|x| !x.is_finite()) {
-                let leaf = if node.param.is_some() { "parameter" } else { "input" };
-                let op = node.op.as_ref().map_or(leaf, |op| op.name());
-                return Ok(Some(Error::NotFinite { op, record, shape: *output.shape() }));
+                let (op, shape) = (node.name(), *output.shape());
+                return Ok(Some(Error::NotFinite { op, record, shape }));
             }
+            outputs.push(output);
         }
         Ok(None)
     }
@@ -229,14 +199,6 @@ impl Tape {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-impl Recording {
-    fn push(&self, node: Node) -> NodeId {
-        let mut nodes = self.nodes.borrow_mut();
-        nodes.push(node);
-        nodes.len() - 1
     }
 }
 
@@ -297,37 +259,8 @@ impl History for Taped {
         let Some(recording) = recording else {
             return Ok((output.with_history(Self::CONSTANT), saved));
         };
-        let ids: Vec<NodeId> = inputs.iter().map(|v| recording.place(v)).collect();
-        let needs_grad = {
-            let nodes = recording.nodes.borrow();
-            output.dtype().is_float() && ids.iter().any(|&i| nodes[i].needs_grad)
-        };
-        let id = recording.push(Node {
-            op: Some(Rc::new(op)),
-            inputs: ids,
-            output: output.clone(),
-            saved: saved.clone(),
-            param: None,
-            needs_grad,
-        });
+        let id = recording.write(op, inputs, &output, &saved);
         Ok((output.with_history(Self::at(&recording, id)), saved))
-    }
-}
-
-impl Recording {
-    /// The record of an input; a constant becomes a leaf.
-    fn place(&self, input: &Var) -> NodeId {
-        match &input.history().place {
-            Some((_, id)) => *id,
-            None => self.push(Node {
-                op: None,
-                inputs: Vec::new(),
-                output: input.value(),
-                saved: Saved::new(),
-                param: None,
-                needs_grad: false,
-            }),
-        }
     }
 }
 

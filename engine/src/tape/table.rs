@@ -6,7 +6,8 @@ use std::fmt;
 use super::Tape;
 use crate::{ParamId, Parameters};
 
-/// The records of a tape as a table: index, op, inputs, output shape, bytes, parameter.
+/// The records of a tape as a table: index, op, inputs, output shape, bytes (as if all outputs were
+/// held: [`Tape::memory`] says what is), parameter.
 #[derive(Debug, Clone)]
 pub struct Table {
     rows: Vec<[String; 7]>,
@@ -24,24 +25,19 @@ impl Tape {
         let mut rows = Vec::new();
         if let Some(recording) = &self.recording {
             for (i, node) in recording.nodes.borrow().iter().enumerate() {
-                let op = node
-                    .op
-                    .as_ref()
-                    .map_or(if node.param.is_some() { "parameter" } else { "leaf" }, |op| {
-                        op.name()
-                    });
-                let saved: usize = node.saved.iter().map(crate::Tensor::bytes).sum();
-                bytes += node.output.bytes() + saved;
+                let output = node.shape.numel() * node.dtype.bytes();
+                let size = output + node.saved.iter().map(crate::Tensor::bytes).sum::<usize>();
+                bytes += size;
                 let inputs: Vec<_> = node.inputs.iter().map(ToString::to_string).collect();
                 let name = node
                     .param
                     .map(|id| names.get(&id).cloned().unwrap_or_else(|| format!("{id:?}")));
                 rows.push([
                     i.to_string(),
-                    op.to_owned(),
+                    node.name().to_owned(),
                     inputs.join(" "),
-                    format!("{} {}", node.output.dtype(), node.output.shape()),
-                    (node.output.bytes() + saved).to_string(),
+                    format!("{} {}", node.dtype, node.shape),
+                    size.to_string(),
                     if node.needs_grad { "yes" } else { "" }.to_owned(),
                     name.unwrap_or_default(),
                 ]);
