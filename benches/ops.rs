@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use alcyon::engine::ops::attention::AttentionMask;
 use alcyon::prelude::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -34,6 +35,32 @@ fn large(c: &mut Criterion) {
         let (a, b) = (normal([n, n]), normal([n, n]));
         group.throughput(Throughput::Elements(2 * (n * n * n) as u64)); // flops
         group.bench_function(n.to_string(), |bench| bench.iter(|| a.matmul(&b)));
+    }
+}
+
+/// Attention as one op, and as the ops it replaces: eight heads of 256 tokens, width 64.
+fn attention(c: &mut Criterion) {
+    const SCALE: f64 = 0.125;
+    let [q, k, v] = [(); 3].map(|()| normal([8, 256, 64]));
+    let fused = |q: &Var, k: &Var, v: &Var| q.attention(k, v, AttentionMask::None, SCALE);
+    let composed = |q: &Var, k: &Var, v: &Var| {
+        q.matmul(&k.transpose(-1, -2)?)?.scale(SCALE)?.softmax(-1)?.matmul(v)
+    };
+    let mut group = c.benchmark_group("op/attention");
+    type Op<'a> = &'a dyn Fn(&Var, &Var, &Var) -> Result<Var>;
+    for (name, op) in [("fused", &fused as Op<'_>), ("composed", &composed)] {
+        group.bench_function(format!("{name}_forward"), |b| {
+            let tape = Tape::off();
+            let [q, k, v] = [&q, &k, &v].map(|x| tape.input(x.clone()));
+            b.iter(|| op(&q, &k, &v));
+        });
+        group.bench_function(format!("{name}_and_swept"), |b| {
+            b.iter(|| {
+                let tape = Tape::new();
+                let [q, k, v] = [&q, &k, &v].map(|x| tape.watch(x.clone()));
+                tape.backward(&op(&q, &k, &v)?.sum_all()?)
+            });
+        });
     }
 }
 
@@ -74,6 +101,6 @@ fn quickly() -> Criterion {
 criterion_group! {
     name = benches;
     config = quickly();
-    targets = large, tiny
+    targets = large, attention, tiny
 }
 criterion_main!(benches);

@@ -9,8 +9,8 @@ use engine::{
     Tensor, Var, parameters,
 };
 use models::{
-    Forward, Reversed, Scaled, Tokens, Vision, adafisher, assert_close, images, noise, numbers,
-    step, step_on, tokens, values,
+    Forward, Normed, Reversed, Scaled, Tokens, Vision, adafisher, assert_close, images, noise,
+    numbers, step, step_on, tokens, values,
 };
 use nn::CrossEntropy;
 use optim::adafisher::{ConvGroups, Damping, Decay, EmaInit, Fallback, NormFactor, NormInput};
@@ -274,6 +274,7 @@ fn every_trainable_parameter_moves_under_every_preset() {
     for config in presets() {
         every_parameter_moves(Vision::new(), config, &images(5, 1));
         every_parameter_moves(Tokens::tied(), config, &tokens(3, 1));
+        every_parameter_moves(Normed::new(), config, &images(5, 1));
         let fallback = Fallback::Adam { rate: 1e-2, beta2: 0.999, epsilon: 1e-8 };
         let config = AdaFisherConfig { fallback, lookup: true, ..config };
         every_parameter_moves(Tokens::untied(), config, &tokens(3, 1));

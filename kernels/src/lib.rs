@@ -6,9 +6,11 @@
 //! | [`elementwise`], [`strided`] | a formula at every element; views and broadcasting |
 //! | [`reduce`] | sums, dot products, maxima along an axis |
 //! | [`mod@gemm`] | the matrix product |
-//! | [`index`] | rows picked by number, and added back |
-//! | [`softmax`], [`norm`] | softmax, cross-entropy; layer and batch norm |
+//! | [`index`], [`along`], [`sort`] | rows or elements picked by number, and added back; orders |
+//! | [`softmax`], [`attention`] | softmax, cross-entropy; attention by blocks of rows |
+//! | [`norm`], [`mod@rms_norm`], [`mod@group_norm`] | layer and batch norm; RMS norm; group norm |
 //! | [`unfold`], [`conv`], [`pooling`] | sliding windows: patches, convolution, pooling |
+//! | [`mod@interpolate`] | images at another resolution |
 //! | [`second_moment`] | column squares and grams of rows, channels and patches |
 //! | [`step`] | fused parameter updates |
 //! | [`linalg`] | eigenvectors, Cholesky and inverse roots of symmetric matrices, in f64 |
@@ -24,13 +26,17 @@
 
 #![allow(clippy::missing_panics_doc, reason = "every kernel asserts its lengths: see above")]
 
+pub mod along;
+pub mod attention;
 pub mod conv;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod elementwise;
 pub mod float;
 pub mod gemm;
+pub mod group_norm;
 pub mod index;
+pub mod interpolate;
 
 pub mod linalg;
 pub mod norm;
@@ -39,8 +45,10 @@ pub mod pool;
 
 pub mod pooling;
 pub mod reduce;
+pub mod rms_norm;
 pub mod second_moment;
 pub mod softmax;
+pub mod sort;
 pub mod step;
 pub mod strided;
 pub mod unfold;

@@ -121,6 +121,16 @@ pub fn rows_and_two<T: Send>(
     }
 }
 
+/// Calls `f` for pieces of work that own what they write, in parallel if `count · cost` elements are
+/// worth it: for outputs that no row of one width divides.
+pub fn all<W: Send>(work: Vec<W>, cost: usize, f: impl Fn(W) + Sync + Send) {
+    if alone(work.len(), cost) {
+        work.into_iter().for_each(f);
+    } else {
+        work.into_par_iter().for_each(f);
+    }
+}
+
 /// Whether `count` pieces of work of `cost` elements are best done on the calling thread.
 fn alone(count: usize, cost: usize) -> bool {
     count < 2 || rayon::current_num_threads() == 1 || count.saturating_mul(cost) < 2 * GRAIN

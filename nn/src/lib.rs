@@ -43,7 +43,7 @@ pub mod module;
 pub use checkpoint::Checkpoint;
 pub use layer::{
     Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, Embedding, Flatten,
-    LayerNorm, Linear, MaxPool2d, Mlp, Sequential,
+    GroupNorm, LayerNorm, Linear, MaxPool2d, Mlp, MultiHeadAttention, RmsNorm, Sequential,
 };
 pub use loss::{BinaryCrossEntropy, CrossEntropy, Mse};
 pub use module::Module;

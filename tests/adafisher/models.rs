@@ -72,6 +72,35 @@ pub(crate) fn images(n: usize, seed: u64) -> (Tensor, Tensor) {
     (noise([n, 2, 6, 6], seed), labels)
 }
 
+/// A group norm of channels, an RMS norm of all features, a dense layer. It takes [`images`].
+pub(crate) struct Normed {
+    scale: Parameter,
+    shift: Parameter,
+    rms: Parameter,
+    weight: Parameter,
+}
+parameters!(Normed { scale, shift, rms, weight });
+
+impl Normed {
+    pub(crate) fn new() -> Self {
+        Self {
+            scale: parameter([2], 1),
+            shift: parameter([2], 2),
+            rms: parameter([72], 3),
+            weight: parameter([3, 72], 4),
+        }
+    }
+}
+
+impl Forward for Normed {
+    fn logits(&self, tape: &Tape, x: &Tensor) -> Result<Var> {
+        let (scale, shift) = (tape.bind(&self.scale), tape.bind(&self.shift));
+        let y = tape.input(x.clone()).group_norm(2, Some(&scale), Some(&shift), 1e-5)?;
+        let y = y.relu()?.flatten(1)?.rms_norm(Some(&tape.bind(&self.rms)), 1e-5)?;
+        y.linear(&tape.bind(&self.weight), None)
+    }
+}
+
 /// A table, a bare position parameter, layer norm, a dense layer, and the table again as readout.
 pub(crate) struct Tokens {
     pub(crate) table: Parameter,

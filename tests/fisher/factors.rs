@@ -1,6 +1,6 @@
 //! The factors: against exact blocks, and against themselves under changes that must not matter.
 
-use engine::{DType, Geometry, LayerRecord, Parameter, Rng, Tape, Tensor, Var, Window};
+use engine::{DType, Geometry, LayerRecord, Parameter, Result, Rng, Tape, Tensor, Var, Window};
 use optim::Fisher;
 use optim::curvature::factors::{Form, Kronecker, KroneckerFactors, Share, Start};
 
@@ -267,26 +267,37 @@ fn a_lookup_is_a_dense_layer_of_one_hot_rows() {
 
 #[test]
 fn the_block_of_scale_and_shift_is_the_mean_square_of_per_example_gradients() {
-    let (scale, shift) = (Parameter::new(noise([4], 1)), Parameter::new(noise([4], 2)));
-    let (x, targets) = (noise([3, 2, 4], 3), noise([3, 8], 4));
-    let forward = |x: &Var| {
-        let tape = x.tape()?;
-        let y = x.layer_norm(Some(&tape.bind(&scale)), Some(&tape.bind(&shift)), 1e-5)?;
-        let n = y.shape()[0];
-        y.reshape([n, 8])
-    };
-    let found = factors(Fisher::Empirical, &Squared(targets.clone()), &x, forward);
-    let mut expected = vec![0.0; 8];
-    for i in 0..3 {
-        let tape = Tape::new();
-        let y = forward(&tape.input(x.narrow(0, i, 1).unwrap())).unwrap();
-        let loss = Squared(targets.narrow(0, i, 1).unwrap().contiguous().unwrap());
-        let gradients = tape.backward(&engine::Likelihood::nll(&loss, &y).unwrap()).unwrap();
-        let of = |p| numbers(gradients.of(p).unwrap());
-        let both = [of(&scale), of(&shift)].concat();
-        expected.iter_mut().zip(both).for_each(|(sum, g)| *sum += g * g / 3.0);
+    type Normed = fn(&Var, &Var, &Var) -> Result<Var>;
+    let norms: [(&str, usize, Normed); 3] = [
+        ("layer norm", 4, |x, scale, shift| x.layer_norm(Some(scale), Some(shift), 1e-5)),
+        ("RMS norm", 4, |x, scale, shift| x.rms_norm(Some(scale), 1e-5)?.add(shift)),
+        ("group norm", 2, |x, scale, shift| x.group_norm(2, Some(scale), Some(shift), 1e-5)),
+    ];
+    for (name, channels, normed) in norms {
+        let [scale, shift] = [1, 2].map(|seed| Parameter::new(noise([channels], seed)));
+        let (x, targets) = (noise([3, 2, 4], 3), noise([3, 8], 4));
+        let forward = |x: &Var| {
+            let tape = x.tape()?;
+            let y = normed(x, &tape.bind(&scale), &tape.bind(&shift))?;
+            let n = y.shape()[0];
+            y.reshape([n, 8])
+        };
+        let found = factors(Fisher::Empirical, &Squared(targets.clone()), &x, forward);
+        let found = &found.of(&scale).unwrap().g;
+        let mut expected = vec![0.0; 2 * channels];
+        for i in 0..3 {
+            let tape = Tape::new();
+            let y = forward(&tape.input(x.narrow(0, i, 1).unwrap())).unwrap();
+            let loss = Squared(targets.narrow(0, i, 1).unwrap().contiguous().unwrap());
+            let gradients = tape.backward(&engine::Likelihood::nll(&loss, &y).unwrap()).unwrap();
+            let of = |p| numbers(gradients.of(p).unwrap());
+            let both = [of(&scale), of(&shift)].concat();
+            expected.iter_mut().zip(both).for_each(|(sum, g)| *sum += g * g / 3.0);
+        }
+        // RMS norm has no shift of its own: there it is an addition, which no factor covers.
+        assert_close(found, &expected[..found.len()], REORDERED, name);
+        assert_eq!(found.len(), if name == "RMS norm" { channels } else { 2 * channels });
     }
-    assert_close(&found.of(&scale).unwrap().g, &expected, REORDERED, "layer norm");
 }
 
 #[test]

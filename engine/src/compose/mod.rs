@@ -1,7 +1,13 @@
 //! Ops without a rule of their own: written with other ops, and differentiated through them.
 
 mod logsumexp;
+mod mask;
 mod mean;
 mod min;
+mod pad;
+mod roll;
+mod sort;
 mod split;
 mod stack;
+
+pub use pad::Padding;

@@ -85,7 +85,15 @@ impl Op for BatchNorm {
         let [mean, rstd, _] = at.saved else { return Ok(Vec::new()) };
         if at.is_recorded() {
             let axes = all_but_channel(x.rank());
-            return norm::composed(at, self.eps, &axes, &axes, along_channel(x.shape()));
+            let composition = norm::Composition {
+                eps: self.eps,
+                centred: true,
+                view: *x.shape(),
+                over: &axes,
+                shared: &axes,
+                aligned: along_channel(x.shape()),
+            };
+            return composition.gradients(at);
         }
         let (mean, rstd) = (Var::constant(mean), Var::constant(rstd));
         let inputs = [x, at.grad, &mean, &rstd, &at.inputs[1]];

@@ -44,18 +44,7 @@ impl<H: History> Tensor<H> {
         eps: f64,
     ) -> Result<Self> {
         norm::check_epsilon("layer_norm", eps)?;
-        let op = LayerNorm { eps };
-        match (scale, shift) {
-            (Some(scale), Some(shift)) => H::apply(op, &[self, scale, shift]),
-            (Some(scale), None) => H::apply(op, &[self, scale]),
-            (None, None) => H::apply(op, &[self]),
-            (None, Some(_)) => Err(Error::Argument {
-                op: "layer_norm",
-                name: "shift",
-                expected: "given together with a scale",
-                got: "a shift alone".into(),
-            }),
-        }
+        norm::apply(LayerNorm { eps }, self, scale, shift)
     }
 }
 
@@ -103,7 +92,15 @@ impl Op for LayerNorm {
         if at.is_recorded() {
             let shared: Vec<isize> = (0..x.rank() as isize - 1).collect();
             let width = [x.shape()[x.rank() - 1]];
-            return norm::composed(at, self.eps, &[-1], &shared, width.into());
+            let composition = norm::Composition {
+                eps: self.eps,
+                centred: true,
+                view: *x.shape(),
+                over: &[-1],
+                shared: &shared,
+                aligned: width.into(),
+            };
+            return composition.gradients(at);
         }
         let (mean, rstd) = (Var::constant(mean), Var::constant(rstd));
         let mut inputs = vec![x, at.grad, &mean, &rstd];

@@ -18,20 +18,20 @@ operations! {
     // arithmetic
     add, sub, mul, div, scale, shift,
     // functions
-    neg, exp, log, sqrt, square, powf, recip, abs, clamp, sin, cos, tanh, sigmoid, softplus, relu, gelu,
-    gelu_tanh, silu,
+    neg, exp, log, sqrt, square, powf, recip, abs, clamp, sin, cos, tanh, sigmoid, softplus, relu, relu6,
+    leaky_relu, elu, gelu, gelu_tanh, silu, hard_sigmoid, hard_swish,
     // choices
     maximum, minimum, compare, select,
     // reductions
-    sum, max, argmax,
+    sum, cumsum, max, argmax, argsort,
     // probabilities
-    softmax, log_softmax, cross_entropy, dropout,
+    softmax, log_softmax, cross_entropy, dropout, attention,
     // products
     matmul,
     // views and indices
-    reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, cast,
+    reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, take_along, cast,
     // layers
-    linear, conv2d, embedding, layer_norm, batch_norm, batch_norm_fixed,
+    linear, conv2d, embedding, layer_norm, rms_norm, group_norm, batch_norm, batch_norm_fixed,
     // windows
-    max_pool2d, avg_pool2d, adaptive_avg_pool2d, adaptive_max_pool2d,
+    max_pool2d, avg_pool2d, adaptive_avg_pool2d, adaptive_max_pool2d, interpolate,
 }

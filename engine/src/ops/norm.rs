@@ -1,51 +1,86 @@
-//! What layer norm and batch norm share: x̂ = (x − μ) / √(σ² + ε) over some axes, with
-//! y = γ ∘ x̂ + β, and its gradient written with ops, to be differentiated again. With ĝ = g ∘ γ,
+//! What the norms share: x̂ = (x − μ) / √(σ² + ε) over some axes, with y = γ ∘ x̂ + β, and its
+//! gradient written with ops, to be differentiated again. With ĝ = g ∘ γ,
 //!
 //! dx = (ĝ − mean(ĝ) − x̂ · mean(ĝ ∘ x̂)) / √(σ² + ε),   dγ = Σ g ∘ x̂,   dβ = Σ g.
 //!
-//! In a pass that is not recorded, both ops call a fused kernel with the moments that forward
-//! saved. In a recorded pass the moments are computed again from x: as constants they would lose
-//! the second derivative.
+//! RMS norm has μ = 0, and no mean(ĝ). In a pass that is not recorded, the ops call fused kernels with
+//! the moments that forward saved. In a recorded pass the moments are computed again from x: as
+//! constants they would lose the second derivative.
 
-use crate::op::Site;
-use crate::tensor::Var;
+use crate::op::{Op, Site};
+use crate::tensor::{History, Tensor, Var};
 use crate::{Error, Result, Shape};
 
-/// The gradients of a norm of inputs x, γ?, β?, composed of differentiable ops.
-///
-/// `over` are the axes that are averaged over, `shared` those along which γ and β are repeated;
-/// `aligned` is the shape of γ and β that broadcasts to x.
-pub(super) fn composed(
-    at: &Site<'_>,
-    eps: f64,
-    over: &[isize],
-    shared: &[isize],
-    aligned: Shape,
-) -> Result<Vec<Option<Var>>> {
-    let (x, g) = (&at.inputs[0], at.grad);
-    let mean = |v: &Var| -> Result<Var> {
-        let sum = v.sum_keep(over)?;
+/// Which numbers a norm takes together.
+#[derive(Debug)]
+pub(super) struct Composition<'a> {
+    /// Added to the variance.
+    pub(super) eps: f64,
+    /// Whether the mean is subtracted.
+    pub(super) centred: bool,
+    /// x's shape, or one of as many numbers in which whole axes are averaged over.
+    pub(super) view: Shape,
+    /// The axes of `view` that are averaged over.
+    pub(super) over: &'a [isize],
+    /// The axes of x along which γ and β are repeated.
+    pub(super) shared: &'a [isize],
+    /// The shape of γ and β that broadcasts to x.
+    pub(super) aligned: Shape,
+}
+
+impl Composition<'_> {
+    /// The gradients of a norm of inputs x, γ?, β?, composed of differentiable ops.
+    pub(super) fn gradients(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
+        let (x, g) = (&at.inputs[0], at.grad);
+        let viewed = x.reshape(self.view)?;
+        let centred = if self.centred { viewed.sub(&self.mean(&viewed)?)? } else { viewed };
+        let rstd = self.mean(&centred.square()?)?.shift(self.eps)?.sqrt()?.recip()?;
+        let normal = centred.mul(&rstd)?;
+        let d_x = at.want(0, || {
+            let g = match at.inputs.get(1) {
+                Some(scale) => g.mul(&scale.reshape(self.aligned)?)?.reshape(self.view)?,
+                None => g.reshape(self.view)?,
+            };
+            let along = normal.mul(&self.mean(&g.mul(&normal)?)?)?;
+            let g = if self.centred { g.sub(&self.mean(&g)?)? } else { g };
+            g.sub(&along)?.mul(&rstd)?.reshape(x.shape())
+        })?;
+        let mut all = vec![d_x];
+        if at.inputs.len() > 1 {
+            let product = || g.mul(&normal.reshape(x.shape())?)?.sum(self.shared);
+            all.push(at.want(1, product)?);
+        }
+        if at.inputs.len() > 2 {
+            all.push(at.want(2, || g.sum(self.shared))?);
+        }
+        Ok(all)
+    }
+
+    fn mean(&self, v: &Var) -> Result<Var> {
+        let sum = v.sum_keep(self.over)?;
         let count = v.numel() as f64 / sum.numel().max(1) as f64;
         sum.scale(1.0 / count)
-    };
-    let centred = x.sub(&mean(x)?)?;
-    let rstd = mean(&centred.square()?)?.shift(eps)?.sqrt()?.recip()?;
-    let normal = centred.mul(&rstd)?;
-    let d_x = at.want(0, || {
-        let g = match at.inputs.get(1) {
-            Some(scale) => g.mul(&scale.reshape(aligned)?)?,
-            None => g.clone(),
-        };
-        g.sub(&mean(&g)?)?.sub(&normal.mul(&mean(&g.mul(&normal)?)?)?)?.mul(&rstd)
-    })?;
-    let mut all = vec![d_x];
-    if at.inputs.len() > 1 {
-        all.push(at.want(1, || g.mul(&normal)?.sum(shared))?);
     }
-    if at.inputs.len() > 2 {
-        all.push(at.want(2, || g.sum(shared))?);
+}
+
+/// Applies a norm to x and, if there are any, scale and shift.
+pub(super) fn apply<H: History>(
+    op: impl Op,
+    x: &Tensor<H>,
+    scale: Option<&Tensor<H>>,
+    shift: Option<&Tensor<H>>,
+) -> Result<Tensor<H>> {
+    match (scale, shift) {
+        (Some(scale), Some(shift)) => H::apply(op, &[x, scale, shift]),
+        (Some(scale), None) => H::apply(op, &[x, scale]),
+        (None, None) => H::apply(op, &[x]),
+        (None, Some(_)) => Err(Error::Argument {
+            op: op.name(),
+            name: "shift",
+            expected: "given together with a scale",
+            got: "a shift alone".into(),
+        }),
     }
-    Ok(all)
 }
 
 /// ε is a number that can be added to a variance.

@@ -35,6 +35,35 @@ pub enum Norm {
     Batch,
     /// The last axis is averaged over, and is the feature.
     Layer,
+    /// As `Layer`, but nothing is subtracted: the mean is 0, the deviation the root mean square.
+    Rms,
+    /// Axis 1 is the channel; an example's channels in groups, each averaged with its positions.
+    Group {
+        /// How many groups there are.
+        groups: usize,
+    },
+}
+
+impl Norm {
+    /// The name of its op.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch_norm",
+            Self::Layer => "layer_norm",
+            Self::Rms => "rms_norm",
+            Self::Group { .. } => "group_norm",
+        }
+    }
+
+    /// The axis that γ runs along, in an input of this many axes.
+    #[must_use]
+    pub const fn channel(self, rank: usize) -> usize {
+        match self {
+            Self::Batch | Self::Group { .. } => 1,
+            Self::Layer | Self::Rms => rank.saturating_sub(1),
+        }
+    }
 }
 
 /// One use of one weight: what the layer saw, and the gradient that came back to its output.
@@ -152,15 +181,22 @@ impl LayerRecord {
             return Err(Error::shape("normalized", "a normalising layer", &[self.input.shape()]));
         };
         let shape = self.input.shape();
+        let mut view = *shape;
         let aligned = match norm {
             Norm::Batch => {
                 let mut dims = vec![1; shape.rank()];
                 dims[1] = shape[1];
                 crate::Shape::new(&dims)?
             }
-            Norm::Layer => shape.with(shape.rank() - 1, 1),
+            Norm::Layer | Norm::Rms => shape.with(shape.rank() - 1, 1),
+            Norm::Group { groups } => {
+                let rows = shape[0] * groups;
+                view = [rows, shape.numel().checked_div(rows).unwrap_or(0)].into();
+                [rows, 1].into()
+            }
         };
-        self.input.sub(&mean.reshape(aligned)?)?.mul(&rstd.reshape(aligned)?)
+        let x = self.input.reshape(view)?;
+        x.sub(&mean.reshape(aligned)?)?.mul(&rstd.reshape(aligned)?)?.reshape(shape)
     }
 
     /// N: the first axis, unless the input is a single example without one.
@@ -237,11 +273,13 @@ fn as_rows(x: &Tensor) -> Result<Tensor> {
 
 /// The channel axis moved to the end, all others flattened: `[R, C]`.
 fn channel_last(x: &Tensor, norm: Norm) -> Result<Tensor> {
-    if norm == Norm::Layer || x.rank() < 3 {
+    let channel = norm.channel(x.rank());
+    if channel + 1 == x.rank() {
         return as_rows(x);
     }
+    let channel = channel as isize;
     let order: Vec<isize> =
-        (0..x.rank() as isize).filter(|&a| a != 1).chain(std::iter::once(1)).collect();
+        (0..x.rank() as isize).filter(|&a| a != channel).chain(std::iter::once(channel)).collect();
     as_rows(&x.permute(&order)?)
 }
 

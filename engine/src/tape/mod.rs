@@ -262,6 +262,10 @@ impl History for Taped {
         let id = recording.write(op, inputs, &output, &saved);
         Ok((output.with_history(Self::at(&recording, id)), saved))
     }
+
+    fn constant(value: Tensor) -> Var {
+        value.into_history(Self::CONSTANT)
+    }
 }
 
 /// The recording that all recorded inputs share, if any is recorded.

@@ -55,6 +55,9 @@ pub trait History: Clone + Sized + sealed::Sealed {
     /// # Errors
     /// As [`History::apply`].
     fn apply_saving<O: Op>(op: O, inputs: &[&Tensor<Self>]) -> Result<(Tensor<Self>, op::Saved)>;
+
+    /// A tensor that nothing has made: where gradients end.
+    fn constant(value: Tensor) -> Tensor<Self>;
 }
 
 /// No history: the op runs, and that is all.
@@ -64,6 +67,10 @@ pub struct Plain;
 impl History for Plain {
     fn apply_saving<O: Op>(op: O, inputs: &[&Tensor]) -> Result<(Tensor, op::Saved)> {
         op::run(&op, inputs)
+    }
+
+    fn constant(value: Tensor) -> Tensor {
+        value
     }
 }
 
@@ -81,6 +88,14 @@ impl<H: History> Tensor<H> {
     /// Whatever the op's checks and kernels find.
     pub fn apply_op<O: Op>(op: O, inputs: &[&Self]) -> Result<Self> {
         H::apply(op, inputs)
+    }
+
+    /// A constant on this tensor's device: masks and indices of ops that are made of others.
+    pub(crate) fn beside(&self, value: Tensor) -> Self {
+        H::constant(match self.device() {
+            Device::Meta => Tensor::meta(value.shape(), value.dtype()),
+            _ => value,
+        })
     }
 
     pub(crate) const fn from_parts(storage: Arc<Storage>, layout: Layout, history: H) -> Self {

@@ -32,12 +32,27 @@ pub enum Activation {
     Silu,
     /// σ(x) = 1 / (1 + e⁻ˣ).
     Sigmoid,
+    /// min(max(x, 0), 6). Krizhevsky 2010.
+    Relu6,
+    /// min(max(x/6 + 1/2, 0), 1). Howard et al. 2019.
+    HardSigmoid,
+    /// x · min(max(x/6 + 1/2, 0), 1). Howard et al. 2019.
+    HardSwish,
 }
 parameters!(Activation {});
 
 impl Activation {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Relu, Self::Tanh, Self::Gelu, Self::Silu, Self::Sigmoid];
+    pub const ALL: [Self; 8] = [
+        Self::Relu,
+        Self::Tanh,
+        Self::Gelu,
+        Self::Silu,
+        Self::Sigmoid,
+        Self::Relu6,
+        Self::HardSigmoid,
+        Self::HardSwish,
+    ];
 
     /// Its name, as [`FromStr`] reads it.
     #[must_use]
@@ -48,6 +63,9 @@ impl Activation {
             Self::Gelu => "gelu",
             Self::Silu => "silu",
             Self::Sigmoid => "sigmoid",
+            Self::Relu6 => "relu6",
+            Self::HardSigmoid => "hard_sigmoid",
+            Self::HardSwish => "hard_swish",
         }
     }
 }
@@ -60,6 +78,9 @@ impl Module for Activation {
             Self::Gelu => x.gelu(),
             Self::Silu => x.silu(),
             Self::Sigmoid => x.sigmoid(),
+            Self::Relu6 => x.relu6(),
+            Self::HardSigmoid => x.hard_sigmoid(),
+            Self::HardSwish => x.hard_swish(),
         }
     }
 }
@@ -95,9 +116,9 @@ mod tests {
         let sigmoid = e / (e + 1.0);
         let tanh = (e * e - 1.0) / (e * e + 1.0);
         // Φ(1) to 15 digits, from any table of the normal distribution.
-        for (activation, expected) in
-            Activation::ALL.into_iter().zip([1.0, tanh, 0.841_344_746_068_543, sigmoid, sigmoid])
-        {
+        let (gelu, two_thirds) = (0.841_344_746_068_543, 2.0 / 3.0);
+        let expected = [1.0, tanh, gelu, sigmoid, sigmoid, 1.0, two_thirds, two_thirds];
+        for (activation, expected) in Activation::ALL.into_iter().zip(expected) {
             let got = activation.predict(&one).unwrap().item().unwrap();
             assert!((got - expected).abs() < 1e-14, "{activation}: {got}");
         }
@@ -111,7 +132,8 @@ mod tests {
         let error = "swish".parse::<Activation>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown activation `swish`; known: relu, tanh, gelu, silu, sigmoid"
+            "unknown activation `swish`; known: relu, tanh, gelu, silu, sigmoid, relu6, hard_sigmoid, \
+             hard_swish"
         );
     }
 }

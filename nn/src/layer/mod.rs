@@ -6,25 +6,33 @@
 //! [`Module::to_dtype`]: crate::Module::to_dtype
 
 mod activation;
+mod attention;
 mod batch_norm;
 mod conv2d;
 mod dropout;
 mod embedding;
 mod flatten;
+mod group_norm;
 mod layer_norm;
 mod linear;
 mod mlp;
 mod pool;
+mod rms_norm;
 mod sequential;
 
-pub use activation::Activation::{self, Gelu, Relu, Sigmoid, Silu, Tanh};
+pub use activation::Activation::{
+    self, Gelu, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Silu, Tanh,
+};
+pub use attention::MultiHeadAttention;
 pub use batch_norm::BatchNorm2d;
 pub use conv2d::Conv2d;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use flatten::Flatten;
+pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+pub use rms_norm::RmsNorm;
 pub use sequential::Sequential;

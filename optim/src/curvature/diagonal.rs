@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use engine::{DType, Layer, LayerObserver, LayerRecord, Norm, ParamId, Result, Rng, Shape};
+use engine::{DType, Layer, LayerObserver, LayerRecord, ParamId, Result, Rng, Shape};
 
 use super::{CurvatureSource, Fisher};
 use sums::Sums;
@@ -201,12 +201,7 @@ impl LayerObserver for Diagonals {
             Layer::Dense => ("linear", true),
             Layer::Conv2d(_) => ("conv2d", true),
             Layer::Lookup => ("embedding", self.rule.lookup),
-            Layer::ScaleShift(Norm::Batch) => {
-                ("batch_norm", self.rule.norm_factor != NormFactor::Identity)
-            }
-            Layer::ScaleShift(Norm::Layer) => {
-                ("layer_norm", self.rule.norm_factor != NormFactor::Identity)
-            }
+            Layer::ScaleShift(norm) => (norm.name(), self.rule.norm_factor != NormFactor::Identity),
             _ => ("another kind of layer", false),
         };
         if !wanted {

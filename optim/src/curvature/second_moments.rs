@@ -146,9 +146,9 @@ fn reduced(record: &LayerRecord, inputs: bool) -> Result<Sums> {
 /// Σ over examples of the squares of the per-example gradients of γ, then of β.
 fn scale_shift(record: &LayerRecord, norm: Norm) -> Result<Vec<f64>> {
     let g = &record.output_grad;
-    let channel = if norm == Norm::Layer { g.rank() - 1 } else { 1 };
+    let channel = norm.channel(g.rank());
     let (n, c) = (g.shape()[0], g.shape()[channel]);
-    // A lone row (layer norm on one vector) is one example.
+    // A lone row (a norm of one vector) is one example.
     let n = if channel == 0 { 1 } else { n };
     let positions: Vec<isize> =
         (1..g.rank()).filter(|&axis| axis != channel).map(|axis| axis as isize).collect();

@@ -127,8 +127,8 @@ impl Sums {
             NormInput::Normalized => record.normalized()?,
         };
         let squares = match norm {
-            Norm::Batch => channel_squares_of,
-            Norm::Layer => last_axis_squares,
+            Norm::Batch | Norm::Group { .. } => channel_squares_of,
+            Norm::Layer | Norm::Rms => last_axis_squares,
         };
         self.form = Form::Hadamard;
         self.h = squares(&x.contiguous()?)?;
@@ -138,17 +138,17 @@ impl Sums {
         Ok(())
     }
 
-    /// The two-entry rules. What is summed, and T: batch norm sums each channel, T = positions. Layer
-    /// norm: the paper sums each position, T = features; the program sums each entry of axis 1, T =
-    /// the sizes of the axes after it.
+    /// The two-entry rules. What is summed, and T: batch norm and group norm sum each channel, T =
+    /// positions. Layer norm and RMS norm: the paper sums each position, T = features; the program
+    /// sums each entry of axis 1, T = the sizes of the axes after it.
     fn switch(&mut self, record: &LayerRecord, norm: Norm, official: bool) -> Result<()> {
         let (x, g) = (&record.input, &record.output_grad);
         let c = record.weight_shape.numel();
         let m = if x.rank() > 1 { x.shape()[0] } else { 1 };
         let x = match (norm, official) {
-            (Norm::Batch, _) => x.reshape([m, c, x.numel() / (m * c)])?,
-            (Norm::Layer, false) => x.reshape([m, x.numel() / (m * c), c])?,
-            (Norm::Layer, true) => {
+            (Norm::Batch | Norm::Group { .. }, _) => x.reshape([m, c, x.numel() / (m * c)])?,
+            (Norm::Layer | Norm::Rms, false) => x.reshape([m, x.numel() / (m * c), c])?,
+            (Norm::Layer | Norm::Rms, true) => {
                 let kept = if x.rank() > 1 { x.shape()[1] } else { c };
                 x.reshape([m, kept, x.numel() / (m * kept)])?
             }
@@ -156,8 +156,10 @@ impl Sums {
         self.form = Form::Switch;
         self.h = x.sum(&[0, 2])?.to_f64_vec()?;
         let by_channel = match norm {
-            Norm::Batch => g.reshape([m, c, g.numel() / (m * c)])?.sum(&[0, 2])?,
-            Norm::Layer => g.reshape([g.numel() / c, c])?.sum(&[0])?,
+            Norm::Batch | Norm::Group { .. } => {
+                g.reshape([m, c, g.numel() / (m * c)])?.sum(&[0, 2])?
+            }
+            Norm::Layer | Norm::Rms => g.reshape([g.numel() / c, c])?.sum(&[0])?,
         };
         self.s = by_channel.to_f64_vec()?;
         self.rows = m as f64;

@@ -1,0 +1,58 @@
+//! hard_swish: y = x · min(max(x/6 + 1/2, 0), 1).   dy/dx = 0 below −3, x/3 + 1/2 between, 1 above 3.
+//! Howard et al. 2019.
+
+use super::elementwise::{self, Elementwise};
+use crate::tensor::{History, Tensor};
+use crate::{FloatElement, OpSpec, Result};
+
+#[derive(Debug, Clone, Copy)]
+struct HardSwish;
+
+impl<H: History> Tensor<H> {
+    /// y = x · min(max(x/6 + 1/2, 0), 1), element by element: [`Tensor::silu`] with straight pieces.
+    /// dy/dx = 0 below −3, x/3 + 1/2 between, 1 above 3.   Howard et al. 2019.
+    ///
+    /// # Errors
+    /// [`Error::DType`](crate::Error::DType) when the tensor is not floating point.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::Tensor;
+    /// let x = Tensor::from_slice(&[-4.0_f64, -1.5, 3.0, 4.0], [4])?;
+    /// assert_eq!(x.hard_swish()?.to_vec::<f64>()?, [0.0, -0.375, 3.0, 4.0]);
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
+    pub fn hard_swish(&self) -> Result<Self> {
+        elementwise::apply(HardSwish, self)
+    }
+}
+
+impl Elementwise for HardSwish {
+    const NAME: &'static str = "hard_swish";
+    fn f<T: FloatElement>(self, x: T) -> T {
+        let three = T::of(3.0);
+        if x <= -three {
+            T::ZERO
+        } else if x >= three {
+            x
+        } else {
+            x * (x + three) / T::of(6.0)
+        }
+    }
+    fn df<T: FloatElement>(self, x: T, _y: T) -> T {
+        let three = T::of(3.0);
+        if x <= -three {
+            T::ZERO
+        } else if x >= three {
+            T::ONE
+        } else {
+            x / three + T::of(0.5)
+        }
+    }
+    fn d2f<T: FloatElement>(self, x: T, _y: T) -> T {
+        if x.abs() < T::of(3.0) { T::of(1.0 / 3.0) } else { T::ZERO }
+    }
+}
+
+pub(super) const SPEC: OpSpec =
+    OpSpec { name: "hard_swish", samples: || elementwise::samples(|x| x.scale(2.1)?.hard_swish()) };

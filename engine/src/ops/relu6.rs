@@ -1,0 +1,46 @@
+//! relu6: y = min(max(x, 0), 6).   dy/dx = 1 for 0 < x < 6, else 0.   Krizhevsky 2010.
+
+use super::elementwise::{self, Elementwise};
+use crate::tensor::{History, Tensor};
+use crate::{FloatElement, OpSpec, Result};
+
+#[derive(Debug, Clone, Copy)]
+struct Relu6;
+
+impl<H: History> Tensor<H> {
+    /// y = min(max(x, 0), 6), element by element.   dy/dx = 1 for 0 < x < 6, else 0.   Krizhevsky 2010.
+    ///
+    /// # Errors
+    /// [`Error::DType`](crate::Error::DType) when the tensor is not floating point.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::Tensor;
+    /// let x = Tensor::from_slice(&[-1.0_f64, 2.0, 7.0], [3])?;
+    /// assert_eq!(x.relu6()?.to_vec::<f64>()?, [0.0, 2.0, 6.0]);
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
+    pub fn relu6(&self) -> Result<Self> {
+        elementwise::apply(Relu6, self)
+    }
+}
+
+impl Elementwise for Relu6 {
+    const NAME: &'static str = "relu6";
+    fn f<T: FloatElement>(self, x: T) -> T {
+        // Not `max` and `min`: a NaN must stay one.
+        if x <= T::ZERO {
+            T::ZERO
+        } else if x >= T::of(6.0) {
+            T::of(6.0)
+        } else {
+            x
+        }
+    }
+    fn df<T: FloatElement>(self, x: T, _y: T) -> T {
+        if x > T::ZERO && x < T::of(6.0) { T::ONE } else { T::ZERO }
+    }
+}
+
+pub(super) const SPEC: OpSpec =
+    OpSpec { name: "relu6", samples: || elementwise::samples(|x| x.scale(3.7)?.relu6()) };
