@@ -78,6 +78,7 @@ fn from_rows(record: &LayerRecord) -> (Vec<f64>, Vec<f64>) {
                 weight.extend(scale);
                 bias.extend(shift);
             }
+            Product::Transposed => weight.extend(flat),
             Product::Lookup { vocabulary } => {
                 assert_eq!(gradient.shape()[0], vocabulary);
                 weight.extend(flat);

@@ -42,8 +42,9 @@ pub mod module;
 
 pub use checkpoint::Checkpoint;
 pub use layer::{
-    Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, Embedding, Flatten,
-    GroupNorm, LayerNorm, Linear, MaxPool2d, Mlp, MultiHeadAttention, RmsNorm, Sequential,
+    Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose2d,
+    Dropout, Embedding, Flatten, GroupNorm, LayerNorm, Linear, MaxPool2d, Mlp, MultiHeadAttention,
+    RmsNorm, Sequential,
 };
 pub use loss::{BinaryCrossEntropy, CrossEntropy, Mse};
 pub use module::Module;

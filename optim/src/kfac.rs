@@ -297,6 +297,7 @@ impl Kfac {
         match (block.form, block.groups) {
             (Form::Dense, 1) => format!("Kronecker, {m} ⊗ {n}"),
             (Form::Dense, groups) => format!("Kronecker, {groups} groups of {m} ⊗ {n}"),
+            (Form::Transposed, groups) => format!("Kronecker, {groups} groups of {n} ⊗ {m}"),
             (Form::Lookup, _) => format!("Kronecker, frequencies of {n} ⊗ {m}"),
             (Form::ScaleShift, _) => "diagonal".into(),
         }

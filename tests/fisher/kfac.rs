@@ -1,8 +1,8 @@
 //! K-FAC as an optimizer: closed forms, invariances, uses that it does not cover, resuming.
 
 use engine::{
-    DType, Error, Gradients, Likelihood, Parameter, Parameters, Result, Tape, Tensor, Var,
-    parameters,
+    DType, Error, Geometry, Gradients, Likelihood, Parameter, Parameters, Result, Tape, Tensor,
+    Var, Window, parameters,
 };
 use optim::curvature::precondition::DampingRule;
 use optim::kfac::Uncovered;
@@ -323,4 +323,39 @@ fn constants_out_of_range_and_missing_gradients_are_typed_errors() {
         other => panic!("{other:?}"),
     }
     assert_eq!(values(&net), before);
+}
+
+/// A transposed convolution of single pixels.
+#[derive(Debug)]
+struct Pixels {
+    weight: Parameter,
+}
+parameters!(Pixels { weight });
+
+#[test]
+fn a_step_of_a_transposed_convolution_of_single_pixels_is_that_of_a_dense_layer() {
+    for damping_rule in [DampingRule::Pi, DampingRule::Plain, DampingRule::Exact] {
+        let mut dense = Dense::new(3, 2, false, 5);
+        let transposed = dense.weight.value().transpose(0, 1).unwrap().contiguous().unwrap();
+        let mut pixels =
+            Pixels { weight: Parameter::new(transposed.reshape([3, 2, 1, 1]).unwrap()) };
+        let (x, loss) = (noise([8, 3], 1), Squared(noise([8, 2], 2)));
+        let config = KfacConfig { damping_rule, kl_clip: None, ..exact() };
+        let (mut one, mut other) = (Kfac::new(config.clone()), Kfac::new(config));
+        for _ in 0..3 {
+            let tape = Tape::new();
+            let y = dense.forward(&tape.input(x.clone())).unwrap();
+            step(&mut one, &mut dense, &loss, &tape, &y).unwrap();
+
+            let tape = Tape::new();
+            let image = tape.input(x.reshape([8, 3, 1, 1]).unwrap());
+            let geometry = Geometry { window: Window::new((1, 1)), groups: 1 };
+            let y = image.conv_transpose2d(&tape.bind(&pixels.weight), None, geometry, (0, 0));
+            let y = y.unwrap().reshape([8, 2]).unwrap();
+            step(&mut other, &mut pixels, &loss, &tape, &y).unwrap();
+        }
+        let expected = numbers(&dense.weight.value().transpose(0, 1).unwrap());
+        let rule = format!("{damping_rule:?}");
+        assert_close(&numbers(pixels.weight.value()), &expected, REORDERED, &rule);
+    }
 }

@@ -54,7 +54,7 @@ impl Op for Conv2d {
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
-        check_geometry(&self.0)?;
+        check_geometry("conv2d", &self.0)?;
         let expected = || self.expected();
         let (Ok([n, c, h, w]), Ok([o, per_group, kh, kw])) = (four(inputs[0]), four(inputs[1]))
         else {
@@ -121,7 +121,7 @@ struct InputGradient {
     image: [usize; 3],
 }
 
-fn input_gradient(geometry: Geometry, x: &Shape, g: &Var, w: &Var) -> Result<Var> {
+pub(super) fn input_gradient(geometry: Geometry, x: &Shape, g: &Var, w: &Var) -> Result<Var> {
     let [_, c, height, width] = four(x)?;
     Var::apply_op(InputGradient { geometry, image: [c, height, width] }, &[g, w])
 }
@@ -157,7 +157,7 @@ impl Op for InputGradient {
 #[derive(Debug)]
 struct WeightGradient(Geometry);
 
-fn weight_gradient(geometry: Geometry, x: &Var, g: &Var) -> Result<Var> {
+pub(super) fn weight_gradient(geometry: Geometry, x: &Var, g: &Var) -> Result<Var> {
     Var::apply_op(WeightGradient(geometry), &[x, g])
 }
 
@@ -193,15 +193,16 @@ fn four(dims: &[usize]) -> Result<[usize; 4]> {
 }
 
 /// The kernel's view of a convolution of images `x` to `outputs` channels.
-fn sizes(geometry: &Geometry, x: &[usize], outputs: usize) -> Result<conv::Conv2d> {
+pub(super) fn sizes(geometry: &Geometry, x: &[usize], outputs: usize) -> Result<conv::Conv2d> {
     let [n, c, h, w] = four(x)?;
     conv::Conv2d::new(n, geometry.groups, c, outputs, (h, w), geometry.window)
         .ok_or_else(|| Error::shape("conv2d", "a kernel that fits on the image", &[]))
 }
 
-fn check_geometry(geometry: &Geometry) -> Result<()> {
+/// Nothing that a window is divided by or made of is 0.
+pub(super) fn check_geometry(op: &'static str, geometry: &Geometry) -> Result<()> {
     let wrong = |name, got: String| {
-        Err(Error::Argument { op: "conv2d", name, expected: "at least 1", got })
+        Err(Error::Argument { op, name, expected: "at least 1", got })
     };
     let window = &geometry.window;
     let pairs =

@@ -31,7 +31,7 @@ operations! {
     // views and indices
     reshape, permute, narrow, broadcast_to, contiguous, concat, gather, scatter_add, take_along, cast,
     // layers
-    linear, conv2d, embedding, layer_norm, rms_norm, group_norm, batch_norm, batch_norm_fixed,
+    linear, conv1d, conv2d, conv_transpose2d, embedding, layer_norm, rms_norm, group_norm, batch_norm, batch_norm_fixed,
     // windows
     max_pool2d, avg_pool2d, adaptive_avg_pool2d, adaptive_max_pool2d, interpolate,
 }

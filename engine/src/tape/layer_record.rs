@@ -11,8 +11,11 @@ use kernels::unfold::Window;
 pub enum Layer {
     /// y = x Wᵀ + b over the last axis.
     Dense,
-    /// 2-D cross-correlation.
+    /// 2-D cross-correlation; of a line too, as an image one pixel high.
     Conv2d(Geometry),
+    /// The adjoint of one. Its bias, if any, is not part of the record: it adds up over *result*
+    /// pixels, which belong to several rows.
+    ConvTranspose2d(Geometry),
     /// Row `i` of a table for index `i`.
     Lookup,
     /// y = γ ∘ x̂ + β, where x̂ is the normalised input.
@@ -77,7 +80,7 @@ pub struct LayerRecord {
     pub weight_shape: crate::Shape,
     /// The bias's identity, if there is one.
     pub bias: Option<ParamId>,
-    /// Dense `[.., in]`, Conv2d `[N, C, H, W]`, Lookup indices, ScaleShift: the *raw* input.
+    /// Dense `[.., in]`, convolutions `[N, C, H, W]`, Lookup indices, ScaleShift: the *raw* input.
     pub input: Tensor,
     /// For ScaleShift: the mean and the reciprocal deviation that normalised the input.
     pub moments: Option<(Tensor, Tensor)>,
@@ -90,6 +93,8 @@ pub struct LayerRecord {
 pub enum Product {
     /// `gᵀ a`: `[out, in (+1)]`, the bias gradient in the last column.
     Outer,
+    /// `aᵀ g`: `[in, out]`, of a weight whose first axis is the input's.
+    Transposed,
     /// `Σ g ∘ a`: `[C]`; the bias gradient is `Σ g`.
     Hadamard,
     /// `a` holds indices: row `v` of the gradient is the sum of `g` over the rows with `a = v`.
@@ -144,7 +149,9 @@ impl LayerRecord {
     ///
     /// # Shape
     /// Dense: R = all leading axes. Conv2d: R = N · OH · OW, `a` in the order (channel in the
-    /// group, kernel row, kernel column) of a row-major weight. ScaleShift: R = all positions that
+    /// group, kernel row, kernel column) of a row-major weight. ConvTranspose2d: R = N · H · W, the
+    /// pixels of the input; `a` its channels, `g` the patch of the output's gradient that the pixel's
+    /// products were added to, in that order. ScaleShift: R = all positions that
     /// share γ, `a` = x̂.
     ///
     /// # Errors
@@ -158,7 +165,20 @@ impl LayerRecord {
                 let a = if self.bias.is_some() { with_ones(&a)? } else { a };
                 one(a, as_rows(&self.output_grad)?, Product::Outer)
             }
-            Layer::Conv2d(geometry) => self.conv_rows(&geometry, examples),
+            Layer::Conv2d(geometry) => {
+                let pairs = patches_and_pixels(&geometry, &self.input, &self.output_grad)?;
+                let rows = |(patches, pixels)| {
+                    let a = if self.bias.is_some() { with_ones(&patches)? } else { patches };
+                    Ok(Rows { a, g: pixels, product: Product::Outer, examples })
+                };
+                pairs.into_iter().map(rows).collect()
+            }
+            Layer::ConvTranspose2d(geometry) => {
+                let pairs = patches_and_pixels(&geometry, &self.output_grad, &self.input)?;
+                let product = Product::Transposed;
+                let rows = |(patches, pixels)| Rows { a: pixels, g: patches, product, examples };
+                Ok(pairs.into_iter().map(rows).collect())
+            }
             Layer::Lookup => {
                 let n = self.input.numel();
                 let indices = self.input.reshape([n])?;
@@ -204,39 +224,38 @@ impl LayerRecord {
         let own_axes = usize::from(self.layer != Layer::Lookup);
         if self.input.rank() > own_axes { self.input.shape()[0] } else { 1 }
     }
+}
 
-    fn conv_rows(&self, geometry: &Geometry, examples: usize) -> Result<Vec<Rows>> {
-        let (x, g) = (&self.input, &self.output_grad);
-        let &[n, c, h, w] = &**x.shape() else {
-            return Err(Error::shape("rows", "[N, C, H, W]", &[x.shape()]));
-        };
-        let &[_, out, oh, ow] = &**g.shape() else {
-            return Err(Error::shape("rows", "[N, O, H, W]", &[g.shape()]));
-        };
-        let (groups, positions) = (geometry.groups, oh * ow);
-        let width = c / groups * geometry.window.kernel.0 * geometry.window.kernel.1;
-        let x = x.contiguous()?;
-        let columns = crate::for_float!(x.dtype(), T => {
-            let mut columns = vec![T::default(); n * groups * width * positions];
-            let images = x.as_slice::<T>()?.chunks_exact((c * h * w).max(1));
-            let tiles = columns.chunks_exact_mut((groups * width * positions).max(1));
-            for (image, tile) in images.zip(tiles) {
-                kernels::unfold::unfold(image, c, h, w, &geometry.window, tile);
-            }
-            Tensor::from_vec(columns, [n, groups, width, positions])?
-        });
-        let g = g.reshape([n, groups, out / groups, positions])?;
-        (0..groups)
-            .map(|k| {
-                let rows = |t: &Tensor, width| {
-                    t.narrow(1, k, 1)?.permute(&[0, 3, 1, 2])?.reshape([n * positions, width])
-                };
-                let a = rows(&columns, width)?;
-                let a = if self.bias.is_some() { with_ones(&a)? } else { a };
-                Ok(Rows { a, g: rows(&g, out / groups)?, product: Product::Outer, examples })
-            })
-            .collect()
-    }
+/// For each group of a convolution that takes `image` to images of the size of `pixels`: the patches
+/// under its window, and what stands in `pixels` at its positions.
+///
+/// # Shape
+/// `[N · positions, C/groups · KH · KW]` and `[N · positions, O/groups]`
+fn patches_and_pixels(
+    geometry: &Geometry,
+    image: &Tensor,
+    pixels: &Tensor,
+) -> Result<Vec<(Tensor, Tensor)>> {
+    let (&[n, c, h, w], &[_, out, oh, ow]) = (&**image.shape(), &**pixels.shape()) else {
+        return Err(Error::shape("rows", "[N, C, H, W]", &[image.shape(), pixels.shape()]));
+    };
+    let (groups, positions) = (geometry.groups, oh * ow);
+    let width = c / groups * geometry.window.kernel.0 * geometry.window.kernel.1;
+    let image = image.contiguous()?;
+    let columns = crate::for_float!(image.dtype(), T => {
+        let mut columns = vec![T::default(); n * groups * width * positions];
+        let images = image.as_slice::<T>()?.chunks_exact((c * h * w).max(1));
+        let tiles = columns.chunks_exact_mut((groups * width * positions).max(1));
+        for (image, tile) in images.zip(tiles) {
+            kernels::unfold::unfold(image, c, h, w, &geometry.window, tile);
+        }
+        Tensor::from_vec(columns, [n, groups, width, positions])?
+    });
+    let pixels = pixels.reshape([n, groups, out / groups, positions])?;
+    let rows = |t: &Tensor, k: usize, width: usize| {
+        t.narrow(1, k, 1)?.permute(&[0, 3, 1, 2])?.reshape([n * positions, width])
+    };
+    (0..groups).map(|k| Ok((rows(&columns, k, width)?, rows(&pixels, k, out / groups)?))).collect()
 }
 
 impl Rows {
@@ -244,13 +263,14 @@ impl Rows {
     /// is tested for.
     ///
     /// # Shape
-    /// Outer `[out, in (+1)]`; Hadamard `[2, C]` (γ, then β); Lookup `[vocabulary, out]`.
+    /// Outer `[out, in (+1)]`; Transposed `[in, out]`; Hadamard `[2, C]` (γ, then β); Lookup `[vocabulary, out]`.
     ///
     /// # Errors
     /// [`Error::NoKernel`] on a device without the kernels.
     pub fn gradient(&self) -> Result<Tensor> {
         match self.product {
             Product::Outer => self.g.permute(&[1, 0])?.matmul(&self.a),
+            Product::Transposed => self.a.permute(&[1, 0])?.matmul(&self.g),
             Product::Hadamard => {
                 let scale = self.g.mul(&self.a)?.sum(&[0])?;
                 let shift = self.g.sum(&[0])?;
@@ -301,29 +321,38 @@ pub(super) fn observe(
     let wants = |i: usize| nodes[node.inputs[i]].needs_grad;
     let (layer, weight) = (op.layer(), param(1));
     let is_layer = layer.is_some() && weight.is_some();
+    let bias = param(2).filter(|_| !matches!(layer, Some(Layer::ConvTranspose2d(_))));
     for i in 0..node.inputs.len() {
-        let in_layer = is_layer && (i == 1 || i == 2);
+        let in_layer = is_layer && (i == 1 || i == 2 && bias.is_some());
         if let (Some(used), false, true) = (param(i), in_layer, wants(i)) {
             observer.unlayered(used, op.name())?;
         }
     }
     let (Some(layer), Some(weight)) = (layer, weight) else { return Ok(()) };
-    if !(wants(1) || node.inputs.len() > 2 && wants(2)) {
+    if !(wants(1) || bias.is_some() && wants(2)) {
         return Ok(());
     }
     let moments = match (layer, node.saved.as_slice()) {
         (Layer::ScaleShift(_), [mean, rstd, ..]) => Some((mean.clone(), rstd.clone())),
         _ => None,
     };
-    let input = nodes[node.inputs[0]].seen();
+    let input = as_image(layer, &nodes[node.inputs[0]].seen())?;
     debug_assert!(layer != Layer::Lookup || input.dtype() == DType::I64);
     observer.observe(&LayerRecord {
         layer,
         weight,
         weight_shape: nodes[node.inputs[1]].shape,
-        bias: param(2),
+        bias,
         input,
         moments,
-        output_grad: grad.value(),
+        output_grad: as_image(layer, &grad.value())?,
     })
+}
+
+/// A convolved line, as the image one pixel high that it is.
+fn as_image(layer: Layer, x: &Tensor) -> Result<Tensor> {
+    match (layer, &**x.shape()) {
+        (Layer::Conv2d(_), &[n, c, length]) => x.reshape([n, c, 1, length]),
+        _ => Ok(x.clone()),
+    }
 }

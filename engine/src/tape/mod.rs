@@ -2,6 +2,7 @@
 
 mod backward;
 mod checkpoint;
+mod example_norms;
 mod gradients;
 mod layer_record;
 mod memory;

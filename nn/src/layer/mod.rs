@@ -8,7 +8,9 @@
 mod activation;
 mod attention;
 mod batch_norm;
+mod conv1d;
 mod conv2d;
+mod conv_transpose2d;
 mod dropout;
 mod embedding;
 mod flatten;
@@ -25,6 +27,8 @@ pub use activation::Activation::{
 };
 pub use attention::MultiHeadAttention;
 pub use batch_norm::BatchNorm2d;
+pub use conv_transpose2d::ConvTranspose2d;
+pub use conv1d::Conv1d;
 pub use conv2d::Conv2d;
 pub use dropout::Dropout;
 pub use embedding::Embedding;

@@ -25,7 +25,7 @@ pub struct BlockInverse {
 pub fn columns(block: &Kronecker, weight: bool, bias: bool) -> Range<usize> {
     let all = match block.form {
         Form::Dense => block.inputs(),
-        Form::Lookup => block.outputs(),
+        Form::Transposed | Form::Lookup => block.outputs(),
         Form::ScaleShift => block.groups,
     };
     let weights = all - usize::from(block.bias.is_some());
@@ -54,6 +54,12 @@ impl BlockInverse {
                 let a = restricted(&block.a[k * n * n..(k + 1) * n * n], n, &columns);
                 let g = Factor::full(m, &block.g[k * m * m..(k + 1) * m * m])?;
                 damped_inverses(&g, &Factor::full(columns.len(), a)?, damping, rule)
+            }
+            // The rows of the gradient are inputs, so the factors change places.
+            Form::Transposed => {
+                let a = Factor::full(n, &block.a[k * n * n..(k + 1) * n * n])?;
+                let g = restricted(&block.g[k * m * m..(k + 1) * m * m], m, &columns);
+                damped_inverses(&a, &Factor::full(columns.len(), g)?, damping, rule)
             }
             Form::Lookup => {
                 let (counts, g) = (Factor::diagonal(&block.a), Factor::full(m, &block.g)?);

@@ -200,6 +200,8 @@ impl LayerObserver for Diagonals {
         let (op, wanted) = match record.layer {
             Layer::Dense => ("linear", true),
             Layer::Conv2d(_) => ("conv2d", true),
+            // The sources have no rule for it.
+            Layer::ConvTranspose2d(_) => ("conv_transpose2d", false),
             Layer::Lookup => ("embedding", self.rule.lookup),
             Layer::ScaleShift(norm) => (norm.name(), self.rule.norm_factor != NormFactor::Identity),
             _ => ("another kind of layer", false),

@@ -32,6 +32,7 @@ use super::{CurvatureSource, Fisher};
 /// | form | a | g |
 /// |---|---|---|
 /// | Dense | `[groups, n, n]`, n = inputs, plus one for the bias: the last row and column | `[groups, m, m]` |
+/// | Transposed | `[groups, n, n]` | `[groups, m, m]` |
 /// | Lookup | `[V]`, the frequency of each index | `[D, D]` |
 /// | ScaleShift | empty | `[groups, C]`: of γ, then (2 groups) of β |
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +54,7 @@ impl Kronecker {
     #[must_use]
     pub fn inputs(&self) -> usize {
         match self.form {
-            Form::Dense => (self.a.len() / self.groups.max(1)).isqrt(),
+            Form::Dense | Form::Transposed => (self.a.len() / self.groups.max(1)).isqrt(),
             Form::Lookup => self.a.len(),
             Form::ScaleShift => 0,
         }
@@ -63,7 +64,9 @@ impl Kronecker {
     #[must_use]
     pub fn outputs(&self) -> usize {
         match self.form {
-            Form::Dense | Form::Lookup => (self.g.len() / self.groups.max(1)).isqrt(),
+            Form::Dense | Form::Transposed | Form::Lookup => {
+                (self.g.len() / self.groups.max(1)).isqrt()
+            }
             Form::ScaleShift => self.g.len() / self.groups.max(1),
         }
     }
@@ -348,7 +351,7 @@ impl Entry {
         let mut entry = Self::new(new);
         let Kronecker { form, groups, a, g, .. } = &mut entry.average;
         match form {
-            Form::Dense => [a, g].map(|factor| fill_identity(factor, *groups)),
+            Form::Dense | Form::Transposed => [a, g].map(|factor| fill_identity(factor, *groups)),
             Form::Lookup => [a.fill(1.0), fill_identity(g, 1)],
             Form::ScaleShift => [(), g.fill(1.0)],
         };

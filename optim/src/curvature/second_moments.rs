@@ -4,6 +4,7 @@
 //! |-------|--------|---------|------|
 //! | dense | Σ a aᵀ over rows, `a` ends in 1 if there is a bias | Σ g gᵀ over rows | `[n, n]`, `[m, m]` |
 //! | convolution | the same over patches, for each group | the same over positions, for each group | `[groups, n, n]`, `[groups, m, m]` |
+//! | transposed convolution | the same over the input's pixels | the same over patches of the output's gradient | `[groups, n, n]`, `[groups, m, m]` |
 //! | lookup | counts of the indices: Σ a aᵀ of one-hot rows is diagonal | Σ g gᵀ | `[V]`, `[D, D]` |
 //! | scale and shift | — | γ: Σ over examples (Σ over positions g x̂)²; β: of (Σ g)² | `[1 or 2, C]` |
 //!
@@ -30,6 +31,9 @@ pub enum Share {
 pub enum Form {
     /// G ⊗ A for each group, both full. Convolutions are of this form too.
     Dense,
+    /// A ⊗ G for each group, both full: of a weight whose first axis is the input's. Transposed
+    /// convolutions are of this form.
+    Transposed,
     /// A diagonal (the frequency of each index), G full.
     Lookup,
     /// The diagonal alone: the second moments of the per-example gradients of γ (and β).
@@ -55,6 +59,7 @@ impl Moments {
         let (form, groups) = match record.layer {
             Layer::Dense => (Form::Dense, 1),
             Layer::Conv2d(geometry) => (Form::Dense, geometry.groups),
+            Layer::ConvTranspose2d(geometry) => (Form::Transposed, geometry.groups),
             Layer::Lookup => (Form::Lookup, 1),
             Layer::ScaleShift(_) => (Form::ScaleShift, if record.bias.is_some() { 2 } else { 1 }),
             other => {
@@ -67,6 +72,7 @@ impl Moments {
             (Layer::Lookup, _) => lookup(record, inputs)?,
             (Layer::ScaleShift(norm), _) => (Vec::new(), 1, scale_shift(record, norm)?),
             (_, Share::Reduce) => reduced(record, inputs)?,
+            (Layer::ConvTranspose2d(_), Share::Expand) => of_rows(record, inputs)?,
             (Layer::Conv2d(geometry), Share::Expand) => {
                 convolution(record, &sizes(record, geometry)?, inputs)?
             }
@@ -126,11 +132,25 @@ fn convolution(record: &LayerRecord, conv: &Conv2d, inputs: bool) -> Result<Sums
     Ok((a, conv.batch * positions, g))
 }
 
+/// The second moments of rows that are written down.
+fn of_rows(record: &LayerRecord, inputs: bool) -> Result<Sums> {
+    let (mut a_sum, mut g_sum, mut count) = (Vec::new(), Vec::new(), 0);
+    for Rows { a, g, .. } in record.rows()? {
+        count = a.shape()[0];
+        if inputs {
+            a_sum.extend(gram(&a, false)?);
+        }
+        g_sum.extend(gram(&g, false)?);
+    }
+    Ok((a_sum, count, g_sum))
+}
+
 /// The mean of `a` and the sum of `g` over the positions of each example, then their second moments.
 fn reduced(record: &LayerRecord, inputs: bool) -> Result<Sums> {
     let (mut a_sum, mut g_sum, mut examples) = (Vec::new(), Vec::new(), 0);
     for Rows { a, g, product, examples: n } in record.rows()? {
-        debug_assert_eq!(product, Product::Outer, "only dense layers and convolutions come here");
+        let dense = matches!(product, Product::Outer | Product::Transposed);
+        debug_assert!(dense, "only dense layers and convolutions come here");
         examples = n;
         let positions = a.shape()[0].checked_div(n).unwrap_or(0);
         let gathered = |t: &Tensor| t.reshape([n, positions, t.shape()[1]])?.sum(&[1]);

@@ -16,8 +16,12 @@ use crate::curvature::factors::{Form, Kronecker};
 use crate::curvature::precondition::{DampedInverse, Half};
 use crate::saved::{Saved, refused};
 
-const FORMS: [(Form, &str); 3] =
-    [(Form::Dense, "dense"), (Form::Lookup, "lookup"), (Form::ScaleShift, "scale_shift")];
+const FORMS: [(Form, &str); 4] = [
+    (Form::Dense, "dense"),
+    (Form::Transposed, "transposed"),
+    (Form::Lookup, "lookup"),
+    (Form::ScaleShift, "scale_shift"),
+];
 
 impl Kfac {
     pub(super) fn save(&self, model: &dyn Parameters) -> Result<State> {
@@ -101,6 +105,10 @@ fn load_block(
             let (n, m) = (width + usize::from(bias.is_some()), first / groups);
             (groups * n * n, groups * m * m)
         }
+        Form::Transposed => {
+            let (n, m) = (first / groups, width);
+            (groups * n * n, groups * m * m)
+        }
         Form::Lookup => (first, width * width),
         Form::ScaleShift => (0, groups * first),
     };
@@ -150,7 +158,7 @@ fn load_inverse(saved: &mut Saved, path: &str, block: &Kronecker) -> Result<Opti
     let columns = start..end;
     let (rows, width) = match block.form {
         Form::Dense => (m, end.min(n).saturating_sub(start)),
-        Form::Lookup => (n, m),
+        Form::Transposed | Form::Lookup => (n, m),
         Form::ScaleShift => (m, 1),
     };
     let mut groups = Vec::with_capacity(block.groups);
