@@ -1,5 +1,6 @@
 //! What a user can get wrong with tensors is a typed error that names the op, and never a panic.
 
+use engine::compose::Padding;
 use engine::ops::OPS;
 use engine::{DType, Device, Error, Result, Sample, Shape, Tape, Tensor, Var};
 
@@ -36,6 +37,50 @@ fn one_input_of_another_dtype_is_refused_by_every_op_of_the_registry() {
     assert!(checked > 50, "{checked}");
 }
 
+/// Views, copies and casts, which look at no number.
+const BLIND: [&str; 7] =
+    ["reshape", "permute", "narrow", "broadcast_to", "contiguous", "concat", "cast"];
+
+#[test]
+fn half_precision_is_refused_by_every_op_that_computes() {
+    let mut refused = 0;
+    for spec in OPS.iter().filter(|spec| !BLIND.contains(&spec.name)) {
+        for (n, sample) in (spec.samples)().iter().enumerate() {
+            for dtype in [DType::F16, DType::BF16] {
+                let mut inputs = sample.inputs.clone();
+                for i in floats(sample) {
+                    inputs[i] = inputs[i].to_dtype(dtype).unwrap();
+                }
+                let got = call(sample, inputs);
+                let typed = matches!(&got, Err(Error::DType { got, .. }) if *got == dtype);
+                // Nothing is computed where dropout drops nothing.
+                let nothing = spec.name == "dropout" && got.is_ok();
+                assert!(typed || nothing, "{} sample {n}: {got:?}", spec.name);
+                refused += usize::from(typed);
+            }
+        }
+    }
+    assert!(refused > 200, "{refused}");
+}
+
+#[test]
+fn half_precision_is_stored_viewed_joined_and_cast() {
+    let x = Tensor::from_fn([2, 3], DType::F32, |i| i as f64 - 2.0);
+    for dtype in [DType::F16, DType::BF16] {
+        let half = x.to_dtype(dtype).unwrap();
+        let moved = half.permute(&[1, 0]).unwrap().contiguous().unwrap();
+        let joined = Tensor::concat(&[&moved.narrow(0, 1, 2).unwrap(), &moved], 0).unwrap();
+        let flat = joined.reshape([10]).unwrap();
+        assert_eq!((flat.dtype(), flat.bytes()), (dtype, 20));
+        let expected = [-1.0, 2.0, 0.0, 3.0, -2.0, 1.0, -1.0, 2.0, 0.0, 3.0];
+        assert_eq!(flat.to_f64_vec().unwrap(), expected);
+        assert_eq!(flat.to_dtype(DType::F32).unwrap().to_f64_vec().unwrap(), expected);
+        assert_eq!(Tensor::full([2], 0.5, dtype).to_f64_vec().unwrap(), [0.5; 2]);
+        assert!(matches!(half.to_vec::<f32>(), Err(Error::DType { op: "to_vec", .. })));
+        assert!(matches!(half.greater(&half), Err(Error::DType { op: "greater", .. })));
+    }
+}
+
 #[test]
 fn indices_in_place_of_numbers_and_numbers_in_place_of_indices_are_refused() {
     let (x, i) = (numbers([2, 3].into()), indices([2].into()));
@@ -53,6 +98,14 @@ fn indices_in_place_of_numbers_and_numbers_in_place_of_indices_are_refused() {
         ("scatter_add", x.scatter_add(0, &x, 4)),
         ("cross_entropy", x.cross_entropy(&x)),
         ("cross_entropy", i.cross_entropy(&i)),
+        ("cumsum", i.cumsum(0)),
+        ("argsort", i.argsort(0, true)),
+        ("take_along", x.take_along(0, &x)),
+        ("select", x.masked_fill(&x, 0.0)),
+        (
+            "attention",
+            Tensor::full([1, 2], 0.0, DType::I64).attention(&x, &x, Default::default(), 1.0),
+        ),
     ];
     for (name, got) in mistakes {
         assert!(matches!(&got, Err(Error::DType { op, .. }) if *op == name), "{name}: {got:?}");
@@ -196,6 +249,13 @@ fn an_axis_that_is_not_there_is_refused_in_the_name_of_the_op() {
             ("scatter_add", x.scatter_add(axis, &i, 3)),
             ("split", x.split(&[1, 1], axis).map(|_| x.clone())),
             ("chunk", x.chunk(1, axis).map(|_| x.clone())),
+            ("cumsum", x.cumsum(axis)),
+            ("argsort", x.argsort(axis, false)),
+            ("take_along", x.take_along(axis, &i)),
+            ("topk", x.topk(1, axis).map(|(values, _)| values)),
+            ("roll", x.roll(&[1], &[axis])),
+            ("flip", x.flip(&[axis])),
+            ("pad", x.pad(axis, 1, 1, Padding::Constant(0.0))),
         ];
         for (name, got) in mistakes {
             let found = matches!(&got, Err(Error::Axis { op, axis: a, rank: 2 }) if *op == name && *a == axis);
@@ -235,6 +295,15 @@ fn options_out_of_range_are_refused_by_name() {
         ("sum", "axes", x.sum(&[0, -2])),
         ("clamp", "low, high", x.clamp(1.0, -1.0)),
         ("dropout", "p", x.dropout(1.0)),
+        ("leaky_relu", "slope", x.leaky_relu(f64::NAN)),
+        ("elu", "alpha", x.elu(f64::INFINITY)),
+        ("attention", "scale", x.attention(&x, &x, Default::default(), f64::NAN)),
+        ("rms_norm", "eps", x.rms_norm(None, -1.0)),
+        ("group_norm", "groups", x.group_norm(2, None, None, 0.0)),
+        ("topk", "k", x.topk(4, 1).map(|(values, _)| values)),
+        ("roll", "shifts", x.roll(&[], &[0])),
+        ("pad", "before, after", x.pad(0, 2, 0, Padding::Reflect)),
+        ("einsum", "spec", Tensor::einsum("ii", &[&x])),
         ("split", "sizes", one(x.split(&[1, 3], 0))),
         ("chunk", "count", one(x.chunk(2, 1))),
     ];

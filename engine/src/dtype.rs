@@ -14,6 +14,11 @@ pub enum DType {
     F64,
     /// 64-bit signed integers: labels, tokens, indices.
     I64,
+    /// 16-bit floating point with 11 significant bits (IEEE 754 binary16): for storage, see
+    /// [`DType::is_half`].
+    F16,
+    /// 16-bit floating point with f32's range and 8 significant bits: for storage, as `F16`.
+    BF16,
 }
 
 impl DType {
@@ -21,15 +26,24 @@ impl DType {
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
+            Self::F16 | Self::BF16 => 2,
             Self::F32 => 4,
             Self::F64 | Self::I64 => 8,
         }
     }
 
-    /// Whether elements are floating point numbers (only those can carry gradients).
+    /// Whether elements are floating point numbers that ops compute with (only those can carry
+    /// gradients).
     #[must_use]
     pub const fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F64)
+    }
+
+    /// Whether elements are 16-bit floating point numbers. Those are stored, viewed, joined, cast,
+    /// saved and loaded; ops that compute refuse them.
+    #[must_use]
+    pub const fn is_half(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16)
     }
 }
 
@@ -39,6 +53,8 @@ impl fmt::Display for DType {
             Self::F32 => "f32",
             Self::F64 => "f64",
             Self::I64 => "i64",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
         })
     }
 }
@@ -64,10 +80,41 @@ macro_rules! element {
 }
 element!(f32 => F32, f64 => F64, i64 => I64);
 
+macro_rules! half_element {
+    ($($t:ty => $d:ident),*) => {$(
+        impl Element for $t {
+            const DTYPE: DType = DType::$d;
+            fn to_f64(self) -> f64 { <$t>::to_f64(self) }
+            fn from_f64(x: f64) -> Self { <$t>::from_f64(x) }
+        }
+    )*};
+}
+half_element!(half::f16 => F16, half::bf16 => BF16);
+
 /// A floating point element: what kernels compute with.
 pub trait FloatElement: Element + kernels::Float {}
 impl FloatElement for f32 {}
 impl FloatElement for f64 {}
+
+/// Runs a block with `T` bound to the Rust type of any dtype.
+macro_rules! for_element {
+    ($dtype:expr, $T:ident => $body:expr) => {{
+        macro_rules! with {
+            ($t:ty) => {{
+                type $T = $t;
+                $body
+            }};
+        }
+        match $dtype {
+            $crate::DType::F32 => with!(f32),
+            $crate::DType::F64 => with!(f64),
+            $crate::DType::I64 => with!(i64),
+            $crate::DType::F16 => with!(half::f16),
+            $crate::DType::BF16 => with!(half::bf16),
+        }
+    }};
+}
+pub(crate) use for_element;
 
 /// Runs a block with `T` bound to the Rust type of a floating point dtype.
 ///

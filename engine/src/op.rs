@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::dtype::for_element;
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::Layer;
 use crate::tensor::{History, Plain, Tensor, Var};
@@ -237,22 +238,13 @@ pub(crate) fn contiguous<H: History>(t: &Tensor<H>) -> Result<Tensor> {
         return Ok(t.value());
     }
     let mut out = CpuStorage::unspecified(t.dtype(), t.numel());
-    macro_rules! copy {
-        ($T:ty) => {
-            kernels::elementwise::copy_strided(
-                storage.slice::<$T>(),
-                layout.shape(),
-                layout.strides(),
-                layout.offset(),
-                out.slice_mut::<$T>(),
-            )
-        };
-    }
-    match t.dtype() {
-        DType::F32 => copy!(f32),
-        DType::F64 => copy!(f64),
-        DType::I64 => copy!(i64),
-    }
+    for_element!(t.dtype(), T => kernels::elementwise::copy_strided(
+        storage.slice::<T>(),
+        layout.shape(),
+        layout.strides(),
+        layout.offset(),
+        out.slice_mut::<T>(),
+    ));
     Ok(Tensor::from_cpu(out, *layout.shape()))
 }
 

@@ -43,7 +43,7 @@ macro_rules! pooled {
         }
     )*};
 }
-pooled!(f32, f64, i64);
+pooled!(f32, f64, i64, half::f16, half::bf16);
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -204,6 +204,8 @@ pub fn clear() {
     empty::<f32>();
     empty::<f64>();
     empty::<i64>();
+    empty::<half::f16>();
+    empty::<half::bf16>();
 }
 
 /// The bytes that wait for reuse on this thread.
@@ -212,7 +214,7 @@ pub fn idle_bytes() -> usize {
     fn of<T: Pooled>() -> usize {
         T::with_shelves(|s| s.bytes).unwrap_or(0)
     }
-    of::<f32>() + of::<f64>() + of::<i64>()
+    of::<f32>() + of::<f64>() + of::<i64>() + of::<half::f16>() + of::<half::bf16>()
 }
 
 #[cfg(test)]

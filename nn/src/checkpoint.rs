@@ -21,6 +21,8 @@ use safetensors::tensor::{Dtype, TensorView};
 const EXTRA: &str = "extra/";
 /// The key of the header's metadata.
 const METADATA: &str = "alcyon";
+/// The dtypes of tensors.
+const KNOWN: &str = "F32, F64, I64, F16 or BF16";
 
 /// A file's contents: read whole, and not yet in any model.
 ///
@@ -91,7 +93,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not a whole safetensors
-    /// file, or holds a dtype other than f32, f64 and i64.
+    /// file, or holds a dtype that tensors do not have.
     pub fn read(file: &Path) -> Result<Self> {
         decode(file, &fs::read(file).map_err(|e| Error::io(file, e))?)
     }
@@ -197,43 +199,37 @@ fn decode(file: &Path, bytes: &[u8]) -> Result<Checkpoint> {
     Ok(Checkpoint { file: file.to_owned(), model, extra, metadata })
 }
 
-fn to_bytes(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
-    Ok(match tensor.dtype() {
-        DType::F32 => {
-            (Dtype::F32, tensor.to_vec::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect())
+/// Numbers of one dtype, as the file has them: little-endian.
+macro_rules! little_endian {
+    ($($dtype:ident => $t:ty),*) => {
+        fn to_bytes(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
+            match tensor.dtype() {
+                $(DType::$dtype => {
+                    let numbers = tensor.to_vec::<$t>()?;
+                    Ok((Dtype::$dtype, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()))
+                })*
+                got => {
+                    let expected = "a dtype of the safetensors format".into();
+                    Err(Error::DType { op: "checkpoint", expected, got })
+                }
+            }
         }
-        DType::F64 => {
-            (Dtype::F64, tensor.to_vec::<f64>()?.iter().flat_map(|x| x.to_le_bytes()).collect())
-        }
-        DType::I64 => {
-            (Dtype::I64, tensor.to_vec::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect())
-        }
-        got => {
-            return Err(Error::DType { op: "checkpoint", expected: "f32, f64 or i64".into(), got });
-        }
-    })
-}
 
-fn from_bytes(file: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
-    let shape = Shape::new(view.shape())
-        .map_err(|_| misfit(file, "at most 6 axes", &format!("{name} {:?}", view.shape())))?;
-    let bytes = view.data();
-    match view.dtype() {
-        Dtype::F32 => Tensor::from_vec(
-            bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-            shape,
-        ),
-        Dtype::F64 => Tensor::from_vec(
-            bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
-            shape,
-        ),
-        Dtype::I64 => Tensor::from_vec(
-            bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect(),
-            shape,
-        ),
-        other => Err(misfit(file, "F32, F64 or I64", &format!("{name} in {other:?}"))),
-    }
+        fn from_bytes(file: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
+            let shape = Shape::new(view.shape())
+                .map_err(|_| misfit(file, "at most 6 axes", &format!("{name} {:?}", view.shape())))?;
+            let bytes = view.data();
+            match view.dtype() {
+                $(Dtype::$dtype => {
+                    let numbers = bytes.as_chunks().0.iter().map(|&b| <$t>::from_le_bytes(b));
+                    Tensor::from_vec(numbers.collect(), shape)
+                })*
+                other => Err(misfit(file, KNOWN, &format!("{name} in {other:?}"))),
+            }
+        }
+    };
 }
+little_endian! { F32 => f32, F64 => f64, I64 => i64, F16 => half::f16, BF16 => half::bf16 }
 
 fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
     let refused = |e| Error::io(file, e);

@@ -46,7 +46,7 @@ pub trait Module: Parameters + Send + Sync {
         Self: Sized,
     {
         let cast = |value: &mut Tensor| -> Result<()> {
-            if value.dtype().is_float() {
+            if value.dtype().is_float() || value.dtype().is_half() {
                 *value = value.to_dtype(dtype)?;
             }
             Ok(())

@@ -1,5 +1,6 @@
 //! cast: the same numbers in another dtype.   dx = g cast back.
 
+use crate::dtype::for_element;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
@@ -10,7 +11,7 @@ struct Cast(DType);
 
 impl<H: History> Tensor<H> {
     /// The same numbers in another dtype, rounded (towards zero for integers); the tensor itself
-    /// if it has that dtype. Gradients flow between floating point dtypes.
+    /// if it has that dtype. Gradients flow between f32 and f64, not through a half dtype.
     ///
     /// # Errors
     /// [`Error::NoKernel`](crate::Error::NoKernel) on a device without the kernel.
@@ -33,11 +34,7 @@ impl Op for Cast {
     }
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
-        match inputs[0].dtype() {
-            DType::F32 => from::<f32>(inputs[0].slice(), out),
-            DType::F64 => from::<f64>(inputs[0].slice(), out),
-            DType::I64 => from::<i64>(inputs[0].slice(), out),
-        }
+        for_element!(inputs[0].dtype(), T => from::<T>(inputs[0].slice(), out));
         Ok(Saved::new())
     }
 
@@ -51,14 +48,9 @@ impl Op for Cast {
 }
 
 fn from<T: Element>(x: &[T], out: &mut CpuStorage) {
-    fn into<T: Element, U: Element>(x: &[T], out: &mut [U]) {
-        x.iter().zip(out).for_each(|(x, y)| *y = U::from_f64(x.to_f64()));
-    }
-    match out {
-        CpuStorage::F32(out) => into(x, out),
-        CpuStorage::F64(out) => into(x, out),
-        CpuStorage::I64(out) => into(x, out),
-    }
+    for_element!(out.dtype(), U => {
+        x.iter().zip(out.slice_mut::<U>()).for_each(|(x, y)| *y = U::from_f64(x.to_f64()));
+    });
 }
 
 pub(super) const SPEC: OpSpec = OpSpec {
@@ -70,3 +62,25 @@ pub(super) const SPEC: OpSpec = OpSpec {
         })]
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_a_half_dtype_can_hold_come_back_and_others_are_rounded() {
+        // 11 significant bits, the largest, the least normal, an infinity beyond; 8 bits.
+        let exact = [0.0_f64, -1.0, 2047.0, 65504.0, 6.103_515_625e-5, f64::INFINITY];
+        let x = Tensor::from_slice(&exact, [6]).unwrap();
+        let there = x.to_dtype(DType::F16).unwrap();
+        assert_eq!((there.dtype(), there.bytes()), (DType::F16, 12));
+        assert_eq!(there.to_dtype(DType::F64).unwrap().to_vec::<f64>().unwrap(), exact);
+        let rounded = |x: f64, dtype| {
+            Tensor::scalar(x, DType::F32).to_dtype(dtype).unwrap().item().unwrap()
+        };
+        assert_eq!(rounded(1.0 + 1.0 / 4096.0, DType::F16), 1.0);
+        assert_eq!(rounded(1e5, DType::F16), f64::INFINITY);
+        assert_eq!(rounded(257.0, DType::BF16), 256.0);
+        assert!((rounded(1e38, DType::BF16) / 1e38 - 1.0).abs() < 1.0 / 256.0);
+    }
+}

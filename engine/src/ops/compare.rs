@@ -76,6 +76,10 @@ impl Op for Compare {
     }
 
     fn dtype(&self, inputs: &[DType]) -> Result<DType> {
+        if inputs[0].is_half() {
+            let expected = "f32, f64 or i64".into();
+            return Err(Error::DType { op: self.name(), expected, got: inputs[0] });
+        }
         let (expected, got) = (inputs[0].to_string(), inputs[1]);
         if inputs[0] == got {
             return Ok(DType::I64);
@@ -91,7 +95,7 @@ impl Op for Compare {
         match inputs[0].dtype() {
             DType::F32 => self.holds::<f32>(inputs, out),
             DType::F64 => self.holds::<f64>(inputs, out),
-            DType::I64 => self.holds::<i64>(inputs, out),
+            _ => self.holds::<i64>(inputs, out),
         }
         Ok(Saved::new())
     }

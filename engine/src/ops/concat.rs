@@ -1,5 +1,6 @@
 //! concat: tensors one after another along an axis.   Each gets its part of g.
 
+use crate::dtype::for_element;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
@@ -44,11 +45,7 @@ impl Op for Concat {
     }
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
-        match inputs[0].dtype() {
-            DType::F32 => copy::<f32>(self.0, inputs, out),
-            DType::F64 => copy::<f64>(self.0, inputs, out),
-            DType::I64 => copy::<i64>(self.0, inputs, out),
-        }
+        for_element!(inputs[0].dtype(), T => copy::<T>(self.0, inputs, out));
         Ok(Saved::new())
     }
 

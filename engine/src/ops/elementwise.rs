@@ -152,7 +152,8 @@ pub(super) fn binary(
     match out {
         CpuStorage::F32(out) => pairs(inputs, out, f32s),
         CpuStorage::F64(out) => pairs(inputs, out, f64s),
-        CpuStorage::I64(_) => {}
+        // Its dtype has been checked.
+        CpuStorage::I64(_) | CpuStorage::F16(_) | CpuStorage::BF16(_) => {}
     }
 }
 

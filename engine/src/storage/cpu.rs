@@ -14,6 +14,10 @@ pub enum CpuStorage {
     F64(Buffer<f64>),
     /// i64
     I64(Buffer<i64>),
+    /// f16
+    F16(Buffer<half::f16>),
+    /// bf16
+    BF16(Buffer<half::bf16>),
 }
 
 impl CpuStorage {
@@ -24,6 +28,8 @@ impl CpuStorage {
             DType::F32 => Self::F32(Buffer::unspecified(len)),
             DType::F64 => Self::F64(Buffer::unspecified(len)),
             DType::I64 => Self::I64(Buffer::unspecified(len)),
+            DType::F16 => Self::F16(Buffer::unspecified(len)),
+            DType::BF16 => Self::BF16(Buffer::unspecified(len)),
         }
     }
 
@@ -34,6 +40,8 @@ impl CpuStorage {
             DType::F32 => Self::F32(cast_vec(values).into()),
             DType::F64 => Self::F64(cast_vec(values).into()),
             DType::I64 => Self::I64(cast_vec(values).into()),
+            DType::F16 => Self::F16(cast_vec(values).into()),
+            DType::BF16 => Self::BF16(cast_vec(values).into()),
         }
     }
 
@@ -44,6 +52,8 @@ impl CpuStorage {
             Self::F32(_) => DType::F32,
             Self::F64(_) => DType::F64,
             Self::I64(_) => DType::I64,
+            Self::F16(_) => DType::F16,
+            Self::BF16(_) => DType::BF16,
         }
     }
 
@@ -54,6 +64,8 @@ impl CpuStorage {
             Self::F32(b) => b.len(),
             Self::F64(b) => b.len(),
             Self::I64(b) => b.len(),
+            Self::F16(b) => b.len(),
+            Self::BF16(b) => b.len(),
         }
     }
 
@@ -76,6 +88,8 @@ impl CpuStorage {
             Self::F32(b) => bytemuck::cast_slice(b),
             Self::F64(b) => bytemuck::cast_slice(b),
             Self::I64(b) => bytemuck::cast_slice(b),
+            Self::F16(b) => bytemuck::cast_slice(b),
+            Self::BF16(b) => bytemuck::cast_slice(b),
         }
     }
 
@@ -91,6 +105,8 @@ impl CpuStorage {
             Self::F32(b) => bytemuck::cast_slice_mut(b),
             Self::F64(b) => bytemuck::cast_slice_mut(b),
             Self::I64(b) => bytemuck::cast_slice_mut(b),
+            Self::F16(b) => bytemuck::cast_slice_mut(b),
+            Self::BF16(b) => bytemuck::cast_slice_mut(b),
         }
     }
 }

@@ -6,6 +6,7 @@ use rand::Rng as _;
 use rand_distr::{Distribution, StandardNormal, StandardUniform};
 
 use super::{Plain, Tensor};
+use crate::dtype::for_element;
 use crate::rng::Rng;
 use crate::storage::CpuStorage;
 use crate::{DType, Element, Error, Layout, Result, Shape, Storage};
@@ -55,11 +56,7 @@ impl Tensor {
     pub fn full(shape: impl Into<Shape>, value: f64, dtype: DType) -> Self {
         let shape = shape.into();
         let mut storage = CpuStorage::unspecified(dtype, shape.numel());
-        match &mut storage {
-            CpuStorage::F32(b) => b.fill(value as f32),
-            CpuStorage::F64(b) => b.fill(value),
-            CpuStorage::I64(b) => b.fill(value as i64),
-        }
+        for_element!(dtype, T => storage.slice_mut::<T>().fill(T::from_f64(value)));
         Self::from_cpu(storage, shape)
     }
 
@@ -92,11 +89,10 @@ impl Tensor {
     pub fn from_fn(shape: impl Into<Shape>, dtype: DType, mut f: impl FnMut(usize) -> f64) -> Self {
         let shape = shape.into();
         let mut storage = CpuStorage::unspecified(dtype, shape.numel());
-        match &mut storage {
-            CpuStorage::F32(b) => b.iter_mut().enumerate().for_each(|(i, x)| *x = f(i) as f32),
-            CpuStorage::F64(b) => b.iter_mut().enumerate().for_each(|(i, x)| *x = f(i)),
-            CpuStorage::I64(b) => b.iter_mut().enumerate().for_each(|(i, x)| *x = f(i) as i64),
-        }
+        for_element!(dtype, T => {
+            let all = storage.slice_mut::<T>().iter_mut().enumerate();
+            all.for_each(|(i, x)| *x = T::from_f64(f(i)));
+        });
         Self::from_cpu(storage, shape)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{History, Plain, Tensor};
+use crate::dtype::for_element;
 use crate::storage::CpuStorage;
 use crate::{DType, Device, Element, Error, Layout, Result, Storage};
 
@@ -42,14 +43,9 @@ impl<H: History> Tensor<H> {
     /// # Errors
     /// [`Error::NoKernel`] when there are no numbers (meta device).
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
-        fn widen<T: Element>(v: Vec<T>) -> Vec<f64> {
-            v.into_iter().map(Element::to_f64).collect()
-        }
-        match self.dtype() {
-            DType::F32 => self.to_vec::<f32>().map(widen),
-            DType::F64 => self.to_vec::<f64>(),
-            DType::I64 => self.to_vec::<i64>().map(widen),
-        }
+        for_element!(self.dtype(), T => {
+            Ok(self.to_vec::<T>()?.into_iter().map(Element::to_f64).collect())
+        })
     }
 
     /// The only element of a one-element tensor.

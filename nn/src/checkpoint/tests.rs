@@ -109,10 +109,32 @@ fn another_dtype_is_refused_where_it_stands() {
     let mut wide = model(0).to_dtype(DType::F64).unwrap();
     let error = refused(&mut wide, &bytes());
     assert_eq!(error.to_string(), "0.weight: checkpoint: expected dtype f64, got f32");
-    let half = TensorView::new(Dtype::BF16, vec![1], &[0, 0]).unwrap();
-    let bytes = safetensors::serialize([("w", half)], None).unwrap();
+    let byte = TensorView::new(Dtype::U8, vec![1], &[0]).unwrap();
+    let bytes = safetensors::serialize([("w", byte)], None).unwrap();
     let error = refused(&mut model(0), &bytes).to_string();
-    assert_eq!(error, "c: expected F32, F64 or I64, got w in BF16");
+    assert_eq!(error, "c: expected F32, F64, I64, F16 or BF16, got w in U8");
+}
+
+#[test]
+fn a_model_in_half_precision_takes_half_the_bytes_and_comes_back() {
+    use crate::Module;
+    let dir = tempfile::tempdir().unwrap();
+    for dtype in [DType::F16, DType::BF16] {
+        let file = dir.path().join(dtype.to_string());
+        let half = model(0).to_dtype(dtype).unwrap();
+        save(&file, &half, &BTreeMap::new(), &metadata()).unwrap();
+        let mut other = model(1).to_dtype(dtype).unwrap();
+        load(&file, &mut other).unwrap();
+        assert_eq!(values(&other), values(&half));
+        let whole = dir.path().join("whole");
+        save(&whole, &model(0), &BTreeMap::new(), &metadata()).unwrap();
+        let length = |file| fs::metadata(file).unwrap().len();
+        assert!(length(&whole) > length(&file));
+        let error = load(&file, &mut model(0)).unwrap_err().to_string();
+        assert_eq!(error, format!("0.weight: checkpoint: expected dtype f32, got {dtype}"));
+        let back = other.to_dtype(DType::F32).unwrap();
+        assert_eq!(values(&back), values(&half));
+    }
 }
 
 #[test]
