@@ -43,6 +43,23 @@ fn second_derivatives_agree_with_finite_differences_wherever_an_op_claims_them()
 }
 
 #[test]
+fn hessian_vector_products_are_the_change_of_the_gradient_along_the_vector() {
+    for spec in OPS {
+        for (i, sample) in (spec.samples)().iter().enumerate() {
+            let check = gradcheck::hessian_vector(&sample.inputs, &sample.call);
+            if sample.twice {
+                let check = check.unwrap_or_else(|e| panic!("{} sample {i}: {e}", spec.name));
+                assert!(check.error < SECOND, "{} sample {i}: {check:?}", spec.name);
+                assert!(check.entries > 0 || is_empty(&sample.inputs), "{} sample {i}", spec.name);
+            } else {
+                let refused = matches!(check, Err(Error::NotTwiceDifferentiable { .. }));
+                assert!(refused, "{} sample {i}: {check:?}", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn an_input_used_twice_gets_the_sum_of_both_gradients() {
     for spec in OPS {
         for (i, sample) in (spec.samples)().iter().enumerate() {

@@ -52,6 +52,49 @@ pub fn second_order(inputs: &[Tensor], f: impl Fn(&[Var]) -> Result<Var>) -> Res
     })
 }
 
+/// Compares the Hessian–vector product H v of ⟨c, f⟩, from a recorded sweep and a second one, with the
+/// change of the gradient along v: (∇(x + hv) − ∇(x − hv)) / 2h. One difference gives all entries.
+///
+/// # Errors
+/// As [`second_order`].
+///
+/// # Example
+/// ```
+/// use alcyon_engine::{gradcheck, Tensor};
+/// let x = Tensor::from_slice(&[0.5_f64, -1.0], [2])?;
+/// let check = gradcheck::hessian_vector(&[x], |x| x[0].mul(&x[0])?.mul(&x[0]))?;
+/// assert!(check.error < 1e-8 && check.entries == 2);
+/// # Ok::<(), alcyon_engine::Error>(())
+/// ```
+pub fn hessian_vector(inputs: &[Tensor], f: impl Fn(&[Var]) -> Result<Var>) -> Result<Check> {
+    let directions = directions(inputs);
+    let analytic = hessian_product(inputs, &directions, &f)?;
+    let moved = |step: f64| -> Result<Vec<Tensor>> {
+        let along = |(x, v): (&Tensor, &Tensor)| {
+            if x.dtype().is_float() { x.add(&v.scale(step)?) } else { Ok(x.clone()) }
+        };
+        gradients(&inputs.iter().zip(&directions).map(along).collect::<Result<Vec<_>>>()?, &f)
+    };
+    let (ahead, behind) = (moved(STEP)?, moved(-STEP)?);
+    let mut check = Check { error: 0.0, entries: 0 };
+    for (k, product) in analytic.iter().enumerate().filter(|(k, _)| inputs[*k].dtype().is_float()) {
+        let (ahead, behind) = (ahead[k].to_f64_vec()?, behind[k].to_f64_vec()?);
+        for ((got, a), b) in product.to_f64_vec()?.into_iter().zip(ahead).zip(behind) {
+            check.add(got, (a - b) / (2.0 * STEP));
+        }
+    }
+    Ok(check)
+}
+
+impl Check {
+    fn add(&mut self, got: f64, numeric: f64) {
+        let error = (got - numeric).abs() / numeric.abs().max(1.0);
+        // NaN must not pass for a small error.
+        self.error = if error.is_nan() { f64::INFINITY } else { self.error.max(error) };
+        self.entries += 1;
+    }
+}
+
 fn compare(
     inputs: &[Tensor],
     analytic: &[Tensor],
@@ -68,11 +111,7 @@ fn compare(
                 moved[k].make_mut::<f64>()?[i] += step;
                 value(&moved)
             };
-            let numeric = (nudged(STEP)? - nudged(-STEP)?) / (2.0 * STEP);
-            let error = (got - numeric).abs() / numeric.abs().max(1.0);
-            // NaN must not pass for a small error.
-            check.error = if error.is_nan() { f64::INFINITY } else { check.error.max(error) };
-            check.entries += 1;
+            check.add(got, (nudged(STEP)? - nudged(-STEP)?) / (2.0 * STEP));
         }
     }
     Ok(check)
