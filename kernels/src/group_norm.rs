@@ -55,7 +55,6 @@ impl Groups {
 /// group_norm(&sizes, &[1.0, 5.0, 7.0, 9.0], 0.0, None, None, &mut y, &mut mean, &mut rstd);
 /// assert_eq!((y, mean), ([-1.0, 1.0, -1.0, 1.0], [3.0, 8.0]));
 /// ```
-#[expect(clippy::too_many_arguments, reason = "three outputs")]
 pub fn group_norm<T: Float>(
     sizes: &Groups,
     x: &[T],

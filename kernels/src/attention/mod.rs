@@ -93,7 +93,7 @@ pub fn attention<T: Float>(
             let max = row.iter().fold(T::NEG_INFINITY, |max, &x| max.max(x));
             row.iter_mut().for_each(|x| *x = (*x - max).exp());
             let sum = sum_lanes(row);
-            row.iter_mut().for_each(|x| *x = *x / sum);
+            row.iter_mut().for_each(|x| *x /= sum);
             hidden.fill(T::ZERO);
             log_sums[i] = max + sum.ln();
         }
