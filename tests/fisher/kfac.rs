@@ -341,7 +341,7 @@ fn a_step_of_a_transposed_convolution_of_single_pixels_is_that_of_a_dense_layer(
             Pixels { weight: Parameter::new(transposed.reshape([3, 2, 1, 1]).unwrap()) };
         let (x, loss) = (noise([8, 3], 1), Squared(noise([8, 2], 2)));
         let config = KfacConfig { damping_rule, kl_clip: None, ..exact() };
-        let (mut one, mut other) = (Kfac::new(config.clone()), Kfac::new(config));
+        let (mut one, mut other) = (Kfac::new(config.clone()).unwrap(), Kfac::new(config).unwrap());
         for _ in 0..3 {
             let tape = Tape::new();
             let y = dense.forward(&tape.input(x.clone())).unwrap();

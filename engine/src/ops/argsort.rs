@@ -1,7 +1,7 @@
 //! argsort: the order of the elements along an axis; an integer, without gradients.
 
 use super::max::samples;
-use crate::op::{Op, Saved, Site, same_float};
+use crate::op::{Keeps, Op, Saved, Site, same_float};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, OpSpec, Result, Shape, for_float};
@@ -53,6 +53,10 @@ impl Op for Argsort {
             kernels::sort::argsort(x, outer, n, inner, self.descending, out.slice_mut());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     /// Never asked for: an integer output carries no gradient.

@@ -3,7 +3,7 @@
 
 use kernels::attention as kernel;
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Taped, Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
@@ -104,6 +104,10 @@ impl Op for Attention {
         });
         let shape = Shape::new(inputs[0].shape())?;
         Ok(vec![Tensor::from_cpu(log_sums, shape.without(shape.rank() - 1))])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::ALL
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -4,7 +4,7 @@
 use kernels::conv;
 
 use super::conv2d::{check_geometry, input_gradient, sizes, weight_gradient};
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Geometry, Layer};
 use crate::tensor::{History, Tensor, Var};
@@ -51,19 +51,11 @@ impl Op for Conv1d {
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let Geometry { window, groups } = self.0;
         check_geometry("conv1d", &self.0)?;
-        let flat = Window {
-            kernel: (1, window.kernel.1),
-            ..window
-        };
+        let flat = Window { kernel: (1, window.kernel.1), ..window };
         if (window.stride.0, window.padding.0, window.dilation.0) != (1, 0, 1) || flat != window {
             let got = format!("{window:?}");
             let expected = "flat: kernel, stride and dilation 1 in height, no padding";
-            return Err(Error::Argument {
-                op: "conv1d",
-                name: "window",
-                expected,
-                got,
-            });
+            return Err(Error::Argument { op: "conv1d", name: "window", expected, got });
         }
         let wrong = || {
             let k = window.kernel.1;
@@ -96,6 +88,10 @@ impl Op for Conv1d {
         Ok(Saved::new())
     }
 
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
+    }
+
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let image = |v: &Var| v.reshape(raised(v.shape())?);
         let (x, w) = (&at.inputs[0], &at.inputs[1]);
@@ -103,9 +99,7 @@ impl Op for Conv1d {
         let d_x = at.want(0, || {
             input_gradient(self.0, &raised(x.shape())?, &g, &image(w)?)?.reshape(x.shape())
         })?;
-        let d_w = at.want(1, || {
-            weight_gradient(self.0, &image(x)?, &g)?.reshape(w.shape())
-        })?;
+        let d_w = at.want(1, || weight_gradient(self.0, &image(x)?, &g)?.reshape(w.shape()))?;
         let mut all = vec![d_x, d_w];
         if at.inputs.len() > 2 {
             all.push(at.want(2, || at.grad.sum(&[0, 2]))?);
@@ -157,22 +151,11 @@ mod tests {
 
     #[test]
     fn it_is_conv2d_of_images_one_pixel_high() {
-        let window = Window {
-            padding: (0, 2),
-            stride: (1, 2),
-            ..Window::new((1, 3))
-        };
+        let window = Window { padding: (0, 2), stride: (1, 2), ..Window::new((1, 3)) };
         let geometry = Geometry { window, groups: 2 };
-        let (x, w, b) = (
-            sample_input([2, 4, 7]),
-            sample_input([6, 2, 3]),
-            sample_input([6]),
-        );
+        let (x, w, b) = (sample_input([2, 4, 7]), sample_input([6, 2, 3]), sample_input([6]));
         let y = x.conv1d(&w, Some(&b), geometry).unwrap();
-        let (x, w) = (
-            x.reshape([2, 4, 1, 7]).unwrap(),
-            w.reshape([6, 2, 1, 3]).unwrap(),
-        );
+        let (x, w) = (x.reshape([2, 4, 1, 7]).unwrap(), w.reshape([6, 2, 1, 3]).unwrap());
         let image = x.conv2d(&w, Some(&b), geometry).unwrap();
         assert_eq!(y.to_vec::<f64>().unwrap(), image.to_vec::<f64>().unwrap());
     }
@@ -184,44 +167,18 @@ mod tests {
         let flat = Window::new((1, 3));
         let shape = |x: &[usize], w: &[usize]| {
             let got = zeros(x).conv1d(&zeros(w), None, geometry(flat));
-            assert!(
-                matches!(got, Err(Error::Shape { op: "conv1d", .. })),
-                "{got:?}"
-            );
+            assert!(matches!(got, Err(Error::Shape { op: "conv1d", .. })), "{got:?}");
         };
         shape(&[1, 2, 5], &[4, 3, 3]);
         shape(&[1, 2, 5], &[4, 2, 2]);
         shape(&[1, 2, 2], &[4, 2, 3]);
         shape(&[1, 2, 1, 5], &[4, 2, 1, 3]);
-        for window in [
-            Window::new((3, 1)),
-            Window {
-                padding: (1, 0),
-                ..flat
-            },
-        ] {
+        for window in [Window::new((3, 1)), Window { padding: (1, 0), ..flat }] {
             let got = zeros(&[1, 2, 5]).conv1d(&zeros(&[4, 2, 3]), None, geometry(window));
-            assert!(matches!(
-                got,
-                Err(Error::Argument {
-                    op: "conv1d",
-                    name: "window",
-                    ..
-                })
-            ));
+            assert!(matches!(got, Err(Error::Argument { op: "conv1d", name: "window", .. })));
         }
-        let still = geometry(Window {
-            stride: (1, 0),
-            ..flat
-        });
+        let still = geometry(Window { stride: (1, 0), ..flat });
         let got = zeros(&[1, 2, 5]).conv1d(&zeros(&[4, 2, 3]), None, still);
-        assert!(matches!(
-            got,
-            Err(Error::Argument {
-                op: "conv1d",
-                name: "stride",
-                ..
-            })
-        ));
+        assert!(matches!(got, Err(Error::Argument { op: "conv1d", name: "stride", .. })));
     }
 }

@@ -4,7 +4,7 @@
 use kernels::conv;
 
 use super::conv2d::{check_geometry, sizes, weight_gradient};
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Geometry, Layer};
 use crate::tensor::{History, Tensor, Var};
@@ -92,6 +92,10 @@ impl Op for ConvTranspose2d {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => self.forward::<T>(inputs, out.slice_mut()))?;
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

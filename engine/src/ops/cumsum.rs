@@ -1,6 +1,6 @@
 //! cumsum: yⱼ = Σ over i ≤ j of xᵢ along an axis.   dxᵢ = Σ over j ≥ i of gⱼ: the same from the end.
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{FloatElement, OpSpec, Result, Sample, Shape, for_float};
@@ -46,6 +46,10 @@ impl Op for Cumsum {
             running::<T>(inputs[0].slice(), n, inner, self.from_the_end, out.slice_mut());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

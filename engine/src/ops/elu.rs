@@ -1,7 +1,8 @@
-//! elu: y = x for x > 0, else α (eˣ − 1).   dy/dx = 1 for x > 0, else α eˣ = y + α.
+//! elu: y = x for x > 0, else α (eˣ − 1).   dy/dx = 1 for x > 0, else α eˣ.
 //! Clevert, Unterthiner & Hochreiter 2016.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{Error, FloatElement, OpSpec, Result};
 
@@ -36,6 +37,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Elu {
     const NAME: &'static str = "elu";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         if x > T::ZERO {
             return x;
@@ -43,11 +45,11 @@ impl Elementwise for Elu {
         // eˣ − 1 = tanh(x/2) (eˣ + 1), which keeps its digits near 0.
         T::of(self.alpha) * (x * T::of(0.5)).tanh() * (x.exp() + T::ONE)
     }
-    fn df<T: FloatElement>(self, x: T, y: T) -> T {
-        if x > T::ZERO { T::ONE } else { y + T::of(self.alpha) }
+    fn df<T: FloatElement>(self, x: T, _y: T) -> T {
+        if x > T::ZERO { T::ONE } else { T::of(self.alpha) * x.exp() }
     }
-    fn d2f<T: FloatElement>(self, x: T, y: T) -> T {
-        if x > T::ZERO { T::ZERO } else { y + T::of(self.alpha) }
+    fn d2f<T: FloatElement>(self, x: T, _y: T) -> T {
+        if x > T::ZERO { T::ZERO } else { T::of(self.alpha) * x.exp() }
     }
 }
 

@@ -5,7 +5,7 @@ use kernels::group_norm::{Groups, group_norm, group_norm_backward};
 
 use super::batch_norm::{all_but_channel, along_channel, check_channels};
 use super::norm;
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Taped, Tensor, Var};
@@ -88,6 +88,10 @@ impl Op for GroupNorm {
             rstd.slice_mut(),
         ));
         Ok([mean, rstd].map(|m| Tensor::from_cpu(m, [sizes.n, sizes.groups].into())).into())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

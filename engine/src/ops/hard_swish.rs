@@ -2,6 +2,7 @@
 //! Howard et al. 2019.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -29,6 +30,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for HardSwish {
     const NAME: &'static str = "hard_swish";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         let three = T::of(3.0);
         if x <= -three {

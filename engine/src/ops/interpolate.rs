@@ -3,7 +3,7 @@
 
 use kernels::interpolate::{Sampling, interpolate, interpolate_backward};
 
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
@@ -98,6 +98,10 @@ impl Op for Resize {
             }
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -2,6 +2,7 @@
 //! Maas, Hannun & Ng 2013.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{Error, FloatElement, OpSpec, Result};
 
@@ -36,6 +37,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for LeakyRelu {
     const NAME: &'static str = "leaky_relu";
+    const KEEPS: Keeps = Keeps::INPUTS;
     fn f<T: FloatElement>(self, x: T) -> T {
         if x > T::ZERO { x } else { T::of(self.slope) * x }
     }

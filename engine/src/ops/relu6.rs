@@ -1,6 +1,7 @@
 //! relu6: y = min(max(x, 0), 6).   dy/dx = 1 for 0 < x < 6, else 0.   Krizhevsky 2010.
 
 use super::elementwise::{self, Elementwise};
+use crate::op::Keeps;
 use crate::tensor::{History, Tensor};
 use crate::{FloatElement, OpSpec, Result};
 
@@ -27,6 +28,7 @@ impl<H: History> Tensor<H> {
 
 impl Elementwise for Relu6 {
     const NAME: &'static str = "relu6";
+    const KEEPS: Keeps = Keeps::OUTPUT;
     fn f<T: FloatElement>(self, x: T) -> T {
         // Not `max` and `min`: a NaN must stay one.
         if x <= T::ZERO {
@@ -37,8 +39,8 @@ impl Elementwise for Relu6 {
             x
         }
     }
-    fn df<T: FloatElement>(self, x: T, _y: T) -> T {
-        if x > T::ZERO && x < T::of(6.0) { T::ONE } else { T::ZERO }
+    fn df<T: FloatElement>(self, _x: T, y: T) -> T {
+        if y > T::ZERO && y < T::of(6.0) { T::ONE } else { T::ZERO }
     }
 }
 

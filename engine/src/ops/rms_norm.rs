@@ -4,7 +4,7 @@
 use kernels::rms_norm as kernel;
 
 use super::norm;
-use crate::op::{Op, Saved, Site, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Taped, Tensor, Var};
@@ -71,6 +71,10 @@ impl Op for RmsNorm {
         ));
         let leading = shape.without(shape.rank() - 1);
         Ok(vec![Tensor::zeros(leading, dtype), Tensor::from_cpu(rstd, leading)])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

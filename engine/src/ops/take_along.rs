@@ -2,7 +2,7 @@
 //! from; that is the adjoint op, whose own gradient is taking again.
 
 use super::scatter_add::check_indices;
-use crate::op::{Op, Saved, Site, expect_dtype, same_float, sample_input};
+use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
@@ -65,6 +65,10 @@ impl Op for TakeAlong {
         Ok(Saved::new())
     }
 
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
+    }
+
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let (x, index) = (&at.inputs[0], &at.inputs[1]);
         let adjoint = AddAlong { axis: self.0, size: x.shape()[self.0] };
@@ -100,6 +104,10 @@ impl Op for AddAlong {
             kernels::along::add(g, outer, self.size, inner, index, k, out.slice_mut());
         });
         Ok(Saved::new())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
