@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Gradients, Parameters, Result, Tensor};
+use engine::{Gradients, Parameter, Parameters, Result, Tensor};
 
 use crate::coverage::Coverage;
 use crate::curvature::CurvatureSource;
@@ -29,6 +29,15 @@ pub trait Optimizer {
 
     /// Sets the learning rate: what a schedule does before each step.
     fn set_rate(&mut self, rate: f64);
+
+    /// The value to evaluate a parameter with, for optimizers that train one point and recommend
+    /// another (an average over time); `None` when it is the parameter's own.
+    ///
+    /// # Errors
+    /// None in practice; reading tensors can fail on devices.
+    fn average(&self, _parameter: &Parameter) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
 
     /// Every parameter of the model, the rule it gets, and the bytes of state it costs. What only
     /// a backward pass can tell (which layer a parameter belongs to) is known after the first.

@@ -4,21 +4,37 @@ use engine::{Error, Result};
 
 use crate::adafisher::{AdaFisher, AdaFisherConfig, Decay};
 use crate::moments::demand;
+use crate::per_parameter::{PerParameter, Rule};
 use crate::{
-    Adam, AdamConfig, Kfac, KfacConfig, Optimizer, Sgd, SgdConfig, Shampoo, ShampooConfig,
+    AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdafactorConfig, AdamConfig, Kfac, KfacConfig,
+    LambConfig, LarsConfig, LionConfig, MuonConfig, NAdamConfig, Optimizer, Prodigy, ProdigyConfig,
+    PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, ScheduleFreeConfig, SgdConfig, Shampoo,
+    ShampooConfig, SoapConfig,
 };
 
 /// Makes an optimizer, at a rate if one is given.
 type Build = fn(Option<f64>) -> Result<Box<dyn Optimizer>>;
 
 /// Every name, and what it stands for.
-const KNOWN: [(&str, Build); 10] = [
-    ("sgd", |rate| {
-        let config = SgdConfig { momentum: 0.9, ..SgdConfig::default() };
-        Ok(Box::new(Sgd::new(SgdConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+const KNOWN: &[(&str, Build)] = &[
+    ("sgd", |rate| rule(SgdConfig { momentum: 0.9, ..SgdConfig::default() }, rate)),
+    ("adagrad", |rate| rule(AdaGradConfig::default(), rate)),
+    ("rmsprop", |rate| rule(RmsPropConfig::default(), rate)),
+    ("adam", |rate| rule(AdamConfig::default(), rate)),
+    ("adamw", |rate| rule(AdamConfig::adamw(), rate)),
+    ("radam", |rate| rule(RAdamConfig::default(), rate)),
+    ("nadam", |rate| rule(NAdamConfig::default(), rate)),
+    ("adabelief", |rate| rule(AdaBeliefConfig::default(), rate)),
+    ("adabound", |rate| rule(AdaBoundConfig::default(), rate)),
+    ("adafactor", |rate| rule(AdafactorConfig::default(), rate)),
+    ("lamb", |rate| rule(LambConfig::default(), rate)),
+    ("lars", |rate| rule(LarsConfig::default(), rate)),
+    ("lion", |rate| rule(LionConfig::default(), rate)),
+    ("schedule-free", |rate| rule(ScheduleFreeConfig::default(), rate)),
+    ("prodigy", |rate| {
+        let config = ProdigyConfig::default();
+        Ok(Box::new(Prodigy::new(ProdigyConfig { rate: rate.unwrap_or(config.rate), ..config })?))
     }),
-    ("adam", |rate| adam(AdamConfig::default(), rate)),
-    ("adamw", |rate| adam(AdamConfig::adamw(), rate)),
     ("adafisher", |rate| adafisher(AdaFisherConfig::thesis(), rate)),
     ("adafisherw", |rate| {
         adafisher(
@@ -33,6 +49,11 @@ const KNOWN: [(&str, Build); 10] = [
         let config = KfacConfig::default();
         Ok(Box::new(Kfac::new(KfacConfig { rate: rate.unwrap_or(config.rate), ..config })?))
     }),
+    ("muon", |rate| rule(MuonConfig::default(), rate)),
+    ("soap", |rate| rule(SoapConfig::default(), rate)),
+    ("eshampoo", |rate| rule(SoapConfig::corrected_shampoo(), rate)),
+    ("splus", |rate| rule(SPlusConfig::default(), rate)),
+    ("psgd", |rate| rule(PsgdConfig::default(), rate)),
     ("shampoo", |rate| {
         let config = ShampooConfig::default();
         Ok(Box::new(Shampoo::new(ShampooConfig { rate: rate.unwrap_or(config.rate), ..config })?))
@@ -72,8 +93,11 @@ pub fn build(name: &str, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
     }
 }
 
-fn adam(config: AdamConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
-    Ok(Box::new(Adam::new(AdamConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+fn rule<R: Rule + 'static>(mut rule: R, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    if let Some(rate) = rate {
+        rule.set_rate(rate);
+    }
+    Ok(Box::new(PerParameter::new(rule)?))
 }
 
 fn adafisher(config: AdaFisherConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {

@@ -23,6 +23,7 @@ mod first_order;
 mod kfac;
 mod kfac_shared;
 mod kronecker;
+mod matrices;
 mod network;
 mod report;
 mod running_average;
@@ -39,10 +40,15 @@ type Replay = fn(file: &str, &Document) -> Result<Vec<Line>>;
 
 /// The families of the schema `golden-v1`: a name begins with its family's. The first that fits
 /// counts.
-const FAMILIES: [(&str, Replay); 12] = [
+const FAMILIES: [(&str, Replay); 17] = [
     ("sgd_", first_order::sgd),
     ("adam_", first_order::adam),
     ("adamw_", first_order::adamw),
+    ("adafactor_", first_order::adafactor),
+    ("prodigy_", first_order::prodigy),
+    ("muon_", matrices::muon),
+    ("soap_", matrices::soap),
+    ("splus_", matrices::splus),
     ("shampoo_", shampoo::replay),
     ("kfac_linear_mse", kfac::linear_mse),
     ("kfac_mlp_ce", kfac::mlp_ce),
