@@ -127,6 +127,18 @@ impl<R: Rule> PerParameter<R> {
         self.moments.get(parameter)?.tensors.get(at)
     }
 
+    /// Changes what is kept of a parameter between two steps.
+    pub(crate) fn keep(
+        &mut self,
+        parameter: &Parameter,
+        change: impl FnOnce(&R, &mut [Tensor]) -> Result<()>,
+    ) -> Result<()> {
+        let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter));
+        change(&self.rule, &mut kept.tensors)?;
+        self.moments.set(parameter.id(), kept);
+        Ok(())
+    }
+
     /// All updates on copies; if all succeed, they count.
     fn step_on_copies(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         let mut tried = Vec::new();

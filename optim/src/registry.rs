@@ -5,11 +5,12 @@ use engine::{Error, Result};
 use crate::adafisher::{AdaFisher, AdaFisherConfig, Decay};
 use crate::moments::demand;
 use crate::per_parameter::{PerParameter, Rule};
+use crate::second_diagonal::{DiagonalRule, SecondDiagonal};
 use crate::{
-    AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdafactorConfig, AdamConfig, Kfac, KfacConfig,
-    LambConfig, LarsConfig, LionConfig, MuonConfig, NAdamConfig, Optimizer, Prodigy, ProdigyConfig,
-    PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, ScheduleFreeConfig, SgdConfig, Shampoo,
-    ShampooConfig, SoapConfig,
+    AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdaHessianConfig, AdafactorConfig, AdamConfig,
+    Kfac, KfacConfig, LambConfig, LarsConfig, LionConfig, MuonConfig, NAdamConfig, Optimizer,
+    Prodigy, ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig,
+    ScheduleFreeConfig, SgdConfig, Shampoo, ShampooConfig, SoapConfig, SophiaConfig,
 };
 
 /// Makes an optimizer, at a rate if one is given.
@@ -35,6 +36,9 @@ const KNOWN: &[(&str, Build)] = &[
         let config = ProdigyConfig::default();
         Ok(Box::new(Prodigy::new(ProdigyConfig { rate: rate.unwrap_or(config.rate), ..config })?))
     }),
+    ("adahessian", |rate| diagonal(AdaHessianConfig::default(), rate)),
+    ("sophia", |rate| diagonal(SophiaConfig::default(), rate)),
+    ("sophia-h", |rate| diagonal(SophiaConfig::hutchinson(), rate)),
     ("adafisher", |rate| adafisher(AdaFisherConfig::thesis(), rate)),
     ("adafisherw", |rate| {
         adafisher(
@@ -98,6 +102,16 @@ fn rule<R: Rule + 'static>(mut rule: R, rate: Option<f64>) -> Result<Box<dyn Opt
         rule.set_rate(rate);
     }
     Ok(Box::new(PerParameter::new(rule)?))
+}
+
+fn diagonal<R: DiagonalRule + 'static>(
+    mut rule: R,
+    rate: Option<f64>,
+) -> Result<Box<dyn Optimizer>> {
+    if let Some(rate) = rate {
+        rule.set_rate(rate);
+    }
+    Ok(Box::new(SecondDiagonal::new(rule)?))
 }
 
 fn adafisher(config: AdaFisherConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
