@@ -4,7 +4,7 @@
 //! curvature along a direction (adaptive K-FAC, Hessian-free, Newton) see the loss itself. Both kinds
 //! take a step through [`minimize`](crate::Optimizer::minimize).
 
-use engine::{Gradients, Likelihood, Parameters, Result, Tape, Var};
+use engine::{Error, Gradients, Likelihood, Parameters, Result, Tape, Var};
 
 /// A model, a batch and a loss.
 pub trait Problem {
@@ -112,4 +112,10 @@ pub(crate) fn gradients(problem: &dyn Problem) -> Result<(f64, Gradients)> {
     let tape = problem.tape();
     let loss = problem.loss().nll(&problem.outputs(&tape)?)?;
     Ok((loss.item()?, tape.backward(&loss)?))
+}
+
+/// What an optimizer that needs a problem says to gradients.
+pub(crate) fn gradients_alone(op: &'static str) -> Error {
+    let got = "gradients alone".to_owned();
+    Error::Argument { op, name: "step", expected: "taken by `minimize`, with a problem", got }
 }

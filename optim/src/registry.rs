@@ -3,14 +3,17 @@
 use engine::{Error, Result};
 
 use crate::adafisher::{AdaFisher, AdaFisherConfig, Decay};
+use crate::layerwise::{LayerRule, Layerwise};
 use crate::moments::demand;
 use crate::per_parameter::{PerParameter, Rule};
 use crate::second_diagonal::{DiagonalRule, SecondDiagonal};
 use crate::{
     AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdaHessianConfig, AdafactorConfig, AdamConfig,
-    Kfac, KfacConfig, LambConfig, LarsConfig, LionConfig, MuonConfig, NAdamConfig, Optimizer,
-    Prodigy, ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig,
-    ScheduleFreeConfig, SgdConfig, Shampoo, ShampooConfig, SoapConfig, SophiaConfig,
+    AdaptiveKfac, AdaptiveKfacConfig, EkfacConfig, EvaConfig, FoofConfig, Kfac, KfacConfig,
+    LambConfig, LarsConfig, LionConfig, MkorConfig, MuonConfig, NAdamConfig, Optimizer, Prodigy,
+    ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, ScheduleFreeConfig,
+    SgdConfig, Shampoo, ShampooConfig, SingdConfig, SkfacConfig, SoapConfig, SophiaConfig,
+    TntConfig,
 };
 
 /// Makes an optimizer, at a rate if one is given.
@@ -53,6 +56,19 @@ const KNOWN: &[(&str, Build)] = &[
         let config = KfacConfig::default();
         Ok(Box::new(Kfac::new(KfacConfig { rate: rate.unwrap_or(config.rate), ..config })?))
     }),
+    ("kfac-adaptive", |rate| {
+        let config = AdaptiveKfacConfig::default();
+        let rate = rate.unwrap_or(config.rate);
+        Ok(Box::new(AdaptiveKfac::new(AdaptiveKfacConfig { rate, ..config })?))
+    }),
+    ("ekfac", |rate| layerwise(EkfacConfig::default(), rate)),
+    ("foof", |rate| layerwise(FoofConfig::default(), rate)),
+    ("skfac", |rate| layerwise(SkfacConfig::default(), rate)),
+    ("eva", |rate| layerwise(EvaConfig::default(), rate)),
+    ("mkor", |rate| layerwise(MkorConfig::default(), rate)),
+    ("singd", |rate| layerwise(SingdConfig::default(), rate)),
+    ("ikfac", |rate| layerwise(SingdConfig { untied: true, ..SingdConfig::default() }, rate)),
+    ("tnt", |rate| layerwise(TntConfig::default(), rate)),
     ("muon", |rate| rule(MuonConfig::default(), rate)),
     ("soap", |rate| rule(SoapConfig::default(), rate)),
     ("eshampoo", |rate| rule(SoapConfig::corrected_shampoo(), rate)),
@@ -112,6 +128,13 @@ fn diagonal<R: DiagonalRule + 'static>(
         rule.set_rate(rate);
     }
     Ok(Box::new(SecondDiagonal::new(rule)?))
+}
+
+fn layerwise<R: LayerRule + 'static>(mut rule: R, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    if let Some(rate) = rate {
+        rule.common_mut().rate = rate;
+    }
+    Ok(Box::new(Layerwise::new(rule)?))
 }
 
 fn adafisher(config: AdaFisherConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {

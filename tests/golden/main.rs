@@ -20,6 +20,7 @@ mod curvature;
 mod document;
 mod expected;
 mod first_order;
+mod hessian_diagonal;
 mod kfac;
 mod kfac_shared;
 mod kronecker;
@@ -40,12 +41,14 @@ type Replay = fn(file: &str, &Document) -> Result<Vec<Line>>;
 
 /// The families of the schema `golden-v1`: a name begins with its family's. The first that fits
 /// counts.
-const FAMILIES: [(&str, Replay); 17] = [
+const FAMILIES: [(&str, Replay); 19] = [
     ("sgd_", first_order::sgd),
     ("adam_", first_order::adam),
     ("adamw_", first_order::adamw),
     ("adafactor_", first_order::adafactor),
     ("prodigy_", first_order::prodigy),
+    ("adahessian_", hessian_diagonal::adahessian),
+    ("sophia_", hessian_diagonal::sophia),
     ("muon_", matrices::muon),
     ("soap_", matrices::soap),
     ("splus_", matrices::splus),

@@ -11,6 +11,7 @@ pub mod conjugate_gradients;
 pub mod diagonal;
 pub mod factors;
 pub mod hessian_diagonal;
+pub mod layer_rows;
 pub mod precondition;
 pub mod products;
 pub mod running;
