@@ -9,11 +9,12 @@ use crate::per_parameter::{PerParameter, Rule};
 use crate::second_diagonal::{DiagonalRule, SecondDiagonal};
 use crate::{
     AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdaHessianConfig, AdafactorConfig, AdamConfig,
-    AdaptiveKfac, AdaptiveKfacConfig, EkfacConfig, EvaConfig, FoofConfig, Kfac, KfacConfig,
-    LambConfig, LarsConfig, LionConfig, MkorConfig, MuonConfig, NAdamConfig, Optimizer, Prodigy,
-    ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, ScheduleFreeConfig,
-    SgdConfig, Shampoo, ShampooConfig, SingdConfig, SkfacConfig, SoapConfig, SophiaConfig,
-    TntConfig,
+    AdaptiveKfac, AdaptiveKfacConfig, EkfacConfig, EvaConfig, FoofConfig, HessianFree,
+    HessianFreeConfig, Kfac, KfacConfig, KlShampooConfig, LambConfig, LarsConfig, Lbfgs,
+    LbfgsConfig, LionConfig, MkorConfig, MuonConfig, NAdamConfig, Newton, NewtonConfig, Optimizer,
+    Prodigy, ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, Sam, SamConfig,
+    ScheduleFreeConfig, SgdConfig, Shampoo, ShampooConfig, SingdConfig, SkfacConfig, SoapConfig,
+    SophiaConfig, TntConfig,
 };
 
 /// Makes an optimizer, at a rate if one is given.
@@ -74,6 +75,20 @@ const KNOWN: &[(&str, Build)] = &[
     ("eshampoo", |rate| rule(SoapConfig::corrected_shampoo(), rate)),
     ("splus", |rate| rule(SPlusConfig::default(), rate)),
     ("psgd", |rate| rule(PsgdConfig::default(), rate)),
+    ("kl-shampoo", |rate| rule(KlShampooConfig::default(), rate)),
+    ("lbfgs", |rate| {
+        let config = LbfgsConfig::default();
+        Ok(Box::new(Lbfgs::new(LbfgsConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+    }),
+    ("hessian-free", |rate| {
+        let config = HessianFreeConfig::default();
+        let rate = rate.unwrap_or(config.rate);
+        Ok(Box::new(HessianFree::new(HessianFreeConfig { rate, ..config })?))
+    }),
+    ("natural-gradient", |rate| newton(NewtonConfig::default(), rate)),
+    ("newton", |rate| newton(NewtonConfig::saddle_free(), rate)),
+    ("sam", |rate| Ok(Box::new(Sam::sgd(SamConfig::default(), rate.unwrap_or(0.01))?))),
+    ("asam", |rate| Ok(Box::new(Sam::sgd(SamConfig::adaptive(), rate.unwrap_or(0.01))?))),
     ("shampoo", |rate| {
         let config = ShampooConfig::default();
         Ok(Box::new(Shampoo::new(ShampooConfig { rate: rate.unwrap_or(config.rate), ..config })?))
@@ -135,6 +150,10 @@ fn layerwise<R: LayerRule + 'static>(mut rule: R, rate: Option<f64>) -> Result<B
         rule.common_mut().rate = rate;
     }
     Ok(Box::new(Layerwise::new(rule)?))
+}
+
+fn newton(config: NewtonConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    Ok(Box::new(Newton::new(NewtonConfig { rate: rate.unwrap_or(config.rate), ..config })?))
 }
 
 fn adafisher(config: AdaFisherConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {

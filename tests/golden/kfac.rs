@@ -11,6 +11,7 @@ use optim::{AdaptiveKfac, AdaptiveKfacConfig, Batch, Fisher, Kfac, KfacConfig, O
 use crate::document::{Document, Node, Result};
 use crate::expected::{Expected, line};
 use crate::kronecker::{Problem, Step, joint, per_example, plain, record_of, stored};
+use crate::layerwise;
 use crate::network::{Kind, Network};
 use crate::report::{Comparison, Line};
 
@@ -146,6 +147,11 @@ pub(crate) fn mlp_ce(file: &str, document: &Document) -> Result<Vec<Line>> {
                 }
             }
             Ok(())
+        }));
+    }
+    for kind in ["empirical", "type2"] {
+        lines.push(line(file, &format!("EKFAC {kind}"), &root, |comparison| {
+            layerwise::ekfac(comparison, &problem, &expected, (kind, fisher(kind), damping))
         }));
     }
     lines.push(line(file, "KL clip", &root, |c| kl_clip(c, &problem, &hyper, &expected)));

@@ -24,6 +24,7 @@ mod hessian_diagonal;
 mod kfac;
 mod kfac_shared;
 mod kronecker;
+mod layerwise;
 mod matrices;
 mod network;
 mod report;
@@ -41,7 +42,7 @@ type Replay = fn(file: &str, &Document) -> Result<Vec<Line>>;
 
 /// The families of the schema `golden-v1`: a name begins with its family's. The first that fits
 /// counts.
-const FAMILIES: [(&str, Replay); 19] = [
+const FAMILIES: [(&str, Replay); 20] = [
     ("sgd_", first_order::sgd),
     ("adam_", first_order::adam),
     ("adamw_", first_order::adamw),
@@ -58,6 +59,7 @@ const FAMILIES: [(&str, Replay); 19] = [
     ("kfac_conv_ce", kfac_shared::conv_ce),
     ("kfac_tokens_ce", kfac_shared::tokens_ce),
     ("kfac_optimizer_steps", kfac::optimizer_steps),
+    ("kfac_family_onelayer", layerwise::family),
     ("kfac_ema", running_average::replay),
     ("curvature_", curvature::replay),
     ("", not_yet),
