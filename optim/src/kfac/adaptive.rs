@@ -18,6 +18,7 @@
 use engine::{Gradients, Parameters, Result};
 
 use super::{Kfac, KfacConfig, Uncovered, in_double_precision, refuse_uncovered};
+use crate::backward::backward_keeping;
 use crate::coverage::Coverage;
 use crate::curvature::factors::{Share, Start};
 use crate::curvature::precondition::DampingRule;
@@ -25,7 +26,7 @@ use crate::curvature::products::GaussNewton;
 use crate::flat;
 use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, evaluate};
-use crate::{CurvatureSource, Fisher, Optimizer, State, backward};
+use crate::{CurvatureSource, Fisher, Optimizer, State};
 
 /// The constants of adaptive K-FAC.
 #[derive(Debug, Clone, PartialEq)]
@@ -214,7 +215,7 @@ impl Optimizer for AdaptiveKfac {
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
         let tape = problem.tape();
         let outputs = problem.outputs(&tape)?;
-        let pass = backward(&tape, &outputs, problem.loss(), self)?;
+        let pass = backward_keeping(&tape, &outputs, problem.loss(), self)?;
         let loss = pass.loss.item()?;
         // Precondition.
         let along = self.along(problem.model(), &pass.gradients)?;
