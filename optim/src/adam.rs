@@ -10,13 +10,11 @@
 //! t counts the parameter's own steps. Deviation from Reddi et al.: the largest *uncorrected* v is
 //! kept and the correction is applied to it, as PyTorch does.
 
-use engine::{Gradients, Parameters, Result, for_float};
+use engine::{Parameter, Result, Tensor, for_float};
 use kernels::step;
 
-use crate::coverage::Coverage;
-use crate::moments::{Moments, check_gradients, demand, trainable};
-use crate::saved::Saved;
-use crate::{Optimizer, State};
+use crate::moments::{below_one, not_negative};
+use crate::per_parameter::{PerParameter, Rule, Start, zeros};
 
 /// Options of [`Adam`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,81 +73,45 @@ impl AdamConfig {
 /// assert!((moved[0] + 0.25).abs() < 1e-12 && (moved[1] - 0.25).abs() < 1e-12);
 /// # Ok::<(), engine::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct Adam {
-    config: AdamConfig,
-    moments: Moments,
-}
+pub type Adam = PerParameter<AdamConfig>;
 
-impl Adam {
-    /// An optimizer that has not taken a step.
-    ///
-    /// # Errors
-    /// [`Error::Argument`](engine::Error::Argument) when an option is outside its range.
-    pub fn new(config: AdamConfig) -> Result<Self> {
-        let AdamConfig { rate, beta1, beta2, epsilon, weight_decay, .. } = config;
-        for (name, value) in [("rate", rate), ("epsilon", epsilon), ("weight_decay", weight_decay)]
-        {
-            let holds = value.is_finite() && value >= 0.0;
-            demand("adam", name, value, "finite and not negative", holds)?;
-        }
-        demand("adam", "beta1", beta1, "in [0, 1)", (0.0..1.0).contains(&beta1))?;
-        demand("adam", "beta2", beta2, "in [0, 1)", (0.0..1.0).contains(&beta2))?;
-        let names: &[_] = if config.amsgrad { &["m", "v", "v_max"] } else { &["m", "v"] };
-        Ok(Self { config, moments: Moments::new(names) })
-    }
-}
-
-impl Optimizer for Adam {
+impl Rule for AdamConfig {
     fn name(&self) -> &'static str {
-        if self.config.decoupled { "adamw" } else { "adam" }
+        if self.decoupled { "adamw" } else { "adam" }
     }
 
-    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        check_gradients(model, grads)?;
-        let AdamConfig { rate, beta1, beta2, epsilon, weight_decay, decoupled, .. } = self.config;
-        for (parameter, grad) in trainable(model, grads)? {
-            let kept = self.moments.next(parameter);
-            let step = kept.steps;
-            let rule = step::Adam { rate, beta1, beta2, epsilon, weight_decay, decoupled, step };
-            let [m, v, largest @ ..] = kept.tensors.as_mut_slice() else { continue };
-            for_float!(grad.dtype(), T => {
-                let largest = largest.first_mut().map(|v| v.make_mut::<T>()).transpose()?;
-                let theta = parameter.value_mut().make_mut::<T>()?;
-                let (m, v) = (m.make_mut::<T>()?, v.make_mut::<T>()?);
-                step::adam(theta, grad.as_slice::<T>()?, m, v, largest, &rule);
-            });
-        }
-        Ok(())
+    fn check(&self) -> Result<()> {
+        not_negative("adam", "epsilon", self.epsilon)?;
+        not_negative("adam", "weight_decay", self.weight_decay)?;
+        below_one("adam", "beta1", self.beta1)?;
+        below_one("adam", "beta2", self.beta2)
     }
 
     fn rate(&self) -> f64 {
-        self.config.rate
+        self.rate
     }
 
     fn set_rate(&mut self, rate: f64) {
-        self.config.rate = rate;
+        self.rate = rate;
     }
 
-    fn coverage(&self, model: &dyn Parameters) -> Coverage {
-        let rule = "first and root of second moment";
-        Coverage::first_order(model, rule, |p| self.moments.bytes(p))
+    fn words(&self, _: &Parameter) -> String {
+        "first and root of second moment".into()
     }
 
-    fn state(&self, model: &dyn Parameters) -> Result<State> {
-        let mut state = State { optimizer: self.name().to_owned(), ..State::default() };
-        state.numbers.insert("rate".to_owned(), self.config.rate.to_string());
-        self.moments.save(model, &mut state);
-        Ok(state)
+    fn start(&self, parameter: &Parameter) -> Start {
+        zeros(parameter, if self.amsgrad { &["m", "v", "v_max"] } else { &["m", "v"] })
     }
 
-    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
-        let mut saved = Saved::open(self.name(), state)?;
-        let rate = saved.number("rate")?;
-        let moments = self.moments.load(model, &mut saved)?;
-        saved.close(model)?;
-        self.config.rate = rate;
-        self.moments = moments;
+    fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
+        let Self { rate, beta1, beta2, epsilon, weight_decay, decoupled, .. } = *self;
+        let rule = step::Adam { rate, beta1, beta2, epsilon, weight_decay, decoupled, step: t };
+        let [m, v, largest @ ..] = kept else { return Ok(()) };
+        for_float!(grad.dtype(), T => {
+            let largest = largest.first_mut().map(|v| v.make_mut::<T>()).transpose()?;
+            let (theta, m, v) = (value.make_mut::<T>()?, m.make_mut::<T>()?, v.make_mut::<T>()?);
+            step::adam(theta, grad.as_slice::<T>()?, m, v, largest, &rule);
+        });
         Ok(())
     }
 }

@@ -27,11 +27,34 @@ pub struct Pass {
 /// [`Error::NotFinite`] naming the first op with a NaN or an infinity when the loss is one; the tape
 /// is whole then, and nothing has been fed. Else when the outputs do not fit the loss, are not on the
 /// tape, or the estimator fails.
-pub fn backward(
+pub fn backward<O: Optimizer + ?Sized>(
     tape: &Tape,
     outputs: &Var,
     loss: &dyn Likelihood,
-    optimizer: &mut dyn Optimizer,
+    optimizer: &mut O,
+) -> Result<Pass> {
+    pass(tape, outputs, loss, optimizer, |nll, observer| tape.backward_once(nll, observer))
+}
+
+/// The same, and the numbers on the tape stay: for optimizers that go on to look at its curvature.
+pub(crate) fn backward_keeping<O: Optimizer + ?Sized>(
+    tape: &Tape,
+    outputs: &Var,
+    loss: &dyn Likelihood,
+    optimizer: &mut O,
+) -> Result<Pass> {
+    pass(tape, outputs, loss, optimizer, |nll, observer| match observer {
+        Some(observer) => tape.backward_observed(nll, observer),
+        None => tape.backward(nll),
+    })
+}
+
+fn pass<O: Optimizer + ?Sized>(
+    tape: &Tape,
+    outputs: &Var,
+    loss: &dyn Likelihood,
+    optimizer: &mut O,
+    sweep: impl Fn(&Var, Option<&mut dyn LayerObserver>) -> Result<Gradients>,
 ) -> Result<Pass> {
     let nll = loss.nll(outputs)?;
     if !nll.item()?.is_finite()
@@ -40,22 +63,27 @@ pub fn backward(
         return Err(found);
     }
     let mut curvature = Duration::ZERO;
+    if let Some(estimator) = optimizer.hessian_diagonal().filter(|estimator| estimator.due()) {
+        let start = Instant::now();
+        estimator.observe(tape, outputs, &nll, loss)?;
+        curvature = start.elapsed();
+    }
     let gradients = match optimizer.curvature().filter(|source| source.due()) {
-        None => tape.backward_once(&nll, None)?,
+        None => sweep(&nll, None)?,
         Some(source) => {
             let gradients = match source.fisher() {
                 Fisher::Empirical => {
                     source.begin_sweep(0);
                     let mut timed = Timed { source, spent: Duration::ZERO };
-                    let gradients = tape.backward_once(&nll, Some(&mut timed))?;
-                    curvature = timed.spent;
+                    let gradients = sweep(&nll, Some(&mut timed))?;
+                    curvature += timed.spent;
                     gradients
                 }
                 fisher => {
                     let start = Instant::now();
                     sweep_model_labels(fisher, tape, outputs, loss, source)?;
-                    curvature = start.elapsed();
-                    tape.backward_once(&nll, None)?
+                    curvature += start.elapsed();
+                    sweep(&nll, None)?
                 }
             };
             let start = Instant::now();

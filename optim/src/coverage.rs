@@ -25,16 +25,16 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// A table where every trainable parameter gets the same rule.
-    pub(crate) fn first_order(
+    /// A table from the rule of each trainable parameter and the bytes kept for each.
+    pub(crate) fn of(
         model: &dyn Parameters,
-        rule: &str,
+        rule: impl Fn(&Parameter) -> String,
         bytes: impl Fn(&Parameter) -> usize,
     ) -> Self {
         let line = |(param, p): (String, &Parameter)| Line {
             param,
             shape: *p.value().shape(),
-            rule: if p.is_trainable() { rule } else { "frozen" }.to_owned(),
+            rule: if p.is_trainable() { rule(p) } else { "frozen".into() },
             state_bytes: bytes(p),
         };
         Self { lines: model.parameters().into_iter().map(line).collect() }

@@ -16,6 +16,7 @@
 //! at the first step and every `inverse_every` from then on. Parameters that no factor covers get
 //! P = ∇L, or are refused: see [`Uncovered`]. ν counts them too.
 
+pub mod adaptive;
 mod state;
 
 use std::collections::BTreeMap;
@@ -145,7 +146,7 @@ impl Kfac {
     fn refresh(&mut self, gradients: &BTreeMap<ParamId, Vec<f64>>) -> Result<()> {
         let due = (self.factors.steps - 1).is_multiple_of(self.config.inverse_every.max(1));
         let (damping, rule) = (self.config.damping, self.config.damping_rule);
-        for (&weight, entry) in self.factors.entries.iter().filter(|(_, e)| e.weight > 0.0) {
+        for (&weight, entry) in self.factors.entries.iter().filter(|(_, e)| e.updates > 0) {
             let trained = |param: ParamId| {
                 gradients.contains_key(&param) && self.factors.covering(param) == Some(weight)
             };

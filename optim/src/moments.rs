@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
 
 use crate::State;
+use crate::per_parameter::{Start, zeros};
 use crate::saved::{Saved, refused};
 
 /// Tensors of each parameter's shape and dtype under fixed names (`m`, `v`), and a count of steps.
@@ -20,7 +21,7 @@ pub(crate) struct Moments {
 pub(crate) struct Kept {
     /// The steps this parameter has taken: what its bias corrections count.
     pub(crate) steps: u64,
-    /// In the order of the names; zeros at first.
+    /// In the order of the names.
     pub(crate) tensors: Vec<Tensor>,
 }
 
@@ -35,15 +36,36 @@ impl Moments {
         self.of.get(&parameter.id())
     }
 
+    /// A parameter's, to be changed within a step.
+    pub(crate) fn get_mut(&mut self, parameter: &Parameter) -> Option<&mut Kept> {
+        self.of.get_mut(&parameter.id())
+    }
+
     /// A parameter's, with its next step counted.
     pub(crate) fn next(&mut self, parameter: &Parameter) -> &mut Kept {
-        let zeros = || Tensor::zeros(*parameter.value().shape(), parameter.value().dtype());
-        let kept = self.of.entry(parameter.id()).or_insert_with(|| Kept {
-            steps: 0,
-            tensors: self.names.iter().map(|_| zeros()).collect(),
-        });
+        let names = self.names.clone();
+        self.next_from(parameter, || zeros(parameter, &names))
+    }
+
+    /// The same, where `start` says what there is before the first step.
+    pub(crate) fn next_from(
+        &mut self,
+        parameter: &Parameter,
+        start: impl FnOnce() -> Start,
+    ) -> &mut Kept {
+        let kept = self.of.entry(parameter.id()).or_insert_with(|| Kept::begin(start()));
         kept.steps += 1;
         kept
+    }
+
+    /// A copy of a parameter's, or what it starts from.
+    pub(crate) fn kept_or(&self, parameter: &Parameter, start: impl FnOnce() -> Start) -> Kept {
+        self.get(parameter).cloned().unwrap_or_else(|| Kept::begin(start()))
+    }
+
+    /// Replaces a parameter's.
+    pub(crate) fn set(&mut self, id: ParamId, kept: Kept) {
+        self.of.insert(id, kept);
     }
 
     /// Bytes kept for a parameter, now or (if it is trained) after its first step.
@@ -56,10 +78,20 @@ impl Moments {
 
     /// Writes everything down.
     pub(crate) fn save(&self, model: &dyn Parameters, state: &mut State) {
+        self.save_from(model, state, |parameter| zeros(parameter, &self.names));
+    }
+
+    /// The same, with the names that `start` gives.
+    pub(crate) fn save_from(
+        &self,
+        model: &dyn Parameters,
+        state: &mut State,
+        start: impl Fn(&Parameter) -> Start,
+    ) {
         for (path, parameter) in model.parameters() {
             let Some(kept) = self.get(parameter) else { continue };
             state.numbers.insert(format!("{path}/steps"), kept.steps.to_string());
-            for (name, tensor) in self.names.iter().zip(&kept.tensors) {
+            for ((name, _), tensor) in start(parameter).iter().zip(&kept.tensors) {
                 state.tensors.insert(format!("{path}/{name}"), tensor.clone());
             }
         }
@@ -67,6 +99,16 @@ impl Moments {
 
     /// Reads what [`Moments::save`] wrote.
     pub(crate) fn load(&self, model: &dyn Parameters, saved: &mut Saved) -> Result<Self> {
+        self.load_from(model, saved, |parameter| zeros(parameter, &self.names))
+    }
+
+    /// Reads what [`Moments::save_from`] wrote.
+    pub(crate) fn load_from(
+        &self,
+        model: &dyn Parameters,
+        saved: &mut Saved,
+        start: impl Fn(&Parameter) -> Start,
+    ) -> Result<Self> {
         let mut of = HashMap::new();
         let mut without = None;
         for (path, parameter) in model.parameters() {
@@ -76,9 +118,10 @@ impl Moments {
                 }
                 continue;
             };
-            let (shape, dtype) = (parameter.value().shape(), parameter.value().dtype());
-            let named = |name| saved.tensor(&format!("{path}/{name}"), shape, dtype);
-            let tensors = self.names.iter().map(named).collect::<Result<_>>()?;
+            let named = |(name, like): (&str, Tensor)| {
+                saved.tensor(&format!("{path}/{name}"), like.shape(), like.dtype())
+            };
+            let tensors = start(parameter).into_iter().map(named).collect::<Result<_>>()?;
             of.insert(parameter.id(), Kept { steps, tensors });
         }
         match without {
@@ -88,6 +131,12 @@ impl Moments {
             }
             _ => Ok(Self { names: self.names.clone(), of }),
         }
+    }
+}
+
+impl Kept {
+    fn begin(start: Start) -> Self {
+        Self { steps: 0, tensors: start.into_iter().map(|(_, tensor)| tensor).collect() }
     }
 }
 
@@ -138,4 +187,24 @@ pub(crate) fn demand(
         return Ok(());
     }
     Err(Error::Argument { op, name, expected, got: value.to_string() })
+}
+
+/// Refuses what is negative or not finite.
+pub(crate) fn not_negative(op: &'static str, name: &'static str, value: f64) -> Result<()> {
+    demand(op, name, value, "finite and not negative", value.is_finite() && value >= 0.0)
+}
+
+/// Refuses what is not in [0, 1).
+pub(crate) fn below_one(op: &'static str, name: &'static str, value: f64) -> Result<()> {
+    demand(op, name, value, "in [0, 1)", (0.0..1.0).contains(&value))
+}
+
+/// Refuses what is not positive and finite.
+pub(crate) fn positive(op: &'static str, name: &'static str, value: f64) -> Result<()> {
+    demand(op, name, value, "positive", value.is_finite() && value > 0.0)
+}
+
+/// 1 − βᵗ: what divides the bias out of a moving average from zero.
+pub(crate) fn correction(beta: f64, t: u64) -> f64 {
+    1.0 - beta.powf(t as f64)
 }

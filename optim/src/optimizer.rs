@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Gradients, Parameters, Result, Tensor};
+use engine::{Gradients, Parameter, Parameters, Result, Tensor};
 
+use crate::backward::backward;
 use crate::coverage::Coverage;
 use crate::curvature::CurvatureSource;
+use crate::curvature::hessian_diagonal::HessianDiagonal;
+use crate::problem::Problem;
 
 /// Direction → parameter: reads gradients, writes parameters.
 pub trait Optimizer {
@@ -15,6 +18,34 @@ pub trait Optimizer {
     /// The estimator that wants to see layer records, if there is one.
     fn curvature(&mut self) -> Option<&mut dyn CurvatureSource> {
         None
+    }
+
+    /// The estimator of the Hessian's diagonal that wants to see tapes, if there is one.
+    fn hessian_diagonal(&mut self) -> Option<&mut HessianDiagonal> {
+        None
+    }
+
+    /// One step on a batch that can be evaluated again; returns the loss before it. Most optimizers
+    /// evaluate it once: backward, then [`Optimizer::step`]. Buffers (running means) are committed.
+    ///
+    /// # Errors
+    /// Those of the problem, the backward pass and the step.
+    fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
+        let tape = problem.tape();
+        let outputs = problem.outputs(&tape)?;
+        let pass = backward(&tape, &outputs, problem.loss(), self)?;
+        let staged = tape.staged();
+        // Values that the tape still held would have to be copied by the step.
+        drop((outputs, tape));
+        problem.model_mut().commit(staged)?;
+        self.step(problem.model_mut(), &pass.gradients)?;
+        pass.loss.item()
+    }
+
+    /// Whether a step needs the loss itself: then [`Optimizer::step`], which has gradients alone, is
+    /// refused, and [`Optimizer::minimize`] is the only way.
+    fn needs_problem(&self) -> bool {
+        false
     }
 
     /// One update of every trainable parameter.
@@ -29,6 +60,15 @@ pub trait Optimizer {
 
     /// Sets the learning rate: what a schedule does before each step.
     fn set_rate(&mut self, rate: f64);
+
+    /// The value to evaluate a parameter with, for optimizers that train one point and recommend
+    /// another (an average over time); `None` when it is the parameter's own.
+    ///
+    /// # Errors
+    /// None in practice; reading tensors can fail on devices.
+    fn average(&self, _parameter: &Parameter) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
 
     /// Every parameter of the model, the rule it gets, and the bytes of state it costs. What only
     /// a backward pass can tell (which layer a parameter belongs to) is known after the first.

@@ -3,22 +3,46 @@
 use engine::{Error, Result};
 
 use crate::adafisher::{AdaFisher, AdaFisherConfig, Decay};
+use crate::layerwise::{LayerRule, Layerwise};
 use crate::moments::demand;
+use crate::per_parameter::{PerParameter, Rule};
+use crate::second_diagonal::{DiagonalRule, SecondDiagonal};
 use crate::{
-    Adam, AdamConfig, Kfac, KfacConfig, Optimizer, Sgd, SgdConfig, Shampoo, ShampooConfig,
+    AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdaHessianConfig, AdafactorConfig, AdamConfig,
+    AdaptiveKfac, AdaptiveKfacConfig, EkfacConfig, EvaConfig, FoofConfig, HessianFree,
+    HessianFreeConfig, Kfac, KfacConfig, KlShampooConfig, LambConfig, LarsConfig, Lbfgs,
+    LbfgsConfig, LionConfig, MkorConfig, MuonConfig, NAdamConfig, Newton, NewtonConfig, Optimizer,
+    Prodigy, ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, Sam, SamConfig,
+    ScheduleFreeConfig, SgdConfig, Shampoo, ShampooConfig, SingdConfig, SkfacConfig, SoapConfig,
+    SophiaConfig, TntConfig,
 };
 
 /// Makes an optimizer, at a rate if one is given.
 type Build = fn(Option<f64>) -> Result<Box<dyn Optimizer>>;
 
 /// Every name, and what it stands for.
-const KNOWN: [(&str, Build); 10] = [
-    ("sgd", |rate| {
-        let config = SgdConfig { momentum: 0.9, ..SgdConfig::default() };
-        Ok(Box::new(Sgd::new(SgdConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+const KNOWN: &[(&str, Build)] = &[
+    ("sgd", |rate| rule(SgdConfig { momentum: 0.9, ..SgdConfig::default() }, rate)),
+    ("adagrad", |rate| rule(AdaGradConfig::default(), rate)),
+    ("rmsprop", |rate| rule(RmsPropConfig::default(), rate)),
+    ("adam", |rate| rule(AdamConfig::default(), rate)),
+    ("adamw", |rate| rule(AdamConfig::adamw(), rate)),
+    ("radam", |rate| rule(RAdamConfig::default(), rate)),
+    ("nadam", |rate| rule(NAdamConfig::default(), rate)),
+    ("adabelief", |rate| rule(AdaBeliefConfig::default(), rate)),
+    ("adabound", |rate| rule(AdaBoundConfig::default(), rate)),
+    ("adafactor", |rate| rule(AdafactorConfig::default(), rate)),
+    ("lamb", |rate| rule(LambConfig::default(), rate)),
+    ("lars", |rate| rule(LarsConfig::default(), rate)),
+    ("lion", |rate| rule(LionConfig::default(), rate)),
+    ("schedule-free", |rate| rule(ScheduleFreeConfig::default(), rate)),
+    ("prodigy", |rate| {
+        let config = ProdigyConfig::default();
+        Ok(Box::new(Prodigy::new(ProdigyConfig { rate: rate.unwrap_or(config.rate), ..config })?))
     }),
-    ("adam", |rate| adam(AdamConfig::default(), rate)),
-    ("adamw", |rate| adam(AdamConfig::adamw(), rate)),
+    ("adahessian", |rate| diagonal(AdaHessianConfig::default(), rate)),
+    ("sophia", |rate| diagonal(SophiaConfig::default(), rate)),
+    ("sophia-h", |rate| diagonal(SophiaConfig::hutchinson(), rate)),
     ("adafisher", |rate| adafisher(AdaFisherConfig::thesis(), rate)),
     ("adafisherw", |rate| {
         adafisher(
@@ -33,6 +57,38 @@ const KNOWN: [(&str, Build); 10] = [
         let config = KfacConfig::default();
         Ok(Box::new(Kfac::new(KfacConfig { rate: rate.unwrap_or(config.rate), ..config })?))
     }),
+    ("kfac-adaptive", |rate| {
+        let config = AdaptiveKfacConfig::default();
+        let rate = rate.unwrap_or(config.rate);
+        Ok(Box::new(AdaptiveKfac::new(AdaptiveKfacConfig { rate, ..config })?))
+    }),
+    ("ekfac", |rate| layerwise(EkfacConfig::default(), rate)),
+    ("foof", |rate| layerwise(FoofConfig::default(), rate)),
+    ("skfac", |rate| layerwise(SkfacConfig::default(), rate)),
+    ("eva", |rate| layerwise(EvaConfig::default(), rate)),
+    ("mkor", |rate| layerwise(MkorConfig::default(), rate)),
+    ("singd", |rate| layerwise(SingdConfig::default(), rate)),
+    ("ikfac", |rate| layerwise(SingdConfig { untied: true, ..SingdConfig::default() }, rate)),
+    ("tnt", |rate| layerwise(TntConfig::default(), rate)),
+    ("muon", |rate| rule(MuonConfig::default(), rate)),
+    ("soap", |rate| rule(SoapConfig::default(), rate)),
+    ("eshampoo", |rate| rule(SoapConfig::corrected_shampoo(), rate)),
+    ("splus", |rate| rule(SPlusConfig::default(), rate)),
+    ("psgd", |rate| rule(PsgdConfig::default(), rate)),
+    ("kl-shampoo", |rate| rule(KlShampooConfig::default(), rate)),
+    ("lbfgs", |rate| {
+        let config = LbfgsConfig::default();
+        Ok(Box::new(Lbfgs::new(LbfgsConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+    }),
+    ("hessian-free", |rate| {
+        let config = HessianFreeConfig::default();
+        let rate = rate.unwrap_or(config.rate);
+        Ok(Box::new(HessianFree::new(HessianFreeConfig { rate, ..config })?))
+    }),
+    ("natural-gradient", |rate| newton(NewtonConfig::default(), rate)),
+    ("newton", |rate| newton(NewtonConfig::saddle_free(), rate)),
+    ("sam", |rate| Ok(Box::new(Sam::sgd(SamConfig::default(), rate.unwrap_or(0.01))?))),
+    ("asam", |rate| Ok(Box::new(Sam::sgd(SamConfig::adaptive(), rate.unwrap_or(0.01))?))),
     ("shampoo", |rate| {
         let config = ShampooConfig::default();
         Ok(Box::new(Shampoo::new(ShampooConfig { rate: rate.unwrap_or(config.rate), ..config })?))
@@ -72,8 +128,32 @@ pub fn build(name: &str, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
     }
 }
 
-fn adam(config: AdamConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
-    Ok(Box::new(Adam::new(AdamConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+fn rule<R: Rule + 'static>(mut rule: R, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    if let Some(rate) = rate {
+        rule.set_rate(rate);
+    }
+    Ok(Box::new(PerParameter::new(rule)?))
+}
+
+fn diagonal<R: DiagonalRule + 'static>(
+    mut rule: R,
+    rate: Option<f64>,
+) -> Result<Box<dyn Optimizer>> {
+    if let Some(rate) = rate {
+        rule.set_rate(rate);
+    }
+    Ok(Box::new(SecondDiagonal::new(rule)?))
+}
+
+fn layerwise<R: LayerRule + 'static>(mut rule: R, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    if let Some(rate) = rate {
+        rule.common_mut().rate = rate;
+    }
+    Ok(Box::new(Layerwise::new(rule)?))
+}
+
+fn newton(config: NewtonConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {
+    Ok(Box::new(Newton::new(NewtonConfig { rate: rate.unwrap_or(config.rate), ..config })?))
 }
 
 fn adafisher(config: AdaFisherConfig, rate: Option<f64>) -> Result<Box<dyn Optimizer>> {

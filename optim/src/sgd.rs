@@ -8,13 +8,11 @@
 //! ```
 //! This is PyTorch's order of things: the rate multiplies the buffer, it does not enter it.
 
-use engine::{Error, Gradients, Parameters, Result, for_float};
+use engine::{Error, Parameter, Result, Tensor, for_float};
 use kernels::step;
 
-use crate::coverage::Coverage;
-use crate::moments::{Moments, check_gradients, demand, trainable};
-use crate::saved::Saved;
-use crate::{Optimizer, State};
+use crate::moments::{demand, not_negative};
+use crate::per_parameter::{PerParameter, Rule, Start, zeros};
 
 /// Options of [`Sgd`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,81 +50,50 @@ impl Default for SgdConfig {
 /// assert_eq!(weight.value().to_vec::<f64>()?, [0.5, 2.0]);
 /// # Ok::<(), engine::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct Sgd {
-    config: SgdConfig,
-    moments: Moments,
-}
+pub type Sgd = PerParameter<SgdConfig>;
 
-impl Sgd {
-    /// An optimizer that has not taken a step.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] when an option is outside its range.
-    pub fn new(config: SgdConfig) -> Result<Self> {
-        let SgdConfig { rate, momentum, dampening, nesterov, weight_decay } = config;
-        demand("sgd", "rate", rate, "finite and not negative", rate.is_finite() && rate >= 0.0)?;
+impl Rule for SgdConfig {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self { momentum, dampening, nesterov, weight_decay, .. } = *self;
         demand("sgd", "momentum", momentum, "in [0, 1)", (0.0..1.0).contains(&momentum))?;
         demand("sgd", "dampening", dampening, "in [0, 1]", (0.0..=1.0).contains(&dampening))?;
-        let decay_fits = weight_decay.is_finite() && weight_decay >= 0.0;
-        demand("sgd", "weight_decay", weight_decay, "finite and not negative", decay_fits)?;
+        not_negative("sgd", "weight_decay", weight_decay)?;
         if nesterov && (momentum == 0.0 || dampening != 0.0) {
             let got = format!("true with momentum {momentum} and dampening {dampening}");
             let expected = "used with momentum and without dampening";
             return Err(Error::Argument { op: "sgd", name: "nesterov", expected, got });
         }
-        Ok(Self { config, moments: Moments::new(if momentum > 0.0 { &["b"] } else { &[] }) })
-    }
-}
-
-impl Optimizer for Sgd {
-    fn name(&self) -> &'static str {
-        "sgd"
-    }
-
-    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        check_gradients(model, grads)?;
-        let SgdConfig { rate, momentum, dampening, nesterov, weight_decay } = self.config;
-        for (parameter, grad) in trainable(model, grads)? {
-            let kept = self.moments.next(parameter);
-            let first = kept.steps == 1;
-            let rule = step::Sgd { rate, momentum, dampening, nesterov, weight_decay, first };
-            for_float!(grad.dtype(), T => {
-                let buffer = kept.tensors.first_mut().map(|b| b.make_mut::<T>()).transpose()?;
-                let theta = parameter.value_mut().make_mut::<T>()?;
-                step::sgd(theta, grad.as_slice::<T>()?, buffer, &rule);
-            });
-        }
         Ok(())
     }
 
     fn rate(&self) -> f64 {
-        self.config.rate
+        self.rate
     }
 
     fn set_rate(&mut self, rate: f64) {
-        self.config.rate = rate;
+        self.rate = rate;
     }
 
-    fn coverage(&self, model: &dyn Parameters) -> Coverage {
-        let rule = if self.config.momentum > 0.0 { "gradient with momentum" } else { "gradient" };
-        Coverage::first_order(model, rule, |p| self.moments.bytes(p))
+    fn words(&self, _: &Parameter) -> String {
+        if self.momentum > 0.0 { "gradient with momentum" } else { "gradient" }.into()
     }
 
-    fn state(&self, model: &dyn Parameters) -> Result<State> {
-        let mut state = State { optimizer: self.name().to_owned(), ..State::default() };
-        state.numbers.insert("rate".to_owned(), self.config.rate.to_string());
-        self.moments.save(model, &mut state);
-        Ok(state)
+    fn start(&self, parameter: &Parameter) -> Start {
+        zeros(parameter, if self.momentum > 0.0 { &["b"] } else { &[] })
     }
 
-    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
-        let mut saved = Saved::open(self.name(), state)?;
-        let rate = saved.number("rate")?;
-        let moments = self.moments.load(model, &mut saved)?;
-        saved.close(model)?;
-        self.config.rate = rate;
-        self.moments = moments;
+    fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
+        let Self { rate, momentum, dampening, nesterov, weight_decay } = *self;
+        let first = t == 1;
+        let rule = step::Sgd { rate, momentum, dampening, nesterov, weight_decay, first };
+        for_float!(grad.dtype(), T => {
+            let buffer = kept.first_mut().map(|b| b.make_mut::<T>()).transpose()?;
+            step::sgd(value.make_mut::<T>()?, grad.as_slice::<T>()?, buffer, &rule);
+        });
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use engine::{Element as _, Gradients, ParamId, Parameter, Parameters, Result, for_float};
 
 use crate::coverage::{Coverage, Line};
-use crate::moments::{check_gradients, demand};
+use crate::moments::{check_gradients, correction, demand};
 use crate::{Optimizer, State};
 use blocks::{Cut, Preconditioner};
 
@@ -332,11 +332,6 @@ impl ShampooConfig {
         positive("graft.epsilon", graft_epsilon)?;
         positive("block", self.block.unwrap_or(1) as f64)
     }
-}
-
-/// 1 − βᵗ
-fn correction(beta: f64, t: u64) -> f64 {
-    1.0 - beta.powf(t as f64)
 }
 
 fn norm(x: &[f64]) -> f64 {

@@ -7,7 +7,10 @@
 use engine::{LayerRecord, Likelihood, Parameters, Tape, Tensor, Var};
 use kernels::linalg;
 use nn::CrossEntropy;
+use optim::curvature::bounds::gershgorin;
+use optim::curvature::conjugate_gradients::{Stop, solve};
 use optim::curvature::factors::Kronecker;
+use optim::curvature::products::{GaussNewton, Hessian};
 use optim::{Fisher, KfacConfig};
 
 use crate::document::{Array, Document, Node, Result, wrong};
@@ -77,8 +80,53 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
         let mass = off_diagonal_mass(&problem)?;
         comparison.number("offdiagonal_mass", mass, expected.number("offdiagonal_mass")?)
     }));
+    lines.push(line(file, "products, conjugate gradients", &root, |comparison| {
+        iterations(comparison, &problem, &expected, &v.data)
+    }));
+    lines.push(line(file, "Gershgorin", &root, |comparison| {
+        let golden = expected.get("gershgorin_hessian")?;
+        golden.only(&["lower", "upper"])?;
+        let range = gershgorin(&expected.array("H")?.data, v.data.len());
+        comparison.number("lower", *range.start(), golden.get("lower")?.number()?)?;
+        comparison.number("upper", *range.end(), golden.get("upper")?.number()?)
+    }));
     lines.extend(expected.rest(file)?);
     Ok(lines)
+}
+
+/// H v and C v from products alone, and eight conjugate gradients on (C + 0.1 I) x = ∇L.
+fn iterations(
+    comparison: &mut Comparison,
+    problem: &Problem<'_>,
+    expected: &Expected<'_>,
+    v: &[f64],
+) -> Result<()> {
+    let (network, tape) = ((problem.network)()?, Tape::new());
+    let logits = network.forward(&tape, problem.x.clone())?;
+    let loss = problem.loss.nll(&logits)?;
+    let hv = Hessian::new(&tape, &loss)?.times(&network, v)?;
+    comparison.numbers("H v", &hv, &expected.array("Hv")?.data)?;
+    let ggn = GaussNewton::new(&tape, &logits, problem.loss)?;
+    comparison.numbers("C v", &ggn.times(&network, v)?, &expected.array("GGNv")?.data)?;
+    let golden = expected.get("cg_8_iterations")?;
+    golden.only(&["x", "trace"])?;
+    let product = |v: &[f64]| {
+        let cv = ggn.times(&network, v)?;
+        Ok(cv.iter().zip(v).map(|(cv, v)| cv + 0.1 * v).collect())
+    };
+    let (b, steps) = (expected.array("gradient")?.data, golden.get("trace")?.items()?);
+    let stop = Stop { iterations: steps.len(), residual: 0.0, progress: 0.0 };
+    let solution = solve(product, &b, vec![0.0; b.len()], &vec![1.0; b.len()], stop)?;
+    comparison.numbers("x", &solution.x, &golden.get("x")?.array()?.data)?;
+    for (i, (got, step)) in solution.path.iter().zip(&steps).enumerate() {
+        step.only(&["alpha", "residual_norm", "quad_model"])?;
+        for (name, got) in
+            [("alpha", got.alpha), ("residual_norm", got.residual), ("quad_model", got.model)]
+        {
+            comparison.number(&format!("{name} of step {i}"), got, step.get(name)?.number()?)?;
+        }
+    }
+    comparison.number("steps", solution.path.len() as f64, steps.len() as f64)
 }
 
 /// Loss, gradient and H v for each v, by differentiating ⟨gradient, v⟩.

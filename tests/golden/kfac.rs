@@ -4,12 +4,14 @@
 
 use engine::{Likelihood, Tape};
 use nn::{CrossEntropy, Mse};
+use optim::curvature::factors::Start;
 use optim::curvature::precondition::DampingRule;
-use optim::{Fisher, Kfac, KfacConfig, Optimizer};
+use optim::{AdaptiveKfac, AdaptiveKfacConfig, Batch, Fisher, Kfac, KfacConfig, Optimizer};
 
-use crate::document::{Document, Failure, Node, Result};
+use crate::document::{Document, Node, Result};
 use crate::expected::{Expected, line};
 use crate::kronecker::{Problem, Step, joint, per_example, plain, record_of, stored};
+use crate::layerwise;
 use crate::network::{Kind, Network};
 use crate::report::{Comparison, Line};
 
@@ -147,6 +149,11 @@ pub(crate) fn mlp_ce(file: &str, document: &Document) -> Result<Vec<Line>> {
             Ok(())
         }));
     }
+    for kind in ["empirical", "type2"] {
+        lines.push(line(file, &format!("EKFAC {kind}"), &root, |comparison| {
+            layerwise::ekfac(comparison, &problem, &expected, (kind, fisher(kind), damping))
+        }));
+    }
     lines.push(line(file, "KL clip", &root, |c| kl_clip(c, &problem, &hyper, &expected)));
     lines.push(line(file, "diagonals", &root, |c| diagonals(c, &problem, &expected)));
     lines.extend(expected.rest(file)?);
@@ -220,12 +227,62 @@ pub(crate) fn optimizer_steps(file: &str, document: &Document) -> Result<Vec<Lin
     let root = document.root();
     let runs = root.get("expected")?.members()?;
     let run = |name: &str, expected: &Node<'_>| -> Line {
-        if name != "fixed" {
-            return Line::new(file, name, Err(Failure::NotYet(format!("K-FAC with {name}"))));
-        }
-        line(file, name, &root, |comparison| fixed(comparison, &root, expected))
+        line(file, name, &root, |comparison| match name {
+            "fixed" => fixed(comparison, &root, expected),
+            _ => adaptive(comparison, &root, (name, expected)),
+        })
     };
     Ok(runs.iter().map(|(name, expected)| run(name, expected)).collect())
+}
+
+/// Rate and momentum from the quadratic model; with `initial_damping`, Levenberg–Marquardt too.
+fn adaptive(
+    comparison: &mut Comparison,
+    root: &Node<'_>,
+    (name, expected): (&str, &Node<'_>),
+) -> Result<()> {
+    let (inputs, hyper) = (root.get("inputs")?, root.get("hyper")?.get(name)?);
+    hyper.only(&["damping", "initial_damping"])?;
+    let start = hyper.find("initial_damping");
+    let damping = start.clone().map_or_else(|| hyper.get("damping"), Ok)?.number()?;
+    let loss = CrossEntropy::new(&inputs.get("labels")?.list()?.indices()?);
+    let (mut network, x) = (mlp(&inputs)?, inputs.get("X")?.array()?.tensor()?);
+    let mut optimizer = AdaptiveKfac::new(AdaptiveKfacConfig {
+        damping,
+        factor: 0.9,
+        adapt_every: u64::from(start.is_some()),
+        start: Start::Zero,
+        fisher: Fisher::Exact,
+        ..AdaptiveKfacConfig::default()
+    })?;
+    let series = |name: &str| expected.get(name)?.items();
+    let losses = series("loss_before")?;
+    let stacks = [("1", "W1h"), ("2", "W2h")];
+    for (step, golden) in losses.iter().enumerate() {
+        let forward = |network: &Network, tape: &Tape| network.outputs(tape, x.clone());
+        let before = optimizer.minimize(&mut Batch::new(&mut network, forward, &loss))?;
+        comparison.number(&format!("loss before step {step}"), before, golden.number()?)?;
+        let Some(last) = optimizer.last() else { return expected.complain("no step") };
+        for (name, got) in [
+            ("lr", Some(last.rate)),
+            ("momentum", Some(last.momentum)),
+            ("damping_used", Some(last.damping)),
+            ("quad_change", Some(last.change)),
+            ("rho", last.ratio),
+        ] {
+            let series = series(name)?;
+            let (Some(golden), Some(got)) = (series.get(step), got) else { continue };
+            comparison.number(&format!("{name} of step {step}"), got, golden.number()?)?;
+        }
+        for (layer, name) in stacks {
+            let golden = expected.get(name)?.array()?.slices()?;
+            let Some(golden) = golden.get(step) else { return expected.complain("a short stack") };
+            let (weight, bias) = network.layer(layer)?;
+            let got = joint(weight.value(), bias.map(|b| b.value()))?;
+            comparison.numbers(&format!("{name} after step {step}"), &got.data, &golden.data)?;
+        }
+    }
+    Ok(())
 }
 
 fn fixed(comparison: &mut Comparison, root: &Node<'_>, expected: &Node<'_>) -> Result<()> {

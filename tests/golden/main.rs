@@ -20,9 +20,12 @@ mod curvature;
 mod document;
 mod expected;
 mod first_order;
+mod hessian_diagonal;
 mod kfac;
 mod kfac_shared;
 mod kronecker;
+mod layerwise;
+mod matrices;
 mod network;
 mod report;
 mod running_average;
@@ -39,16 +42,24 @@ type Replay = fn(file: &str, &Document) -> Result<Vec<Line>>;
 
 /// The families of the schema `golden-v1`: a name begins with its family's. The first that fits
 /// counts.
-const FAMILIES: [(&str, Replay); 12] = [
+const FAMILIES: [(&str, Replay); 20] = [
     ("sgd_", first_order::sgd),
     ("adam_", first_order::adam),
     ("adamw_", first_order::adamw),
+    ("adafactor_", first_order::adafactor),
+    ("prodigy_", first_order::prodigy),
+    ("adahessian_", hessian_diagonal::adahessian),
+    ("sophia_", hessian_diagonal::sophia),
+    ("muon_", matrices::muon),
+    ("soap_", matrices::soap),
+    ("splus_", matrices::splus),
     ("shampoo_", shampoo::replay),
     ("kfac_linear_mse", kfac::linear_mse),
     ("kfac_mlp_ce", kfac::mlp_ce),
     ("kfac_conv_ce", kfac_shared::conv_ce),
     ("kfac_tokens_ce", kfac_shared::tokens_ce),
     ("kfac_optimizer_steps", kfac::optimizer_steps),
+    ("kfac_family_onelayer", layerwise::family),
     ("kfac_ema", running_average::replay),
     ("curvature_", curvature::replay),
     ("", not_yet),

@@ -92,6 +92,11 @@ impl Network {
 
     /// The outputs. Indices go in as they are, numbers as f64.
     pub(crate) fn forward(&self, tape: &Tape, x: Tensor) -> Result<Var> {
+        Ok(self.outputs(tape, x)?)
+    }
+
+    /// The same, with the engine's own error.
+    pub(crate) fn outputs(&self, tape: &Tape, x: Tensor) -> engine::Result<Var> {
         let mut x = tape.input(x);
         for layer in &self.layers {
             x = layer.forward(tape, &x).map_err(|e| e.in_layer(&layer.name))?;

@@ -3,15 +3,23 @@
 use engine::{Layer, LayerObserver, LayerRecord, Parameter, Tensor};
 use optim::Fisher;
 use optim::curvature::CurvatureSource;
-use optim::curvature::factors::{KroneckerFactors, Share};
+use optim::curvature::factors::{KroneckerFactors, Share, Start};
 use optim::curvature::precondition::{DampingRule, Factor, damped_inverses, pi};
 
 use crate::document::{Array, Document, Node, Result, wrong};
 use crate::expected::{Expected, line};
 use crate::report::{Comparison, Line};
 
-/// The conventions that ours equals; all others are listed as missing.
-const OURS: [&str; 2] = ["weighted_average_kfac_jax", "zero_init_bias_corrected"];
+/// The names of the conventions in the file, and what they are called here.
+const CONVENTIONS: [(&str, Start); 7] = [
+    ("weighted_average_kfac_jax", Start::Zero),
+    ("zero_init_bias_corrected", Start::Zero),
+    ("zero_init", Start::Uncorrected),
+    ("identity_init", Start::Identity),
+    ("first_value_init", Start::First),
+    ("martens_paper", Start::Mean),
+    ("martens_min_1_1k", Start::LateMean),
+];
 
 /// One line per convention.
 pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
@@ -19,10 +27,10 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
     let expected = Expected::of(&root)?;
     let decay = root.get("hyper")?.get("decay")?.number()?;
     let mut lines = Vec::new();
-    for name in OURS {
+    for (name, start) in CONVENTIONS {
         lines.push(line(file, name, &root, |comparison| {
             let factors = root.get("inputs")?.get("factors")?.array()?.slices()?;
-            averages(comparison, &factors, decay, &expected.array(name)?)
+            averages(comparison, &factors, (decay, start), &expected.array(name)?)
         }));
     }
     if expected.has("pi_case") {
@@ -37,14 +45,15 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
 fn averages(
     comparison: &mut Comparison,
     factors: &[Array],
-    decay: f64,
+    (decay, start): (f64, Start),
     golden: &Array,
 ) -> Result<()> {
     let Some(&[n, m]) = factors.first().map(|f| f.shape.as_slice()) else {
         return wrong("the factors are not matrices");
     };
     let weight = Parameter::new(Tensor::zeros([1, n], engine::DType::F64));
-    let mut estimator = KroneckerFactors::new(Fisher::Empirical, Share::Expand).decay(decay);
+    let mut estimator = KroneckerFactors::new(Fisher::Empirical, Share::Expand);
+    estimator = estimator.decay(decay).start(start);
     for (step, (factor, golden)) in factors.iter().zip(golden.slices()?).enumerate() {
         // F = 1/n Σ over rows of a aᵀ, if the rows are those of √n F^½.
         let root = kernels::linalg::power(&factor.data, n, 0.5, 0.0);

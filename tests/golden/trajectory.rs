@@ -1,7 +1,8 @@
 //! Parameters under a given sequence of gradients, compared after every step.
 //!
 //! A stack `X` of a file is a start `X0`, gradients `grads_X` (one per step) and the expected
-//! parameters `X` (one per step). All stacks of a case are parameters of one model.
+//! parameters `X` (one per step). A stack `X_eval` is what `X` is to be evaluated with. All stacks of a
+//! case are parameters of one model.
 
 use engine::{Gradients, Parameter};
 use optim::Optimizer;
@@ -24,7 +25,14 @@ pub(crate) fn compare(
     optimizer: &mut dyn Optimizer,
 ) -> Result<Comparison> {
     let inputs = root.get("inputs")?;
-    let stacks = expected.members()?;
+    let (averages, stacks): (Vec<_>, Vec<_>) =
+        expected.members()?.into_iter().partition(|(name, _)| name.ends_with("_eval"));
+    for (name, _) in &averages {
+        let of = name.trim_end_matches("_eval");
+        if !stacks.iter().any(|(stack, _)| *stack == of) {
+            return expected.complain("averages of a stack that is not there");
+        }
+    }
     let mut model = Stacks { stacks: Vec::new() };
     let (mut grads, mut golden): (Vec<Vec<Array>>, Vec<Vec<Array>>) = (Vec::new(), Vec::new());
     for (name, stack) in &stacks {
@@ -46,6 +54,13 @@ pub(crate) fn compare(
         for ((parameter, golden), (name, _)) in model.stacks.iter().zip(&golden).zip(&stacks) {
             let what = format!("step {}: {name}", step + 1);
             comparison.tensor(&what, parameter.value(), &golden[step])?;
+            let eval = averages.iter().find(|(of, _)| of.trim_end_matches("_eval") == *name);
+            if let Some((name, average)) = eval {
+                let golden = average.array()?.slices()?;
+                let Some(got) = optimizer.average(parameter)? else { return wrong("no average") };
+                let Some(golden) = golden.get(step) else { return wrong("a short stack") };
+                comparison.tensor(&format!("step {}: {name}", step + 1), &got, golden)?;
+            }
         }
     }
     Ok(comparison)

@@ -45,6 +45,12 @@ impl Gradients {
         self.by_param.get(&param)
     }
 
+    /// The identities of the parameters with a gradient, in their order.
+    #[must_use]
+    pub fn params(&self) -> Vec<ParamId> {
+        ascending(&self.by_param)
+    }
+
     /// Sets (or replaces) the gradient of a parameter: for optimizers under test and for users
     /// who compute their own.
     pub fn set(&mut self, parameter: &Parameter, grad: Tensor) {
@@ -102,10 +108,8 @@ impl Gradients {
     /// [`Error::NoKernel`] when gradients have no numbers (meta device).
     pub fn norm(&self) -> Result<f64> {
         // Summed in the order of identities, so that the result has the same bits every time.
-        let mut ids: Vec<_> = self.by_param.keys().copied().collect();
-        ids.sort_unstable();
         let mut sum = 0.0;
-        for id in ids {
+        for id in self.params() {
             let squares = self.by_param[&id].to_f64_vec()?;
             sum += squares.iter().map(|x| x * x).sum::<f64>();
         }
@@ -160,10 +164,28 @@ impl VarGradients {
         self.by_param.get(&parameter.id())
     }
 
+    /// The gradient of a parameter by its identity.
+    #[must_use]
+    pub fn get(&self, param: ParamId) -> Option<&Var> {
+        self.by_param.get(&param)
+    }
+
+    /// The identities of the parameters with a gradient, in their order.
+    #[must_use]
+    pub fn params(&self) -> Vec<ParamId> {
+        ascending(&self.by_param)
+    }
+
     /// The gradient of a watched variable, if it was used in the loss.
     #[must_use]
     pub fn of_var(&self, var: &Var) -> Option<&Var> {
         let node = var.node_on(&self.recording.upgrade()?)?;
         self.by_node.get(&node)
     }
+}
+
+fn ascending<T>(by_param: &HashMap<ParamId, T>) -> Vec<ParamId> {
+    let mut ids: Vec<_> = by_param.keys().copied().collect();
+    ids.sort_unstable();
+    ids
 }

@@ -1,4 +1,5 @@
-//! Symmetric matrices in `f64`: eigenvectors, Cholesky factors, inverses and inverse roots.
+//! Matrices in `f64`: eigenvectors, Cholesky factors, inverses and inverse roots of symmetric ones;
+//! orthonormal bases.
 //!
 //! Factorisations are `faer`'s, on one thread; what is added here is what curvature needs: checked
 //! inputs, checked results, typed errors, and one answer where mathematics allows several (signs
@@ -6,10 +7,12 @@
 
 pub mod cholesky;
 pub mod inverse_root;
+pub mod qr;
 pub mod symmetric_eigen;
 
 pub use cholesky::{cholesky, cholesky_inverse, cholesky_solve, solve};
 pub use inverse_root::{InverseRoot, coupled_newton, power};
+pub use qr::orthonormal;
 pub use symmetric_eigen::{Eigen, symmetric_eigen};
 
 /// Why a factorisation has no result.

@@ -72,21 +72,58 @@ impl Kronecker {
     }
 }
 
-/// What the running average starts from.
+/// How the running average begins: F ← F + (new − F)/w, and w is
+///
+/// | | w of the k-th batch | same as |
+/// |---|---|---|
+/// | `Zero` | (1 − βᵏ)/(1 − β) | zeros, β F + (1 − β) new, divided by 1 − βᵏ; w ← β w + 1 |
+/// | `Identity` | 1/(1 − β) | β F + (1 − β) new from the identity |
+/// | `Uncorrected` | 1/(1 − β) | the same from zeros |
+/// | `First` | 1, then 1/(1 − β) | the same from the first batch |
+/// | `Mean` | min(k, 1/(1 − β)) | a plain mean that begins to forget: min(1 − 1/k, β), the paper's |
+/// | `LateMean` | min(max(k − 1, 1), 1/(1 − β)) | the same, counted from 0 |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
-    /// Nothing: the first factors count in full.
+    /// Every batch counts by its age alone.
     #[default]
     Zero,
-    /// The identity in A and in G, as in the widespread PyTorch program: F ← β F + (1 − β) new, so
-    /// that the first average is mostly identity, and early steps are damped by it.
+    /// From the identity in A and in G, as in the widespread PyTorch program: the first average is
+    /// mostly identity, and early steps are damped by it.
     Identity,
+    /// From zeros, without correction: early factors are too small.
+    Uncorrected,
+    /// From the first batch, which counts for many.
+    First,
+    /// Martens & Grosse 2015, section 5.
+    Mean,
+    /// The same with k from 0: the second batch replaces the first.
+    LateMean,
+}
+
+impl Start {
+    /// w of the k-th batch, k ≥ 1.
+    fn weight(self, k: u64, decay: f64) -> f64 {
+        let (count, longest) = (k as f64, 1.0 / (1.0 - decay));
+        match self {
+            Self::Zero if decay < 1.0 => longest * crate::moments::correction(decay, k),
+            Self::Zero => count,
+            Self::Identity | Self::Uncorrected => longest,
+            Self::First => {
+                if k == 1 {
+                    1.0
+                } else {
+                    longest
+                }
+            }
+            Self::Mean => count.min(longest),
+            Self::LateMean => (count - 1.0).max(1.0).min(longest),
+        }
+    }
 }
 
 /// Records → Kronecker factors, averaged over steps.
 ///
-/// The running average has a running weight, w ← β w + 1 and F ← F + (new − F)/w: a zero start with
-/// bias correction, without the division.
+/// How the running average begins is told at [`Start`].
 ///
 /// # Example
 /// The factors of one dense layer, read off one sweep:
@@ -131,8 +168,8 @@ pub struct KroneckerFactors {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) average: Kronecker,
-    /// w
-    pub(crate) weight: f64,
+    /// The batches in it.
+    pub(crate) updates: u64,
     /// Of the micro-batch going on, then of those finished.
     batch: Sums,
     finished: Sums,
@@ -197,7 +234,7 @@ impl KroneckerFactors {
     /// The averaged factors of a weight, after its first [`KroneckerFactors::fold`].
     #[must_use]
     pub fn of(&self, weight: &Parameter) -> Option<&Kronecker> {
-        self.entries.get(&weight.id()).filter(|entry| entry.weight > 0.0).map(|e| &e.average)
+        self.entries.get(&weight.id()).filter(|entry| entry.updates > 0).map(|e| &e.average)
     }
 
     /// The weight whose factors cover a parameter: itself, or the one it is the bias of. `None` for
@@ -208,7 +245,7 @@ impl KroneckerFactors {
             return None;
         }
         let weight = self.partners.get(&param).copied().unwrap_or(param);
-        self.entries.get(&weight).filter(|entry| entry.weight > 0.0).map(|_| weight)
+        self.entries.get(&weight).filter(|entry| entry.updates > 0).map(|_| weight)
     }
 
     /// Why a parameter is not covered: the op that used it outside layers, or the disagreement of
@@ -234,10 +271,11 @@ impl KroneckerFactors {
         self.skipped += u64::from(!keep);
         for entry in self.entries.values_mut() {
             if keep && entry.finished.rows > 0.0 && terms > 0.0 {
-                entry.weight = self.decay * entry.weight + 1.0;
+                entry.updates += 1;
+                let weight = self.start.weight(entry.updates, self.decay);
                 let Kronecker { a, g, .. } = &mut entry.average;
-                average(a, &entry.finished.a, entry.finished.rows, entry.weight);
-                average(g, &entry.finished.g, terms, entry.weight);
+                average(a, &entry.finished.a, entry.finished.rows, weight);
+                average(g, &entry.finished.g, terms, weight);
             }
             entry.finished.clear();
         }
@@ -254,10 +292,10 @@ impl KroneckerFactors {
                 self.uncovered.insert(bias, "layers with different weights");
             }
         }
-        let (start, decay) = (self.start, self.decay);
+        let start = self.start;
         let first = || match start {
-            Start::Zero => Entry::new(new),
-            Start::Identity => Entry::identity(new, decay),
+            Start::Identity => Entry::identity(new),
+            _ => Entry::new(new),
         };
         let entry = self.entries.entry(weight).or_insert_with(first);
         if entry.fits(new) {
@@ -271,11 +309,11 @@ impl KroneckerFactors {
     }
 
     /// Takes a saved block over.
-    pub(crate) fn restore(&mut self, weight: ParamId, average: Kronecker, running: f64) {
+    pub(crate) fn restore(&mut self, weight: ParamId, average: Kronecker, updates: u64) {
         if let Some(bias) = average.bias {
             self.partners.insert(bias, weight);
         }
-        let entry = Entry { weight: running, ..Entry::around(average) };
+        let entry = Entry { updates, ..Entry::around(average) };
         self.entries.insert(weight, entry);
     }
 
@@ -346,8 +384,8 @@ impl Entry {
         Self::around(Kronecker { form, groups, bias, a, g })
     }
 
-    /// Identities with the weight w = 1/(1 − β), which w ← β w + 1 leaves as it is.
-    fn identity(new: &Moments, decay: f64) -> Self {
+    /// Identities.
+    fn identity(new: &Moments) -> Self {
         let mut entry = Self::new(new);
         let Kronecker { form, groups, a, g, .. } = &mut entry.average;
         match form {
@@ -355,14 +393,13 @@ impl Entry {
             Form::Lookup => [a.fill(1.0), fill_identity(g, 1)],
             Form::ScaleShift => [(), g.fill(1.0)],
         };
-        entry.weight = 1.0 / (1.0 - decay);
         entry
     }
 
     fn around(average: Kronecker) -> Self {
         let zeros =
             Sums { a: vec![0.0; average.a.len()], rows: 0.0, g: vec![0.0; average.g.len()] };
-        Self { average, weight: 0.0, batch: zeros.clone(), finished: zeros }
+        Self { average, updates: 0, batch: zeros.clone(), finished: zeros }
     }
 
     fn fits(&self, new: &Moments) -> bool {

@@ -6,9 +6,14 @@
 //! micro-batches equal one batch.
 
 pub mod block;
+pub mod bounds;
+pub mod conjugate_gradients;
 pub mod diagonal;
 pub mod factors;
+pub mod hessian_diagonal;
+pub mod layer_rows;
 pub mod precondition;
+pub mod products;
 pub mod running;
 mod second_moments;
 

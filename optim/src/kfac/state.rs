@@ -32,13 +32,13 @@ impl Kfac {
         self.updates.save(model, &mut state);
         let parameters = model.parameters();
         for (path, param) in &parameters {
-            if let Some(entry) = self.factors.entries.get(&param.id()).filter(|e| e.weight > 0.0) {
+            if let Some(entry) = self.factors.entries.get(&param.id()).filter(|e| e.updates > 0) {
                 let average = &entry.average;
                 let form = FORMS.iter().find(|(form, _)| *form == average.form);
                 let mut put = |key, text| state.numbers.insert(format!("{path}/{key}"), text);
                 put("form", form.map_or("", |(_, name)| name).to_owned());
                 put("groups", average.groups.to_string());
-                put("running_weight", entry.weight.to_string());
+                put("batches", entry.updates.to_string());
                 let bias = parameters.iter().find(|(_, p)| Some(p.id()) == average.bias);
                 if let Some((bias, _)) = bias {
                     put("bias", bias.clone());
@@ -63,9 +63,9 @@ impl Kfac {
         for (path, param) in model.parameters() {
             if let Some(form) = saved.number_if_any::<String>(&format!("{path}/form"))? {
                 let block = load_block(&mut saved, &path, &form, param, model)?;
-                let running: f64 = saved.number(&format!("{path}/running_weight"))?;
+                let updates = saved.number(&format!("{path}/batches"))?;
                 let inverse = load_inverse(&mut saved, &path, &block)?;
-                blocks.push((param.id(), block, running, inverse));
+                blocks.push((param.id(), block, updates, inverse));
             }
         }
         saved.close(model)?;
@@ -73,8 +73,8 @@ impl Kfac {
         self.factors.clear();
         (self.config.rate, self.factors.steps, self.factors.rng) = (rate, steps, rng);
         (self.updates, self.inverses) = (updates, BTreeMap::new());
-        for (weight, block, running, inverse) in blocks {
-            self.factors.restore(weight, block, running);
+        for (weight, block, updates, inverse) in blocks {
+            self.factors.restore(weight, block, updates);
             self.inverses.extend(inverse.map(|inverse| (weight, inverse)));
         }
         Ok(())

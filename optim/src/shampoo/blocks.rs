@@ -7,7 +7,8 @@ use engine::{Error, Result, Shape};
 use kernels::gemm::{Matrix, gemm};
 use kernels::linalg;
 
-use super::{Statistics, correction};
+use super::Statistics;
+use crate::moments::correction;
 
 /// So many failures in a row are borne with the previous roots.
 const FAILURES_BORNE: u32 = 2;

@@ -1,0 +1,314 @@
+//! Rows of layers, kept until the step: for rules that need more than second moments.
+//!
+//! Units as everywhere: the rows d that a rule sees are gradients of a *term* of the loss, d = N g. With
+//! K draws of labels each draw's rows are scaled by 1/√K, so that sums of squares are averages; the
+//! columns of the exact Fisher are added. Memory: all inputs and output gradients of the observed layers
+//! live until the step, as f64.
+
+use std::collections::BTreeMap;
+
+use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result, Rng};
+use kernels::gemm::{Matrix, gemm};
+
+use super::{CurvatureSource, Fisher};
+
+/// One use of a layer in one micro-batch.
+#[derive(Debug, Clone, Default)]
+struct Use {
+    /// `[R, n]`
+    a: Vec<f64>,
+    /// `[R, m]` for each sweep.
+    d: Vec<Vec<f64>>,
+    /// The examples that the rows belong to, in order.
+    examples: usize,
+}
+
+/// What one layer (one group of a convolution) saw in a step's micro-batches.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// n, inputs; the constant 1 of a bias is the last one.
+    pub n: usize,
+    /// m, outputs.
+    pub m: usize,
+    /// N, the terms of the losses.
+    pub terms: f64,
+    /// The uses in each micro-batch.
+    batches: Vec<Vec<Use>>,
+}
+
+impl Seen {
+    fn uses(&self) -> impl Iterator<Item = &Use> {
+        self.batches.iter().flatten()
+    }
+
+    /// R, the rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.uses().map(|u| u.a.len() / self.n.max(1)).sum()
+    }
+
+    /// All inputs: `[R, n]`.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<f64> {
+        self.uses().flat_map(|u| u.a.iter().copied()).collect()
+    }
+
+    /// All output gradients, sweep by sweep: `[R · sweeps, m]`.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<f64> {
+        self.uses().flat_map(|u| u.d.iter().flatten().copied()).collect()
+    }
+
+    /// A = 1/R Σ a aᵀ
+    #[must_use]
+    pub fn input_moment(&self) -> Vec<f64> {
+        second_moment(&self.inputs(), self.n, self.rows() as f64)
+    }
+
+    /// G = 1/N Σ d dᵀ
+    #[must_use]
+    pub fn output_moment(&self) -> Vec<f64> {
+        second_moment(&self.outputs(), self.m, self.terms)
+    }
+
+    /// 1/R Σ a
+    #[must_use]
+    pub fn mean_input(&self) -> Vec<f64> {
+        mean(&self.inputs(), self.n, self.rows() as f64)
+    }
+
+    /// 1/N Σ d: the sum over positions, the mean over terms. Of the first sweep where there are more.
+    #[must_use]
+    pub fn mean_output(&self) -> Vec<f64> {
+        let first: Vec<f64> =
+            self.uses().flat_map(|u| u.d.iter().take(1).flatten().copied()).collect();
+        mean(&first, self.m, self.terms)
+    }
+
+    /// Calls `visit` with the gradient `[m, n]` of each example (and sweep): Σ d aᵀ over its rows, all
+    /// uses of the layer together. Each is the sum of the example's terms.
+    pub fn each_gradient(&self, mut visit: impl FnMut(&[f64])) {
+        let (n, m) = (self.n, self.m);
+        for batch in &self.batches {
+            let Some(first) = batch.first() else { continue };
+            for sweep in 0..first.d.len() {
+                for example in 0..first.examples {
+                    let mut gradient = vec![0.0; m * n];
+                    for used in batch.iter().filter(|u| u.examples == first.examples) {
+                        let rows = used.a.len() / n.max(1) / used.examples.max(1);
+                        let range =
+                            |width: usize| example * rows * width..(example + 1) * rows * width;
+                        let a = Matrix::new(&used.a[range(n)], rows, n);
+                        let d = Matrix::new(&used.d[sweep][range(m)], rows, m);
+                        gemm(1.0, d.t(), a, 1.0, &mut gradient);
+                    }
+                    visit(&gradient);
+                }
+            }
+        }
+    }
+}
+
+/// xᵀx / count
+fn second_moment(x: &[f64], width: usize, count: f64) -> Vec<f64> {
+    let mut out = vec![0.0; width * width];
+    let x = Matrix::new(x, x.len() / width.max(1), width);
+    gemm(1.0 / count.max(1.0), x.t(), x, 0.0, &mut out);
+    out
+}
+
+fn mean(x: &[f64], width: usize, count: f64) -> Vec<f64> {
+    let mut sum = vec![0.0; width];
+    for row in x.chunks_exact(width.max(1)) {
+        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+    sum.iter_mut().for_each(|x| *x /= count.max(1.0));
+    sum
+}
+
+/// One weight's layer.
+#[derive(Debug, Clone)]
+pub struct LayerSeen {
+    /// The bias that goes with the weight.
+    pub bias: Option<ParamId>,
+    /// n
+    pub n: usize,
+    /// m, of one group.
+    pub m: usize,
+    /// One for each group.
+    pub groups: Vec<Seen>,
+}
+
+/// Records → rows.
+#[derive(Debug, Clone)]
+pub struct LayerRows {
+    fisher: Fisher,
+    every: u64,
+    pub(crate) rng: Rng,
+    /// Steps taken.
+    pub(crate) steps: u64,
+    sweep: usize,
+    /// Uses of each weight in this sweep.
+    counted: BTreeMap<ParamId, usize>,
+    /// The micro-batch going on: uses of each group of each weight.
+    batch: BTreeMap<ParamId, Vec<Vec<Use>>>,
+    finished: BTreeMap<ParamId, LayerSeen>,
+    terms: f64,
+    /// n, m and bias of each weight.
+    known: BTreeMap<ParamId, (usize, usize, Option<ParamId>)>,
+    /// Which weight a bias was seen with.
+    partners: BTreeMap<ParamId, ParamId>,
+    uncovered: BTreeMap<ParamId, &'static str>,
+}
+
+impl LayerRows {
+    /// An observer that has seen nothing.
+    #[must_use]
+    pub fn new(fisher: Fisher, every: u64, seed: u64) -> Self {
+        Self {
+            fisher,
+            every: every.max(1),
+            rng: Rng::new(seed),
+            steps: 0,
+            sweep: 0,
+            counted: BTreeMap::new(),
+            batch: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            terms: 0.0,
+            known: BTreeMap::new(),
+            partners: BTreeMap::new(),
+            uncovered: BTreeMap::new(),
+        }
+    }
+
+    /// The weight whose layer covers a parameter.
+    #[must_use]
+    pub fn covering(&self, param: ParamId) -> Option<ParamId> {
+        let weight = self.partners.get(&param).copied().unwrap_or(param);
+        let covered = self.known.contains_key(&weight)
+            && !self.uncovered.contains_key(&param)
+            && !self.uncovered.contains_key(&weight);
+        covered.then_some(weight)
+    }
+
+    /// The op that uses a parameter in a way that rows do not cover.
+    #[must_use]
+    pub fn uncovered(&self, param: ParamId) -> Option<&'static str> {
+        let of = |param: &ParamId| self.uncovered.get(param).copied();
+        of(&param).or_else(|| of(self.partners.get(&param)?))
+    }
+
+    /// What was seen since the last step, by weight; and the step is counted.
+    pub(crate) fn take(&mut self) -> BTreeMap<ParamId, LayerSeen> {
+        self.steps += 1;
+        let terms = std::mem::take(&mut self.terms);
+        let mut all = std::mem::take(&mut self.finished);
+        all.retain(|weight, _| !self.uncovered.contains_key(weight));
+        for layer in all.values_mut() {
+            layer.groups.iter_mut().for_each(|group| group.terms = terms);
+        }
+        all
+    }
+
+    /// A layer known from a saved state.
+    pub(crate) fn restore(&mut self, weight: ParamId, bias: Option<ParamId>) {
+        self.known.entry(weight).or_insert((0, 0, bias));
+        self.partners.extend(bias.map(|bias| (bias, weight)));
+    }
+
+    fn add(&mut self, record: &LayerRecord) -> Result<()> {
+        let weight = record.weight;
+        let rows = record.rows()?;
+        let Some(first) = rows.first() else { return Ok(()) };
+        let sizes = (first.a.shape()[1], first.g.shape()[1], record.bias);
+        let known = *self.known.get(&weight).filter(|known| known.0 > 0).unwrap_or(&sizes);
+        if known != sizes {
+            self.uncovered.insert(weight, "layers of different kinds");
+            return Ok(());
+        }
+        self.known.insert(weight, sizes);
+        if let Some(bias) = record.bias
+            && *self.partners.entry(bias).or_insert(weight) != weight
+        {
+            self.uncovered.insert(bias, "layers with different weights");
+        }
+        let at = self.counted.entry(weight).or_default();
+        let groups = self.batch.entry(weight).or_default();
+        groups.resize_with(rows.len(), Vec::new);
+        for (group, rows) in groups.iter_mut().zip(&rows) {
+            if self.sweep == 0 {
+                let a = rows.a.to_f64_vec()?;
+                group.push(Use { a, d: Vec::new(), examples: rows.examples });
+            }
+            if let Some(used) = group.get_mut(*at) {
+                used.d.push(rows.g.to_f64_vec()?);
+            }
+        }
+        *at += 1;
+        Ok(())
+    }
+}
+
+impl LayerObserver for LayerRows {
+    fn observe(&mut self, record: &LayerRecord) -> Result<()> {
+        let op = match record.layer {
+            Layer::Dense | Layer::Conv2d(_) => return self.add(record),
+            Layer::Lookup => "an embedding",
+            _ => "a norm",
+        };
+        self.uncovered.insert(record.weight, op);
+        record.bias.map(|bias| self.uncovered.insert(bias, op));
+        Ok(())
+    }
+
+    fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
+        self.uncovered.insert(param, op);
+        Ok(())
+    }
+}
+
+impl CurvatureSource for LayerRows {
+    fn fisher(&self) -> Fisher {
+        self.fisher
+    }
+
+    fn due(&self) -> bool {
+        self.steps.is_multiple_of(self.every)
+    }
+
+    fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    fn begin_sweep(&mut self, index: usize) {
+        self.sweep = index;
+        self.counted.clear();
+        if index == 0 {
+            self.batch.clear();
+        }
+    }
+
+    fn finish(&mut self, terms: usize) -> Result<()> {
+        let draws = match self.fisher {
+            Fisher::Sampled { draws } => draws.max(1),
+            Fisher::Empirical | Fisher::Exact => 1,
+        };
+        let scale = terms as f64 / (draws as f64).sqrt();
+        for (weight, groups) in std::mem::take(&mut self.batch) {
+            let Some(&(n, m, bias)) = self.known.get(&weight) else { continue };
+            let layer = self.finished.entry(weight).or_insert_with(|| {
+                let seen = || Seen { n, m, terms: 0.0, batches: Vec::new() };
+                LayerSeen { bias, n, m, groups: groups.iter().map(|_| seen()).collect() }
+            });
+            for (group, mut uses) in layer.groups.iter_mut().zip(groups) {
+                let all = uses.iter_mut().flat_map(|used| &mut used.d).flatten();
+                all.for_each(|d| *d *= scale);
+                group.batches.push(uses);
+            }
+        }
+        self.terms += terms as f64;
+        self.sweep = 0;
+        self.counted.clear();
+        Ok(())
+    }
+}

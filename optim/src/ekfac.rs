@@ -1,0 +1,119 @@
+//! EKFAC: K-FAC's eigenvectors with eigenvalues that are right for them.
+//!
+//! George, Laurent, Bouthillier, Ballas & Vincent 2018, "Fast Approximate Natural Gradient Descent in a
+//! Kronecker-factored Eigenbasis", Algorithm 1.
+//!
+//! ```text
+//! A, G   running averages of E[a aᵀ], E[d dᵀ];   U, V their eigenvectors, every `basis_every` looks
+//! S      = E[(Vᵀ D U)²], entry by entry, D the gradient matrix of one example
+//! P      = V ((Vᵀ X U) / (S + λ)) Uᵀ
+//! ```
+//! The intra-batch variant: S is measured on the batches that are seen, in a running average that starts
+//! anew with each basis (an old S belongs to old axes). Its Frobenius distance from the exact block is
+//! never above K-FAC's.
+
+use engine::Result;
+use kernels::linalg;
+
+use crate::Fisher;
+use crate::curvature::layer_rows::Seen;
+use crate::curvature::precondition::failed;
+use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
+use crate::matrix::conjugated;
+use crate::moments::{below_one, positive};
+
+/// Options of [`Ekfac`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EkfacConfig {
+    /// Rate, momentum, clip, labels.
+    pub step: LayerStep,
+    /// λ, in units of the curvature of the mean loss.
+    pub damping: f64,
+    /// β of the running averages.
+    pub decay: f64,
+    /// Looks between two eigendecompositions.
+    pub basis_every: u64,
+}
+
+impl Default for EkfacConfig {
+    /// K-FAC's customary constants: α 0.1, μ 0.9, λ 10⁻³, β 0.95, one sampled label, every tenth look.
+    fn default() -> Self {
+        let step = LayerStep { fisher: Fisher::Sampled { draws: 1 }, ..LayerStep::default() };
+        Self { step, damping: 1e-3, decay: 0.95, basis_every: 10 }
+    }
+}
+
+/// Eigenvalue-corrected K-FAC. Kept of each layer: `a`, `g`, their eigenvectors `u`, `v` as columns, and
+/// `s` [outputs, inputs].
+pub type Ekfac = Layerwise<EkfacConfig>;
+
+impl LayerRule for EkfacConfig {
+    fn name(&self) -> &'static str {
+        "ekfac"
+    }
+
+    fn check(&self) -> Result<()> {
+        positive("ekfac", "damping", self.damping)?;
+        below_one("ekfac", "decay", self.decay)
+    }
+
+    fn common(&self) -> &LayerStep {
+        &self.step
+    }
+
+    fn common_mut(&mut self) -> &mut LayerStep {
+        &mut self.step
+    }
+
+    fn start(&self, n: usize, m: usize) -> LayerState {
+        let zeros = |size| vec![0.0; size];
+        vec![
+            ("a", zeros(n * n)),
+            ("g", zeros(m * m)),
+            ("u", zeros(n * n)),
+            ("v", zeros(m * m)),
+            ("s", zeros(m * n)),
+            ("age", zeros(1)),
+        ]
+    }
+
+    fn words(&self, n: usize, m: usize) -> String {
+        format!("Kronecker eigenvectors, {m} ⊗ {n}")
+    }
+
+    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+        let (n, m) = (seen.n, seen.m);
+        let [(_, a), (_, g), (_, u), (_, v), (_, s), (_, age)] = kept.as_mut_slice() else {
+            return Ok(());
+        };
+        average(a, &seen.input_moment(), t, self.decay);
+        average(g, &seen.output_moment(), t, self.decay);
+        if (t - 1).is_multiple_of(self.basis_every.max(1)) {
+            *u = linalg::symmetric_eigen(a, n).map_err(|e| failed(&e))?.vectors;
+            *v = linalg::symmetric_eigen(g, m).map_err(|e| failed(&e))?.vectors;
+            age[0] = 0.0;
+        }
+        let mut squares = vec![0.0; m * n];
+        seen.each_gradient(|d| {
+            let turned = conjugated(v, d, u, (m, n), true);
+            squares.iter_mut().zip(turned).for_each(|(s, x)| *s += x * x);
+        });
+        squares.iter_mut().for_each(|s| *s /= seen.terms.max(1.0));
+        age[0] += 1.0;
+        average(s, &squares, age[0] as u64, self.decay);
+        Ok(())
+    }
+
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
+        let [_, _, (_, u), (_, v), (_, s), _] = kept.as_slice() else { return Ok(x.to_vec()) };
+        let mut turned = conjugated(v, x, u, (m, n), true);
+        turned.iter_mut().zip(s).for_each(|(x, s)| *x /= s + self.damping);
+        Ok(conjugated(v, &turned, u, (m, n), false))
+    }
+}
+
+/// A running average from nothing, whose k-th entry has the weight (1 − β)/(1 − βᵏ).
+pub(crate) fn average(old: &mut [f64], new: &[f64], k: u64, decay: f64) {
+    let fresh = (1.0 - decay) / crate::moments::correction(decay, k.max(1));
+    old.iter_mut().zip(new).for_each(|(old, new)| *old += fresh * (new - *old));
+}

@@ -1,0 +1,82 @@
+//! Eva: K-FAC from mean vectors, so that a factor is a vector and its inverse a dot product.
+//!
+//! Zhang, Shi & Li 2023, "Eva: Practical Second-order Optimization with Kronecker-vectorized
+//! Approximation", equations 12 to 16.
+//!
+//! ```text
+//! ā, d̄  running averages of the batch's mean input and mean output gradient
+//! P = (d̄ d̄ᵀ ⊗ ā āᵀ + λ I)⁻¹ vec(X) = (X − d̄ āᵀ (d̄ᵀ X ā)/(‖ā‖² ‖d̄‖² + λ))/λ        Sherman & Morrison 1950
+//! ```
+//! Deviations: d̄ is the mean of the *terms'* gradients (the authors' program has those of the mean loss,
+//! N times smaller); all examples count (theirs: the first sixteen); averages begin without bias.
+
+use engine::Result;
+
+use crate::curvature::layer_rows::Seen;
+use crate::ekfac::average;
+use crate::flat::dot;
+use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
+use crate::matrix::apply;
+use crate::moments::{below_one, positive};
+
+/// Options of [`Eva`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EvaConfig {
+    /// Rate, momentum, clip, labels.
+    pub step: LayerStep,
+    /// λ
+    pub damping: f64,
+    /// The weight of the old averages (the paper's 1 − ξ).
+    pub decay: f64,
+}
+
+impl Default for EvaConfig {
+    /// The paper's: α 0.1, λ 0.03, KL clip 10⁻³, ξ 0.95.
+    fn default() -> Self {
+        Self { step: LayerStep::default(), damping: 0.03, decay: 0.05 }
+    }
+}
+
+/// Kronecker-vectorized curvature. Kept of each layer: `mean_a` and `mean_d`.
+pub type Eva = Layerwise<EvaConfig>;
+
+impl LayerRule for EvaConfig {
+    fn name(&self) -> &'static str {
+        "eva"
+    }
+
+    fn check(&self) -> Result<()> {
+        positive("eva", "damping", self.damping)?;
+        below_one("eva", "decay", self.decay)
+    }
+
+    fn common(&self) -> &LayerStep {
+        &self.step
+    }
+
+    fn common_mut(&mut self) -> &mut LayerStep {
+        &mut self.step
+    }
+
+    fn start(&self, n: usize, m: usize) -> LayerState {
+        vec![("mean_a", vec![0.0; n]), ("mean_d", vec![0.0; m])]
+    }
+
+    fn words(&self, n: usize, m: usize) -> String {
+        format!("Kronecker of mean vectors, {m} ⊗ {n}")
+    }
+
+    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+        let [(_, a), (_, d)] = kept.as_mut_slice() else { return Ok(()) };
+        average(a, &seen.mean_input(), t, self.decay);
+        average(d, &seen.mean_output(), t, self.decay);
+        Ok(())
+    }
+
+    fn direction(&self, kept: &LayerState, x: &[f64], _: usize, _: usize) -> Result<Vec<f64>> {
+        let [(_, a), (_, d)] = kept.as_slice() else { return Ok(x.to_vec()) };
+        let along = dot(d, &apply(x, a)) / (dot(a, a) * dot(d, d) + self.damping);
+        let outer = d.iter().flat_map(|d| a.iter().map(move |a| d * a));
+        Ok(x.iter().zip(outer).map(|(x, da)| (x - along * da) / self.damping).collect())
+    }
+}

@@ -1,0 +1,78 @@
+//! All trainable parameters of a model as one vector of f64, in the model's order, and back.
+
+use engine::{
+    Element as _, Error, Gradients, Parameter, Parameters, Result, Tensor, Var, for_float,
+};
+
+/// The trainable parameters.
+fn trainable(model: &dyn Parameters) -> impl Iterator<Item = (String, &Parameter)> {
+    model.parameters().into_iter().filter(|(_, parameter)| parameter.is_trainable())
+}
+
+/// θ
+pub(crate) fn values(model: &dyn Parameters) -> Result<Vec<f64>> {
+    let each = trainable(model).map(|(_, p)| p.value().to_f64_vec());
+    Ok(each.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// ∇L; zeros for a parameter without a gradient.
+pub(crate) fn gradients(model: &dyn Parameters, grads: &Gradients) -> Result<Vec<f64>> {
+    let each = trainable(model).map(|(_, p)| match grads.of(p) {
+        Some(grad) => grad.to_f64_vec(),
+        None => Ok(vec![0.0; p.value().numel()]),
+    });
+    Ok(each.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// θ ← x
+pub(crate) fn set_values(model: &mut dyn Parameters, x: &[f64]) -> Result<()> {
+    let mut rest = x;
+    for (_, parameter) in model.parameters_mut().into_iter().filter(|(_, p)| p.is_trainable()) {
+        let (part, tail) = rest.split_at(parameter.value().numel().min(rest.len()));
+        for_float!(parameter.value().dtype(), T => {
+            let theta = parameter.value_mut().make_mut::<T>()?;
+            theta.iter_mut().zip(part).for_each(|(theta, &x)| *theta = T::from_f64(x));
+        });
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// ⟨v, grads⟩ on the tape: a scalar whose gradient is the product of grads' Jacobian with v. `None`
+/// if no parameter has a gradient.
+pub(crate) fn inner(
+    model: &dyn Parameters,
+    grads: &engine::VarGradients,
+    v: &[f64],
+) -> Result<Option<Var>> {
+    let size: usize = trainable(model).map(|(_, p)| p.value().numel()).sum();
+    if v.len() != size {
+        let got = format!("{} for {size} trainable numbers", v.len());
+        let expected = "a number for every trainable one of the model";
+        return Err(Error::Argument { op: "curvature product", name: "v", expected, got });
+    }
+    let (mut rest, mut sum) = (v, None::<Var>);
+    for (_, parameter) in trainable(model) {
+        let value = parameter.value();
+        let (part, tail) = rest.split_at(value.numel());
+        rest = tail;
+        let Some(grad) = grads.of(parameter) else { continue };
+        let part = Tensor::from_slice(part, *value.shape())?.to_dtype(value.dtype())?;
+        let term = grad.mul(&Var::constant(&part))?.sum_all()?;
+        sum = Some(match sum {
+            Some(sum) => sum.add(&term)?,
+            None => term,
+        });
+    }
+    Ok(sum)
+}
+
+/// Σ x y
+pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+/// x + a y
+pub(crate) fn plus(x: &[f64], a: f64, y: &[f64]) -> Vec<f64> {
+    x.iter().zip(y).map(|(x, y)| x + a * y).collect()
+}

@@ -1,0 +1,87 @@
+//! FOOF: K-FAC with the inputs alone.
+//!
+//! Benzing 2022, "Gradient Descent on Neurons and its Link to Approximate Second-Order Optimization",
+//! section 4: what is left of K-FAC when G is the identity, a least-squares step on each layer's output.
+//!
+//! ```text
+//! A ← running average of E[a aᵀ]
+//! P = X (A + λ I)⁻¹
+//! ```
+//! Deviation: the running average begins without bias.
+
+use engine::Result;
+use kernels::linalg;
+
+use crate::curvature::layer_rows::Seen;
+use crate::curvature::precondition::failed;
+use crate::ekfac::average;
+use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
+use crate::matrix::{product, shift};
+use crate::moments::{below_one, positive};
+
+/// Options of [`Foof`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FoofConfig {
+    /// Rate and momentum; no clip: P is in units of the output gradient, not of the Fisher metric.
+    pub step: LayerStep,
+    /// λ, in units of the squared inputs.
+    pub damping: f64,
+    /// β of the running average.
+    pub decay: f64,
+    /// Looks between two inversions.
+    pub inverse_every: u64,
+}
+
+impl Default for FoofConfig {
+    /// α 0.01, μ 0.9, λ 1, β 0.95, an inversion at every look.
+    fn default() -> Self {
+        let step = LayerStep { rate: 0.01, kl_clip: None, ..LayerStep::default() };
+        Self { step, damping: 1.0, decay: 0.95, inverse_every: 1 }
+    }
+}
+
+/// Fast first-order optimizer. Kept of each layer: `a` and its damped `inverse`.
+pub type Foof = Layerwise<FoofConfig>;
+
+impl LayerRule for FoofConfig {
+    fn name(&self) -> &'static str {
+        "foof"
+    }
+
+    fn check(&self) -> Result<()> {
+        positive("foof", "damping", self.damping)?;
+        below_one("foof", "decay", self.decay)
+    }
+
+    fn common(&self) -> &LayerStep {
+        &self.step
+    }
+
+    fn common_mut(&mut self) -> &mut LayerStep {
+        &mut self.step
+    }
+
+    fn start(&self, n: usize, _: usize) -> LayerState {
+        vec![("a", vec![0.0; n * n]), ("inverse", vec![0.0; n * n])]
+    }
+
+    fn words(&self, n: usize, _: usize) -> String {
+        format!("inputs' second moment, {n}")
+    }
+
+    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+        let [(_, a), (_, inverse)] = kept.as_mut_slice() else { return Ok(()) };
+        average(a, &seen.input_moment(), t, self.decay);
+        if (t - 1).is_multiple_of(self.inverse_every.max(1)) {
+            let mut damped = a.clone();
+            shift(&mut damped, seen.n, self.damping);
+            *inverse = linalg::cholesky_inverse(&damped, seen.n).map_err(|e| failed(&e))?;
+        }
+        Ok(())
+    }
+
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
+        let [_, (_, inverse)] = kept.as_slice() else { return Ok(x.to_vec()) };
+        Ok(product(x, (m, n), false, inverse, (n, n), false))
+    }
+}

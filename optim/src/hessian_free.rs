@@ -1,0 +1,198 @@
+//! Hessian-free optimization: Newton's step with the Gauss–Newton matrix, by conjugate gradients.
+//!
+//! Martens 2010, "Deep learning via Hessian-free optimization", sections 3 and 4.
+//!
+//! ```text
+//! (C + λ I) δ ≈ −∇L            conjugate gradients from η δ of the last step, stopped when progress is slow
+//! θ ← θ + t δ                  t = 1, halved until the loss falls as promised
+//! ρ = (L(θ + δ) − L(θ))/M(δ),  M(δ) = ½ δᵀCδ + ⟨∇L, δ⟩
+//! λ ← 3/2 λ if ρ < 1/4,   2/3 λ if ρ > 3/4
+//! ```
+//! Deviations: the last iterate is taken (the paper goes back to the best), the preconditioner is the
+//! identity, and gradient and products see the same batch.
+
+use engine::{DType, Gradients, Parameter, Parameters, Result, Tensor};
+
+use crate::coverage::Coverage;
+use crate::curvature::conjugate_gradients::{Stop, solve};
+use crate::curvature::products::GaussNewton;
+use crate::flat::{self, dot, plus};
+use crate::moments::{check_gradients, demand, not_negative, positive};
+use crate::problem::{Problem, evaluate, gradients_alone};
+use crate::saved::Saved;
+use crate::{Optimizer, State};
+
+/// The largest part of the promised decrease that a step may miss: c of Armijo's rule.
+const ARMIJO: f64 = 1e-2;
+
+/// How often a step is halved.
+const HALVINGS: usize = 60;
+
+/// Options of [`HessianFree`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HessianFreeConfig {
+    /// What the step is multiplied by: 1.
+    pub rate: f64,
+    /// λ at first, in units of the curvature of the mean loss.
+    pub damping: f64,
+    /// Whether λ follows ρ.
+    pub adapt: bool,
+    /// η: how much of the last step conjugate gradients start from.
+    pub warm_start: f64,
+    /// When conjugate gradients stop.
+    pub stop: Stop,
+}
+
+impl Default for HessianFreeConfig {
+    /// The paper's progress bound 5·10⁻⁴ and at most 250 products; λ 1, adapted; η 0.95.
+    fn default() -> Self {
+        let stop = Stop { iterations: 250, residual: 1e-12, progress: 5e-4 };
+        Self { rate: 1.0, damping: 1.0, adapt: true, warm_start: 0.95, stop }
+    }
+}
+
+/// Hessian-free optimization. It steps by [`Optimizer::minimize`] alone.
+#[derive(Debug)]
+pub struct HessianFree {
+    config: HessianFreeConfig,
+    damping: f64,
+    /// δ of the last step.
+    last: Vec<f64>,
+    products: usize,
+}
+
+impl HessianFree {
+    /// An optimizer that has not taken a step.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](engine::Error::Argument) when an option is outside its range.
+    pub fn new(config: HessianFreeConfig) -> Result<Self> {
+        not_negative("hessian-free", "rate", config.rate)?;
+        positive("hessian-free", "damping", config.damping)?;
+        let (eta, inside) = (config.warm_start, (0.0..=1.0).contains(&config.warm_start));
+        demand("hessian-free", "warm_start", eta, "in [0, 1]", inside)?;
+        Ok(Self { config, damping: config.damping, last: Vec::new(), products: 0 })
+    }
+
+    /// λ now.
+    #[must_use]
+    pub const fn damping(&self) -> f64 {
+        self.damping
+    }
+
+    /// The products with C that the last step took.
+    #[must_use]
+    pub const fn products(&self) -> usize {
+        self.products
+    }
+}
+
+impl Optimizer for HessianFree {
+    fn name(&self) -> &'static str {
+        "hessian-free"
+    }
+
+    fn needs_problem(&self) -> bool {
+        true
+    }
+
+    fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
+        let tape = problem.tape();
+        let outputs = problem.outputs(&tape)?;
+        let nll = problem.loss().nll(&outputs)?;
+        let (loss, grads) = (nll.item()?, tape.backward(&nll)?);
+        let model = problem.model();
+        check_gradients(model, &grads)?;
+        let gradient = flat::gradients(model, &grads)?;
+        // Solve.
+        let curvature = GaussNewton::new(&tape, &outputs, problem.loss())?;
+        let damped = |v: &[f64]| Ok(plus(&curvature.times(model, v)?, self.damping, v));
+        let mut start = vec![0.0; gradient.len()];
+        if self.last.len() == start.len() {
+            start = self.last.iter().map(|x| self.config.warm_start * x).collect();
+        }
+        let downhill: Vec<f64> = gradient.iter().map(|g| -g).collect();
+        let ones = vec![1.0; gradient.len()];
+        let solution = solve(damped, &downhill, start, &ones, self.config.stop)?;
+        let delta: Vec<f64> = solution.x.iter().map(|x| self.config.rate * x).collect();
+        let roots = curvature.root_times(model, &delta)?;
+        let slope = dot(&gradient, &delta);
+        let promised = 0.5 * dot(&roots, &roots) + slope;
+        let staged = tape.staged();
+        drop((nll, curvature));
+        drop((outputs, tape));
+        problem.model_mut().commit(staged)?;
+        // Step, and step back.
+        let theta = flat::values(problem.model())?;
+        let (mut t, mut whole) = (1.0, f64::NAN);
+        for halving in 0..=HALVINGS {
+            flat::set_values(problem.model_mut(), &plus(&theta, t, &delta))?;
+            let now = evaluate(problem)?;
+            if halving == 0 {
+                whole = now;
+            }
+            if now <= loss + ARMIJO * t * slope.min(0.0) {
+                break;
+            }
+            t *= 0.5;
+            if halving == HALVINGS {
+                t = 0.0;
+            }
+        }
+        flat::set_values(problem.model_mut(), &plus(&theta, t, &delta))?;
+        if self.config.adapt {
+            let ratio = if promised < 0.0 { (whole - loss) / promised } else { 0.0 };
+            if ratio.is_nan() || ratio < 0.25 {
+                self.damping *= 1.5;
+            } else if ratio > 0.75 {
+                self.damping /= 1.5;
+            }
+        }
+        (self.last, self.products) = (solution.x, solution.path.len());
+        Ok(loss)
+    }
+
+    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        Err(gradients_alone(self.name()))
+    }
+
+    fn rate(&self) -> f64 {
+        self.config.rate
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.config.rate = rate;
+    }
+
+    fn coverage(&self, model: &dyn Parameters) -> Coverage {
+        let words = |_: &Parameter| "Gauss–Newton, by conjugate gradients".into();
+        Coverage::of(model, words, |p| {
+            if p.is_trainable() { p.value().numel() * size_of::<f64>() } else { 0 }
+        })
+    }
+
+    fn state(&self, _: &dyn Parameters) -> Result<State> {
+        let mut state = State { optimizer: self.name().into(), ..State::default() };
+        state.numbers.insert("rate".into(), self.config.rate.to_string());
+        state.numbers.insert("damping".into(), self.damping.to_string());
+        if !self.last.is_empty() {
+            let last = Tensor::from_slice(&self.last, [self.last.len()])?;
+            state.tensors.insert("last".into(), last);
+        }
+        Ok(state)
+    }
+
+    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
+        let mut saved = Saved::open(self.name(), state)?;
+        let (rate, damping) = (saved.number("rate")?, saved.number("damping")?);
+        let size = flat::values(model)?.len();
+        let last = match state.tensors.contains_key("last") {
+            true => saved.tensor("last", &[size].into(), DType::F64)?.to_vec::<f64>()?,
+            false => Vec::new(),
+        };
+        saved.close(model)?;
+        (self.config.rate, self.damping, self.last) = (rate, damping, last);
+        Ok(())
+    }
+}

@@ -1,0 +1,314 @@
+//! Adaptive K-FAC: rate, momentum and damping follow from a quadratic model of the loss.
+//!
+//! Martens & Grosse 2015, sections 6.4 to 7: the algorithm as published, of which [`Kfac`] is the
+//! customary simplification.
+//!
+//! ```text
+//! P       = (G ⊗ A + λ I)⁻¹ ∇L, layer by layer                       as in K-FAC, by the π rule
+//! M(δ)    = ½ δᵀ C δ + ⟨∇L, δ⟩                                        C: the exact Gauss–Newton matrix
+//! (−α, μ) = argmin of M(δ) + ½ λ ‖δ‖² over δ = −α P + μ Δ             two products with C
+//! Δ       ← −α P + μ Δ,   θ ← θ + Δ
+//! ρ       = (L(θ + Δ) − L(θ)) / M(Δ)                                  every `adapt_every` steps
+//! λ       ← λ/ω if ρ < 1/4,   λ ω if ρ > 3/4                          Levenberg–Marquardt
+//! ```
+//! Where it differs from the paper: λ is one number for P and for M (the paper tunes γ besides), M has
+//! no ℓ₂ penalty, inverses are made at every step (λ is in them), the block-tridiagonal form is not
+//! offered. A step after which the loss is not finite is taken back and counts as ρ = 0.
+
+use engine::{Gradients, Parameters, Result};
+
+use super::{Kfac, KfacConfig, Uncovered, in_double_precision, refuse_uncovered};
+use crate::backward::backward_keeping;
+use crate::coverage::Coverage;
+use crate::curvature::factors::{Share, Start};
+use crate::curvature::precondition::DampingRule;
+use crate::curvature::products::GaussNewton;
+use crate::flat;
+use crate::moments::{check_gradients, demand, not_negative, positive};
+use crate::problem::{Problem, evaluate};
+use crate::{CurvatureSource, Fisher, Optimizer, State};
+
+/// The constants of adaptive K-FAC.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdaptiveKfacConfig {
+    /// What the step that the model proposes is multiplied by: 1.
+    pub rate: f64,
+    /// λ at first, in units of the curvature of the mean loss.
+    pub damping: f64,
+    /// The smallest λ.
+    pub least_damping: f64,
+    /// ω, in (0, 1).
+    pub factor: f64,
+    /// Steps between two looks at ρ; 0 for a λ that stays.
+    pub adapt_every: u64,
+    /// β of the factors' running average.
+    pub decay: f64,
+    /// How that average begins.
+    pub start: Start,
+    /// Whose labels the factors come from.
+    pub fisher: Fisher,
+    /// What becomes of positions that share a weight.
+    pub share: Share,
+    /// What becomes of parameters without factors.
+    pub uncovered: Uncovered,
+    /// The seed of sampled labels.
+    pub seed: u64,
+}
+
+impl Default for AdaptiveKfacConfig {
+    /// The paper's: λ 150, ω (19/20)⁵ every 5 steps, averages min(1 − 1/k, 0.95), one sampled label.
+    fn default() -> Self {
+        Self {
+            rate: 1.0,
+            damping: 150.0,
+            least_damping: 1e-8,
+            factor: 0.95_f64.powi(5),
+            adapt_every: 5,
+            decay: 0.95,
+            start: Start::Mean,
+            fisher: Fisher::Sampled { draws: 1 },
+            share: Share::Expand,
+            uncovered: Uncovered::FirstOrder,
+            seed: 0,
+        }
+    }
+}
+
+/// What the quadratic model said of the last step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Proposal {
+    /// α
+    pub rate: f64,
+    /// μ
+    pub momentum: f64,
+    /// λ of this step.
+    pub damping: f64,
+    /// M(Δ), what the loss was to change by.
+    pub change: f64,
+    /// ρ, if it was looked at.
+    pub ratio: Option<f64>,
+}
+
+/// The optimizer. The recipe is at the top of this module. It steps by [`Optimizer::minimize`] alone.
+#[derive(Debug)]
+pub struct AdaptiveKfac {
+    config: AdaptiveKfacConfig,
+    /// Factors, inverses, Δ; its `damping` is λ.
+    inner: Kfac,
+    last: Option<Proposal>,
+}
+
+impl AdaptiveKfac {
+    /// Adaptive K-FAC with these constants.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](engine::Error::Argument) when a constant is out of its range.
+    pub fn new(config: AdaptiveKfacConfig) -> Result<Self> {
+        not_negative("kfac-adaptive", "rate", config.rate)?;
+        positive("kfac-adaptive", "least_damping", config.least_damping)?;
+        let inside = config.factor > 0.0 && config.factor < 1.0;
+        demand("kfac-adaptive", "factor", config.factor, "in (0, 1)", inside)?;
+        let inner = Kfac::new(KfacConfig {
+            damping: config.damping,
+            damping_rule: DampingRule::Pi,
+            decay: config.decay,
+            start: config.start,
+            fisher: config.fisher,
+            inverse_every: 1,
+            share: config.share,
+            uncovered: config.uncovered,
+            seed: config.seed,
+            ..KfacConfig::default()
+        })?;
+        Ok(Self { config, inner, last: None })
+    }
+
+    /// The constants.
+    #[must_use]
+    pub const fn config(&self) -> &AdaptiveKfacConfig {
+        &self.config
+    }
+
+    /// The last step as the model saw it.
+    #[must_use]
+    pub const fn last(&self) -> Option<&Proposal> {
+        self.last.as_ref()
+    }
+
+    /// λ now.
+    #[must_use]
+    pub const fn damping(&self) -> f64 {
+        self.inner.config.damping
+    }
+
+    /// P and the last Δ, as vectors of all trainable parameters.
+    fn along(&mut self, model: &dyn Parameters, grads: &Gradients) -> Result<[Vec<f64>; 2]> {
+        check_gradients(model, grads)?;
+        let gradients = in_double_precision(model, grads)?;
+        self.inner.factors.fold();
+        if self.config.uncovered == Uncovered::Error {
+            refuse_uncovered(model, &self.inner.factors)?;
+        }
+        self.inner.refresh(&gradients)?;
+        let directions = self.inner.directions(&gradients)?;
+        let (mut p, mut delta) = (Vec::new(), Vec::new());
+        for (_, param) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
+            p.extend(directions.get(&param.id()).into_iter().flatten());
+            match self.inner.updates.get(param) {
+                Some(kept) => delta.extend(kept.tensors[0].to_f64_vec()?),
+                None => delta.extend(std::iter::repeat_n(0.0, param.value().numel())),
+            }
+        }
+        Ok([p, delta])
+    }
+
+    /// Writes Δ down.
+    fn keep(&mut self, model: &dyn Parameters, delta: &[f64]) -> Result<()> {
+        let mut rest = delta;
+        for (_, param) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
+            let (part, tail) = rest.split_at(param.value().numel().min(rest.len()));
+            let kept = engine::Tensor::from_slice(part, *param.value().shape())?;
+            self.inner.updates.next(param).tensors[0] = kept.to_dtype(param.value().dtype())?;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// λ after ρ.
+    fn adapt(&mut self, ratio: f64) {
+        let damping = &mut self.inner.config.damping;
+        if ratio.is_nan() || ratio < 0.25 {
+            *damping /= self.config.factor;
+        } else if ratio > 0.75 {
+            *damping *= self.config.factor;
+        }
+        *damping = damping.max(self.config.least_damping);
+    }
+}
+
+/// The minimum of ½ cᵀ(M + λ V)c + bᵀc over two coefficients, or over the first alone where the second
+/// direction adds nothing.
+fn coefficients(m: [[f64; 2]; 2], v: [[f64; 2]; 2], b: [f64; 2], damping: f64) -> [f64; 2] {
+    let d = |i: usize, j: usize| m[i][j] + damping * v[i][j];
+    let determinant = d(0, 0) * d(1, 1) - d(0, 1) * d(1, 0);
+    // Below this, the two directions are one but for rounding.
+    if determinant > 1e-12 * d(0, 0) * d(1, 1) {
+        let first = (b[0] * d(1, 1) - b[1] * d(0, 1)) / determinant;
+        return [-first, -(b[1] * d(0, 0) - b[0] * d(1, 0)) / determinant];
+    }
+    [if d(0, 0) > 0.0 { -b[0] / d(0, 0) } else { 0.0 }, 0.0]
+}
+
+impl Optimizer for AdaptiveKfac {
+    fn name(&self) -> &'static str {
+        "kfac-adaptive"
+    }
+
+    fn curvature(&mut self) -> Option<&mut dyn CurvatureSource> {
+        self.inner.curvature()
+    }
+
+    fn needs_problem(&self) -> bool {
+        true
+    }
+
+    fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
+        let tape = problem.tape();
+        let outputs = problem.outputs(&tape)?;
+        let pass = backward_keeping(&tape, &outputs, problem.loss(), self)?;
+        let loss = pass.loss.item()?;
+        // Precondition.
+        let along = self.along(problem.model(), &pass.gradients)?;
+        let gradient = flat::gradients(problem.model(), &pass.gradients)?;
+        // The model along both directions.
+        let curvature = GaussNewton::new(&tape, &outputs, problem.loss())?;
+        let [rp, rd] = [0, 1].map(|i| curvature.root_times(problem.model(), &along[i]));
+        let roots = [rp?, rd?];
+        let products = |x: &[Vec<f64>; 2]| {
+            [0, 1].map(|i: usize| [0, 1].map(|j: usize| flat::dot(&x[i], &x[j])))
+        };
+        let (m, v) = (products(&roots), products(&along));
+        let b = [0, 1].map(|i: usize| flat::dot(&along[i], &gradient));
+        let damping = self.damping();
+        let c = coefficients(m, v, b, damping).map(|c| c * self.config.rate);
+        let quadratic = 0.5 * (0..4).map(|k| c[k / 2] * m[k / 2][k % 2] * c[k % 2]).sum::<f64>();
+        let change = quadratic + c[0] * b[0] + c[1] * b[1];
+        // Step.
+        let staged = tape.staged();
+        drop(curvature);
+        drop((outputs, tape));
+        problem.model_mut().commit(staged)?;
+        let delta: Vec<f64> =
+            along[0].iter().zip(&along[1]).map(|(p, d)| c[0] * p + c[1] * d).collect();
+        let before = flat::values(problem.model())?;
+        flat::set_values(problem.model_mut(), &flat::plus(&before, 1.0, &delta))?;
+        self.keep(problem.model(), &delta)?;
+        // Look back.
+        let mut ratio = None;
+        let every = self.config.adapt_every;
+        if every > 0 && self.inner.factors.steps.is_multiple_of(every) {
+            let after = evaluate(problem)?;
+            let seen = if after.is_finite() { (after - loss) / change } else { 0.0 };
+            if !after.is_finite() {
+                flat::set_values(problem.model_mut(), &before)?;
+                self.keep(problem.model(), &vec![0.0; delta.len()])?;
+            }
+            self.adapt(seen);
+            ratio = Some(seen);
+        }
+        self.last = Some(Proposal { rate: -c[0], momentum: c[1], damping, change, ratio });
+        Ok(loss)
+    }
+
+    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        Err(crate::problem::gradients_alone(self.name()))
+    }
+
+    fn rate(&self) -> f64 {
+        self.config.rate
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.config.rate = rate;
+    }
+
+    fn coverage(&self, model: &dyn Parameters) -> Coverage {
+        self.inner.coverage(model)
+    }
+
+    fn state(&self, model: &dyn Parameters) -> Result<State> {
+        let mut state = self.inner.save(model)?;
+        state.optimizer = self.name().into();
+        state.numbers.insert("rate".into(), self.config.rate.to_string());
+        state.numbers.insert("damping".into(), self.damping().to_string());
+        Ok(state)
+    }
+
+    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
+        let mut saved = crate::saved::Saved::open(self.name(), state)?;
+        let (rate, damping): (f64, f64) = (saved.number("rate")?, saved.number("damping")?);
+        let mut inner = State { optimizer: self.inner.name().into(), ..state.clone() };
+        inner.numbers.remove("damping");
+        self.inner.load(model, &inner)?;
+        (self.config.rate, self.inner.config.damping, self.last) = (rate, damping, None);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coefficients_are_where_the_damped_model_has_no_slope() {
+        let (m, v, b) = ([[3.0, 0.5], [0.5, 1.0]], [[2.0, 0.1], [0.1, 0.7]], [-1.0, 0.3]);
+        let c = coefficients(m, v, b, 0.2);
+        for i in 0..2 {
+            let slope: f64 = (0..2).map(|j| (m[i][j] + 0.2 * v[i][j]) * c[j]).sum::<f64>() + b[i];
+            assert!(slope.abs() < 1e-14, "{slope}");
+        }
+        let alone = coefficients([[4.0, 0.0], [0.0, 0.0]], [[0.0; 2]; 2], [2.0, 0.0], 0.1);
+        assert_eq!(alone, [-0.5, 0.0]);
+    }
+}

@@ -1,0 +1,119 @@
+//! LAMB: Adam whose step is as long, in each layer, as the layer's own weights allow.
+//!
+//! You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer & Hsieh 2020, "Large Batch
+//! Optimization for Deep Learning: Training BERT in 76 minutes", Algorithm 2.
+//!
+//! ```text
+//! m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²
+//! r = m̂ / (√v̂ + ε) + κ θ
+//! θ ← θ − α (φ(‖θ‖) / ‖r‖) r                norms over one parameter; φ(z) = min(z, bound)
+//! ```
+//! Where ‖θ‖ or ‖r‖ is 0, the ratio is 1 (the paper does not say). Every parameter is a layer of its
+//! own, biases too, as in the algorithm box.
+
+use engine::{Parameter, Result, Tensor, for_float};
+use kernels::Float as _;
+
+use crate::moments::{below_one, correction, not_negative, positive};
+use crate::per_parameter::{PerParameter, Rule, Start, each_entry, norm, zeros};
+
+/// Options of [`Lamb`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LambConfig {
+    /// α: the length of a step, relative to the parameter's.
+    pub rate: f64,
+    /// β₁ in [0, 1)
+    pub beta1: f64,
+    /// β₂ in [0, 1)
+    pub beta2: f64,
+    /// ε, in units of the gradient.
+    pub epsilon: f64,
+    /// κ, part of r.
+    pub weight_decay: f64,
+    /// The largest φ; the paper's γᵤ. Infinite for none.
+    pub bound: f64,
+}
+
+impl Default for LambConfig {
+    /// The paper's for BERT: β 0.9 and 0.999, ε 10⁻⁶, κ 0.01; α 10⁻³, which it scales with the batch.
+    fn default() -> Self {
+        Self {
+            rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-6,
+            weight_decay: 0.01,
+            bound: f64::INFINITY,
+        }
+    }
+}
+
+/// Layer-wise adaptive moments.
+///
+/// # Example
+/// ```
+/// use engine::{Gradients, Parameter, Tensor};
+/// use alcyon_optim::{Lamb, LambConfig, Optimizer};
+/// let mut weight = Parameter::new(Tensor::from_slice(&[3.0, 4.0], [2])?);
+/// let mut grads = Gradients::default();
+/// grads.set(&weight, Tensor::from_slice(&[100.0, 0.0], [2])?);
+/// let config = LambConfig { rate: 0.1, weight_decay: 0.0, ..LambConfig::default() };
+/// Lamb::new(config)?.step(&mut weight, &grads)?;
+/// let moved = weight.value().to_vec::<f64>()?;
+/// assert!((moved[0] - 2.5).abs() < 1e-12); // a tenth of ‖θ‖ = 5
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub type Lamb = PerParameter<LambConfig>;
+
+impl Rule for LambConfig {
+    fn name(&self) -> &'static str {
+        "lamb"
+    }
+
+    fn check(&self) -> Result<()> {
+        below_one("lamb", "beta1", self.beta1)?;
+        below_one("lamb", "beta2", self.beta2)?;
+        positive("lamb", "epsilon", self.epsilon)?;
+        not_negative("lamb", "weight_decay", self.weight_decay)?;
+        crate::moments::demand("lamb", "bound", self.bound, "positive", self.bound > 0.0)
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.rate = rate;
+    }
+
+    fn words(&self, _: &Parameter) -> String {
+        "first and root of second moment, as long as the parameter".into()
+    }
+
+    fn start(&self, parameter: &Parameter) -> Start {
+        zeros(parameter, &["m", "v"])
+    }
+
+    fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
+        let size = 1.0 / correction(self.beta1, t);
+        let root = correction(self.beta2, t).sqrt();
+        let length = norm(value)?.min(self.bound);
+        let mut direction = grad.clone();
+        for_float!(grad.dtype(), T => {
+            let [beta1, fresh1] = [self.beta1, 1.0 - self.beta1].map(T::of);
+            let [beta2, fresh2] = [self.beta2, 1.0 - self.beta2].map(T::of);
+            let [epsilon, root, size] = [self.epsilon, root, size].map(T::of);
+            let kappa = T::of(self.weight_decay);
+            each_entry(&mut direction, grad, kept, |g: T, [r, m, v]| {
+                *m = beta1 * *m + fresh1 * g;
+                *v = beta2 * *v + fresh2 * g * g;
+                *r = size * *m / (v.sqrt() / root + epsilon);
+            })?;
+            each_entry(&mut direction, value, &mut [], |theta: T, [r]| *r += kappa * theta)?;
+            let own = norm(&direction)?;
+            let ratio = if own > 0.0 && length > 0.0 { length / own } else { 1.0 };
+            let step = T::of(self.rate * ratio);
+            each_entry(value, &direction, &mut [], |r: T, [theta]| *theta -= step * r)
+        })
+    }
+}

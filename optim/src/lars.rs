@@ -1,0 +1,95 @@
+//! LARS: momentum SGD whose rate, in each layer, is set by the ratio of weights to gradients.
+//!
+//! You, Gitman & Ginsburg 2017, "Large Batch Training of Convolutional Networks", Algorithm 1.
+//!
+//! ```text
+//! λ = η ‖θ‖ / (‖g‖ + κ ‖θ‖)               norms over one parameter
+//! b ← μ b + α λ (g + κ θ)
+//! θ ← θ − b
+//! ```
+//! Where ‖θ‖ or the denominator is 0, λ is 1 (the paper does not say).
+
+use engine::{Parameter, Result, Tensor, for_float};
+use kernels::Float as _;
+
+use crate::moments::{below_one, not_negative, positive};
+use crate::per_parameter::{PerParameter, Rule, Start, each_entry, norm, zeros};
+
+/// Options of [`Lars`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LarsConfig {
+    /// α, the global rate.
+    pub rate: f64,
+    /// η: how far a layer trusts itself to move, relative to its length.
+    pub trust: f64,
+    /// μ in [0, 1)
+    pub momentum: f64,
+    /// κ, coupled.
+    pub weight_decay: f64,
+}
+
+impl Default for LarsConfig {
+    /// The paper's η 10⁻³, μ 0.9, κ 5·10⁻⁴; α 1, which it scales with the batch.
+    fn default() -> Self {
+        Self { rate: 1.0, trust: 1e-3, momentum: 0.9, weight_decay: 5e-4 }
+    }
+}
+
+/// Layer-wise adaptive rate scaling.
+///
+/// # Example
+/// ```
+/// use engine::{Gradients, Parameter, Tensor};
+/// use alcyon_optim::{Lars, LarsConfig, Optimizer};
+/// let mut weight = Parameter::new(Tensor::from_slice(&[3.0, 4.0], [2])?);
+/// let mut grads = Gradients::default();
+/// grads.set(&weight, Tensor::from_slice(&[100.0, 0.0], [2])?);
+/// let config = LarsConfig { trust: 0.1, weight_decay: 0.0, ..LarsConfig::default() };
+/// Lars::new(config)?.step(&mut weight, &grads)?;
+/// let moved = weight.value().to_vec::<f64>()?;
+/// assert!((moved[0] - 2.5).abs() < 1e-12); // a tenth of ‖θ‖ = 5, however large the gradient
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub type Lars = PerParameter<LarsConfig>;
+
+impl Rule for LarsConfig {
+    fn name(&self) -> &'static str {
+        "lars"
+    }
+
+    fn check(&self) -> Result<()> {
+        positive("lars", "trust", self.trust)?;
+        below_one("lars", "momentum", self.momentum)?;
+        not_negative("lars", "weight_decay", self.weight_decay)
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.rate = rate;
+    }
+
+    fn words(&self, _: &Parameter) -> String {
+        "gradient with momentum, relative to the parameter's length".into()
+    }
+
+    fn start(&self, parameter: &Parameter) -> Start {
+        zeros(parameter, &["b"])
+    }
+
+    fn update(&self, _: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
+        let (own, slope) = (norm(value)?, norm(grad)?);
+        let against = slope + self.weight_decay * own;
+        let local = if own > 0.0 && against > 0.0 { self.trust * own / against } else { 1.0 };
+        for_float!(grad.dtype(), T => {
+            let [size, mu] = [self.rate * local, self.momentum].map(T::of);
+            let kappa = T::of(self.weight_decay);
+            each_entry(value, grad, kept, |g: T, [theta, b]| {
+                *b = mu * *b + size * (g + kappa * *theta);
+                *theta -= *b;
+            })
+        })
+    }
+}

@@ -1,0 +1,319 @@
+//! `Layerwise`: the frame of optimizers that form a direction layer by layer, from what each layer saw.
+//!
+//! Such an optimizer is a [`LayerRule`]: what it learns of a layer from a batch's rows, and the direction
+//! that follows from a gradient. Observing, momentum, the KL clip, coverage, saving and resuming are the
+//! same for all and are written here once:
+//!
+//! ```text
+//! rows    a [R, n], d [R, m] of each layer                       curvature/layer_rows.rs
+//! P       = the rule's direction of the gradient [W | b]
+//! ν       = min(1, √(c / (α² Σ ⟨P, ∇L⟩)))                        the KL clip: Ba et al. 2017
+//! Δ       ← μ Δ − α ν P,   θ ← θ + Δ − α κ θ
+//! ```
+//! Dense layers and convolutions (each group by itself) are layers here. Other parameters (norms,
+//! embeddings, uses outside layers) move along their gradient, and coverage says so. A frozen weight or
+//! bias counts as one without a gradient.
+
+mod state;
+
+use std::collections::BTreeMap;
+
+use engine::{Element as _, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float};
+
+use crate::coverage::Coverage;
+use crate::curvature::layer_rows::{LayerRows, Seen};
+use crate::flat::dot;
+use crate::moments::{Moments, below_one, check_gradients, demand, not_negative};
+use crate::{CurvatureSource, Fisher, Optimizer, State};
+
+/// What is kept of one layer, by name.
+pub type LayerState = Vec<(&'static str, Vec<f64>)>;
+
+/// The mathematics of an optimizer that works layer by layer.
+pub trait LayerRule: std::fmt::Debug {
+    /// The optimizer's name.
+    fn name(&self) -> &'static str;
+
+    /// Refuses constants out of their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](engine::Error::Argument).
+    fn check(&self) -> Result<()>;
+
+    /// The part that all rules share.
+    fn common(&self) -> &LayerStep;
+
+    /// The same, to set the rate.
+    fn common_mut(&mut self) -> &mut LayerStep;
+
+    /// What is kept of a layer of n inputs (the bias's constant among them) and m outputs before it
+    /// has been seen.
+    fn start(&self, n: usize, m: usize) -> LayerState;
+
+    /// The words for a layer of n inputs and m outputs.
+    fn words(&self, n: usize, m: usize) -> String;
+
+    /// Learns from what the layer saw in the batch of step `t`, counted from 1.
+    ///
+    /// # Errors
+    /// Linear algebra.
+    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()>;
+
+    /// The direction of a gradient [m, n].
+    ///
+    /// # Errors
+    /// Linear algebra.
+    fn direction(
+        &self,
+        kept: &LayerState,
+        gradient: &[f64],
+        n: usize,
+        m: usize,
+    ) -> Result<Vec<f64>>;
+}
+
+/// The constants of the step, common to all rules.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerStep {
+    /// α, the learning rate.
+    pub rate: f64,
+    /// μ, applied to the previous update.
+    pub momentum: f64,
+    /// c, the bound on α² ⟨P, ∇L⟩; `None` for no clip.
+    pub kl_clip: Option<f64>,
+    /// κ, decoupled.
+    pub weight_decay: f64,
+    /// Whose labels the output gradients come from.
+    pub fisher: Fisher,
+    /// Steps between two looks at the layers.
+    pub learn_every: u64,
+    /// The seed of sampled labels.
+    pub seed: u64,
+}
+
+impl Default for LayerStep {
+    /// α 0.1, μ 0.9, clip 10⁻³, true labels, a look at every step.
+    fn default() -> Self {
+        Self {
+            rate: 0.1,
+            momentum: 0.9,
+            kl_clip: Some(1e-3),
+            weight_decay: 0.0,
+            fisher: Fisher::Empirical,
+            learn_every: 1,
+            seed: 0,
+        }
+    }
+}
+
+/// The optimizer of a [`LayerRule`].
+#[derive(Debug)]
+pub struct Layerwise<R> {
+    rule: R,
+    rows: LayerRows,
+    layers: BTreeMap<ParamId, Kept>,
+    /// Δ
+    updates: Moments,
+    steps: u64,
+}
+
+/// What is kept of one weight's layer.
+#[derive(Debug, Clone)]
+struct Kept {
+    bias: Option<ParamId>,
+    n: usize,
+    m: usize,
+    /// The looks at it.
+    looks: u64,
+    groups: Vec<LayerState>,
+}
+
+impl<R: LayerRule> Layerwise<R> {
+    /// An optimizer that has not taken a step.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](engine::Error::Argument) when a constant is outside its range.
+    pub fn new(rule: R) -> Result<Self> {
+        let (op, step) = (rule.name(), *rule.common());
+        not_negative(op, "rate", step.rate)?;
+        below_one(op, "momentum", step.momentum)?;
+        not_negative(op, "weight_decay", step.weight_decay)?;
+        step.kl_clip.map_or(Ok(()), |c| demand(op, "kl_clip", c, "positive", c > 0.0))?;
+        rule.check()?;
+        let rows = LayerRows::new(step.fisher, step.learn_every, step.seed);
+        let updates = Moments::new(&["update"]);
+        Ok(Self { rule, rows, layers: BTreeMap::new(), updates, steps: 0 })
+    }
+
+    /// The constants.
+    #[must_use]
+    pub const fn config(&self) -> &R {
+        &self.rule
+    }
+
+    /// What is kept of a weight's layer (of its first group) under a name.
+    #[must_use]
+    pub fn kept(&self, weight: &Parameter, name: &str) -> Option<&[f64]> {
+        let state = self.layers.get(&weight.id())?.groups.first()?;
+        state.iter().find(|(known, _)| *known == name).map(|(_, values)| values.as_slice())
+    }
+
+    /// Learns from the rows of the step's batch. On an error everything is as before.
+    fn learn(&mut self) -> Result<()> {
+        let mut learned = Vec::new();
+        for (weight, layer) in self.rows.take() {
+            let old = self.layers.get(&weight).cloned();
+            let fits = |kept: &Kept| {
+                (kept.n, kept.m, kept.groups.len()) == (layer.n, layer.m, layer.groups.len())
+            };
+            let mut kept = old.filter(fits).unwrap_or_else(|| Kept {
+                bias: layer.bias,
+                n: layer.n,
+                m: layer.m,
+                looks: 0,
+                groups: layer.groups.iter().map(|_| self.rule.start(layer.n, layer.m)).collect(),
+            });
+            kept.looks += 1;
+            for (state, seen) in kept.groups.iter_mut().zip(&layer.groups) {
+                self.rule.learn(kept.looks, seen, state)?;
+            }
+            learned.push((weight, kept));
+        }
+        self.layers.extend(learned);
+        Ok(())
+    }
+
+    /// P for every parameter with a gradient.
+    fn directions(
+        &self,
+        gradients: &BTreeMap<ParamId, Vec<f64>>,
+    ) -> Result<BTreeMap<ParamId, Vec<f64>>> {
+        let mut all = BTreeMap::new();
+        for (&weight, kept) in &self.layers {
+            let covered = |param| self.rows.covering(param) == Some(weight);
+            let grad = |param| gradients.get(&param).filter(|_| covered(param));
+            let (w, b) = (grad(weight), kept.bias.and_then(grad));
+            if w.is_none() && b.is_none() {
+                continue;
+            }
+            let width = kept.n - usize::from(kept.bias.is_some());
+            let (mut of_weight, mut of_bias) = (Vec::new(), Vec::new());
+            for (group, state) in kept.groups.iter().enumerate() {
+                let row = |i: usize| {
+                    let row = group * kept.m + i;
+                    let weights = (0..width).map(move |j| w.map_or(0.0, |w| w[row * width + j]));
+                    let bias = kept.bias.map(|_| b.map_or(0.0, |b| b[row]));
+                    weights.chain(bias)
+                };
+                let joint: Vec<f64> = (0..kept.m).flat_map(row).collect();
+                let direction = self.rule.direction(state, &joint, kept.n, kept.m)?;
+                for row in direction.chunks_exact(kept.n.max(1)) {
+                    of_weight.extend_from_slice(&row[..width]);
+                    of_bias.extend_from_slice(&row[width..]);
+                }
+            }
+            if w.is_some() {
+                all.insert(weight, of_weight);
+            }
+            if let (Some(bias), Some(_)) = (kept.bias, b) {
+                all.insert(bias, of_bias);
+            }
+        }
+        for (&param, gradient) in gradients {
+            all.entry(param).or_insert_with(|| gradient.clone());
+        }
+        Ok(all)
+    }
+
+    /// Δ ← μ Δ − size · P and θ ← θ + Δ − α κ θ.
+    fn update(&mut self, param: &mut Parameter, direction: &[f64], size: f64) -> Result<()> {
+        let LayerStep { rate, momentum, weight_decay, .. } = *self.rule.common();
+        let decay = 1.0 - rate * weight_decay;
+        let [update] = self.updates.next(param).tensors.as_mut_slice() else { return Ok(()) };
+        for_float!(param.value().dtype(), T => {
+            let delta = update.make_mut::<T>()?;
+            let theta = param.value_mut().make_mut::<T>()?;
+            for ((theta, delta), p) in theta.iter_mut().zip(delta).zip(direction) {
+                *delta = T::from_f64(momentum * delta.to_f64() - size * p);
+                *theta = T::from_f64(decay * theta.to_f64() + delta.to_f64());
+            }
+        });
+        Ok(())
+    }
+
+    fn words(&self, parameter: &Parameter) -> String {
+        if let Some(op) = self.rows.uncovered(parameter.id()) {
+            return format!("gradient: used by {op}");
+        }
+        let covering = self.rows.covering(parameter.id());
+        match covering.and_then(|weight| self.layers.get(&weight)) {
+            None => "gradient: no layer seen yet".into(),
+            Some(kept) => match kept.groups.len() {
+                1 => self.rule.words(kept.n, kept.m),
+                groups => format!("{groups} groups of {}", self.rule.words(kept.n, kept.m)),
+            },
+        }
+    }
+
+    /// What is kept of a layer is counted with its weight.
+    fn bytes(&self, parameter: &Parameter) -> usize {
+        let groups = self.layers.get(&parameter.id()).map_or(&[][..], |kept| &kept.groups);
+        let numbers: usize = groups.iter().flatten().map(|(_, values)| values.len()).sum();
+        numbers * size_of::<f64>() + self.updates.bytes(parameter)
+    }
+}
+
+impl<R: LayerRule> Optimizer for Layerwise<R> {
+    fn name(&self) -> &'static str {
+        self.rule.name()
+    }
+
+    fn curvature(&mut self) -> Option<&mut dyn CurvatureSource> {
+        Some(&mut self.rows)
+    }
+
+    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        let trainable = model.parameters().into_iter().filter(|(_, p)| p.is_trainable());
+        let gradients = trainable.filter_map(|(_, p)| Some((p.id(), grads.of(p)?)));
+        let gradients: BTreeMap<ParamId, Vec<f64>> = gradients
+            .map(|(id, grad): (ParamId, &Tensor)| Ok((id, grad.to_f64_vec()?)))
+            .collect::<Result<_>>()?;
+        // Estimate.
+        self.learn()?;
+        // Precondition.
+        let directions = self.directions(&gradients)?;
+        // Step.
+        let LayerStep { rate, kl_clip, .. } = *self.rule.common();
+        let inner: f64 = directions.iter().map(|(id, p)| dot(p, &gradients[id])).sum();
+        let change = rate * rate * inner;
+        let nu = kl_clip.map_or(1.0, |c| if change > c { (c / change).sqrt() } else { 1.0 });
+        for (_, param) in model.parameters_mut() {
+            if let Some(direction) = directions.get(&param.id()) {
+                self.update(param, direction, rate * nu)?;
+            }
+        }
+        self.steps += 1;
+        Ok(())
+    }
+
+    fn rate(&self) -> f64 {
+        self.rule.common().rate
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.rule.common_mut().rate = rate;
+    }
+
+    fn coverage(&self, model: &dyn Parameters) -> Coverage {
+        Coverage::of(model, |p| self.words(p), |p| self.bytes(p))
+    }
+
+    fn state(&self, model: &dyn Parameters) -> Result<State> {
+        self.save(model)
+    }
+
+    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
+        self.load(model, state)
+    }
+}

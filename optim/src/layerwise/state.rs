@@ -1,0 +1,91 @@
+//! Saving and resuming, bit by bit: what is kept of each layer, updates, the rate, the steps and the
+//! generator.
+
+use std::collections::BTreeMap;
+
+use engine::{Error, Parameters, Result, Rng, Tensor};
+
+use super::{Kept, LayerRule, Layerwise};
+use crate::State;
+use crate::saved::Saved;
+
+impl<R: LayerRule> Layerwise<R> {
+    pub(super) fn save(&self, model: &dyn Parameters) -> Result<State> {
+        let mut state = State { optimizer: self.rule.name().into(), ..State::default() };
+        let mut put = |key: String, text: String| state.numbers.insert(key, text);
+        put("rate".into(), self.rule.common().rate.to_string());
+        put("steps".into(), self.steps.to_string());
+        put("looks".into(), self.rows.steps.to_string());
+        for (at, word) in self.rows.rng.state().iter().enumerate() {
+            put(format!("generator.{at}"), word.to_string());
+        }
+        self.updates.save(model, &mut state);
+        let parameters = model.parameters();
+        for (path, parameter) in &parameters {
+            let Some(kept) = self.layers.get(&parameter.id()) else { continue };
+            let mut put = |key: &str, text| state.numbers.insert(format!("{path}/{key}"), text);
+            put("inputs", kept.n.to_string());
+            put("outputs", kept.m.to_string());
+            put("groups", kept.groups.len().to_string());
+            put("looks", kept.looks.to_string());
+            if let Some((bias, _)) = parameters.iter().find(|(_, p)| Some(p.id()) == kept.bias) {
+                put("bias", bias.clone());
+            }
+            for (group, values) in kept.groups.iter().enumerate() {
+                for (name, values) in values {
+                    let tensor = Tensor::from_slice(values, [values.len()])?;
+                    state.tensors.insert(format!("{path}/{name}.{group}"), tensor);
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
+        let mut saved = Saved::open(self.rule.name(), state)?;
+        let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
+        let looks = saved.number("looks")?;
+        let mut word = |at: usize| saved.number(&format!("generator.{at}"));
+        let generator = [word(0)?, word(1)?, word(2)?];
+        let updates = self.updates.load(model, &mut saved)?;
+        let mut layers = BTreeMap::new();
+        for (path, parameter) in model.parameters() {
+            let Some(n) = saved.number_if_any(&format!("{path}/inputs"))? else { continue };
+            let mut number = |key: &str| saved.number::<u64>(&format!("{path}/{key}"));
+            let (m, groups, looks) = (number("outputs")?, number("groups")?, number("looks")?);
+            let m = usize::try_from(m).unwrap_or(0);
+            let bias = match saved.number_if_any::<String>(&format!("{path}/bias"))? {
+                None => None,
+                Some(bias) => Some(identity(model, bias)?),
+            };
+            let mut kept = Kept { bias, n, m, looks, groups: Vec::new() };
+            for group in 0..groups {
+                let mut values = self.rule.start(n, m);
+                for (name, values) in &mut values {
+                    *values = saved.vector(&format!("{path}/{name}.{group}"))?;
+                }
+                kept.groups.push(values);
+            }
+            layers.insert(parameter.id(), kept);
+        }
+        saved.close(model)?;
+        // Everything has been read and fits: from here on nothing fails.
+        self.rule.common_mut().rate = rate;
+        (self.steps, self.updates, self.layers) = (steps, updates, layers);
+        (self.rows.steps, self.rows.rng) = (looks, Rng::from_state(generator));
+        for (&weight, kept) in &self.layers {
+            self.rows.restore(weight, kept.bias);
+        }
+        Ok(())
+    }
+}
+
+fn identity(model: &dyn Parameters, path: String) -> Result<engine::ParamId> {
+    let all = model.parameters();
+    let found = all.iter().find(|(known, _)| *known == path).map(|(_, param)| param.id());
+    found.ok_or_else(|| Error::Unknown {
+        what: "bias in the optimizer state",
+        got: path,
+        known: all.iter().map(|(known, _)| known.clone()).collect(),
+    })
+}

@@ -1,0 +1,57 @@
+//! Small dense products on slices of f64, row-major, with the sizes at hand.
+
+use kernels::gemm::{Matrix, gemm};
+
+/// A B, either of them transposed first. Sizes are those in memory.
+pub(crate) fn product(
+    a: &[f64],
+    (rows, columns): (usize, usize),
+    a_transposed: bool,
+    b: &[f64],
+    (b_rows, b_columns): (usize, usize),
+    b_transposed: bool,
+) -> Vec<f64> {
+    let (left, right) = (Matrix::new(a, rows, columns), Matrix::new(b, b_rows, b_columns));
+    let left = if a_transposed { left.t() } else { left };
+    let right = if b_transposed { right.t() } else { right };
+    let mut out = vec![0.0; left.rows() * right.cols()];
+    gemm(1.0, left, right, 0.0, &mut out);
+    out
+}
+
+/// Vᵀ X U (into the columns of V and U), or V X Uᵀ (back).
+///
+/// # Shape
+/// v: `[m, m]` · x: `[m, n]` · u: `[n, n]`
+pub(crate) fn conjugated(
+    v: &[f64],
+    x: &[f64],
+    u: &[f64],
+    (m, n): (usize, usize),
+    into: bool,
+) -> Vec<f64> {
+    let left = product(v, (m, m), into, x, (m, n), false);
+    product(&left, (m, n), false, u, (n, n), !into)
+}
+
+/// M x
+pub(crate) fn apply(matrix: &[f64], x: &[f64]) -> Vec<f64> {
+    matrix.chunks_exact(x.len().max(1)).map(|row| crate::flat::dot(row, x)).collect()
+}
+
+/// M ← M + shift · I
+pub(crate) fn shift(matrix: &mut [f64], n: usize, shift: f64) {
+    matrix.iter_mut().step_by(n + 1).for_each(|x| *x += shift);
+}
+
+/// I
+pub(crate) fn identity(n: usize) -> Vec<f64> {
+    let mut out = vec![0.0; n * n];
+    shift(&mut out, n, 1.0);
+    out
+}
+
+/// tr M
+pub(crate) fn trace(matrix: &[f64], n: usize) -> f64 {
+    matrix.iter().step_by(n + 1).sum()
+}

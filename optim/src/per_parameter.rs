@@ -1,0 +1,271 @@
+//! `PerParameter`: the frame of all optimizers that treat each parameter by itself.
+//!
+//! An optimizer of this kind is a [`Rule`]: what it starts from, and one update from a gradient and
+//! what is kept to new values. Steps, rates, coverage, saving and resuming are the same for all and
+//! are written here once. The rule's type is the optimizer's configuration:
+//! `type Lion = PerParameter<LionConfig>`.
+
+use engine::{Error, FloatElement, Gradients, Parameter, Parameters, Result, Tensor};
+use kernels::parallel;
+
+use crate::coverage::Coverage;
+use crate::moments::{Moments, check_gradients, demand, trainable};
+use crate::saved::Saved;
+use crate::{Optimizer, State};
+
+/// What is kept for a parameter, by name, before its first step.
+pub type Start = Vec<(&'static str, Tensor)>;
+
+/// The mathematics of an optimizer that treats each parameter by itself.
+///
+/// # Example
+/// Descent along the sign of the gradient, complete:
+/// ```
+/// use engine::{Gradients, Parameter, Result, Tensor};
+/// use alcyon_optim::per_parameter::{PerParameter, Rule, Start};
+/// use alcyon_optim::Optimizer;
+/// #[derive(Debug, Clone)]
+/// struct SignDescent { rate: f64 }
+/// impl Rule for SignDescent {
+///     fn name(&self) -> &'static str { "sign" }
+///     fn check(&self) -> Result<()> { Ok(()) }
+///     fn rate(&self) -> f64 { self.rate }
+///     fn set_rate(&mut self, rate: f64) { self.rate = rate; }
+///     fn words(&self, _: &Parameter) -> String { "sign of the gradient".into() }
+///     fn start(&self, _: &Parameter) -> Start { Vec::new() }
+///     fn update(&self, _step: u64, value: &mut Tensor, grad: &Tensor, _: &mut [Tensor]) -> Result<()> {
+///         let signs = grad.clamp(-1e-300, 1e-300)?.scale(1e300)?;
+///         *value = value.sub(&signs.scale(self.rate)?)?;
+///         Ok(())
+///     }
+/// }
+/// let mut weight = Parameter::new(Tensor::from_slice(&[1.0, 1.0], [2])?);
+/// let mut grads = Gradients::default();
+/// grads.set(&weight, Tensor::from_slice(&[9.0, -3.0], [2])?);
+/// PerParameter::new(SignDescent { rate: 0.5 })?.step(&mut weight, &grads)?;
+/// assert_eq!(weight.value().to_vec::<f64>()?, [0.5, 1.5]);
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub trait Rule: std::fmt::Debug {
+    /// Whether an update can fail for a gradient that has passed the checks (linear algebra can):
+    /// then every update is tried on copies first, and a failure changes nothing.
+    const MAY_FAIL: bool = false;
+
+    /// The optimizer's name, as on the command line and in tables.
+    fn name(&self) -> &'static str;
+
+    /// Refuses constants out of their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    fn check(&self) -> Result<()>;
+
+    /// α, the learning rate.
+    fn rate(&self) -> f64;
+
+    /// Sets α.
+    fn set_rate(&mut self, rate: f64);
+
+    /// The rule that a parameter gets, in a few words.
+    fn words(&self, parameter: &Parameter) -> String;
+
+    /// What is kept for a parameter, before its first step.
+    fn start(&self, parameter: &Parameter) -> Start;
+
+    /// The update number `step`, counted from 1 for each parameter by itself. The gradient is
+    /// contiguous and has the value's shape and dtype.
+    ///
+    /// # Errors
+    /// The rule's own.
+    fn update(
+        &self,
+        step: u64,
+        value: &mut Tensor,
+        grad: &Tensor,
+        kept: &mut [Tensor],
+    ) -> Result<()>;
+
+    /// The value to evaluate a parameter with, where it is another than the one that is trained.
+    ///
+    /// # Errors
+    /// The rule's own.
+    fn average(&self, _step: u64, _value: &Tensor, _kept: &[Tensor]) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+}
+
+/// The optimizer of a [`Rule`].
+#[derive(Debug)]
+pub struct PerParameter<R> {
+    rule: R,
+    moments: Moments,
+}
+
+impl<R: Rule> PerParameter<R> {
+    /// An optimizer that has not taken a step.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when a constant is outside its range.
+    pub fn new(rule: R) -> Result<Self> {
+        let rate = rule.rate();
+        let holds = rate.is_finite() && rate >= 0.0;
+        demand(rule.name(), "rate", rate, "finite and not negative", holds)?;
+        rule.check()?;
+        Ok(Self { rule, moments: Moments::new(&[]) })
+    }
+
+    /// The constants.
+    #[must_use]
+    pub const fn config(&self) -> &R {
+        &self.rule
+    }
+
+    /// What is kept for a parameter under a name, if it has taken a step.
+    #[must_use]
+    pub fn kept(&self, parameter: &Parameter, name: &str) -> Option<&Tensor> {
+        let at = self.rule.start(parameter).iter().position(|(known, _)| *known == name)?;
+        self.moments.get(parameter)?.tensors.get(at)
+    }
+
+    /// Changes what is kept of a parameter between two steps.
+    pub(crate) fn keep(
+        &mut self,
+        parameter: &Parameter,
+        change: impl FnOnce(&R, &mut [Tensor]) -> Result<()>,
+    ) -> Result<()> {
+        let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter));
+        change(&self.rule, &mut kept.tensors)?;
+        self.moments.set(parameter.id(), kept);
+        Ok(())
+    }
+
+    /// All updates on copies; if all succeed, they count.
+    fn step_on_copies(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        let mut tried = Vec::new();
+        for (path, parameter) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
+            let Some(grad) = grads.of(parameter) else {
+                return Err(Error::MissingGradient { param: path });
+            };
+            let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter));
+            let mut value = parameter.value().clone();
+            kept.steps += 1;
+            let done = grad.contiguous().and_then(|grad| {
+                self.rule.update(kept.steps, &mut value, &grad, &mut kept.tensors)
+            });
+            done.map_err(|error| error.in_layer(&path))?;
+            tried.push((parameter.id(), value, kept));
+        }
+        let mut all = model.parameters_mut();
+        for (id, value, kept) in tried {
+            if let Some((_, parameter)) = all.iter_mut().find(|(_, p)| p.id() == id) {
+                *parameter.value_mut() = value;
+            }
+            self.moments.set(id, kept);
+        }
+        Ok(())
+    }
+}
+
+impl<R: Rule> Optimizer for PerParameter<R> {
+    fn name(&self) -> &'static str {
+        self.rule.name()
+    }
+
+    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        if R::MAY_FAIL {
+            return self.step_on_copies(model, grads);
+        }
+        for (parameter, grad) in trainable(model, grads)? {
+            let kept = self.moments.next_from(parameter, || self.rule.start(parameter));
+            self.rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
+        }
+        Ok(())
+    }
+
+    fn rate(&self) -> f64 {
+        self.rule.rate()
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.rule.set_rate(rate);
+    }
+
+    fn average(&self, parameter: &Parameter) -> Result<Option<Tensor>> {
+        let Some(kept) = self.moments.get(parameter) else { return Ok(None) };
+        self.rule.average(kept.steps, parameter.value(), &kept.tensors)
+    }
+
+    fn coverage(&self, model: &dyn Parameters) -> Coverage {
+        Coverage::of(
+            model,
+            |p| self.rule.words(p),
+            |p| {
+                let bytes = |start: Start| start.iter().map(|(_, t)| t.bytes()).sum();
+                match self.moments.get(p) {
+                    Some(kept) => kept.tensors.iter().map(Tensor::bytes).sum(),
+                    None if p.is_trainable() => bytes(self.rule.start(p)),
+                    None => 0,
+                }
+            },
+        )
+    }
+
+    fn state(&self, model: &dyn Parameters) -> Result<State> {
+        let mut state = State { optimizer: self.name().to_owned(), ..State::default() };
+        state.numbers.insert("rate".to_owned(), self.rate().to_string());
+        self.moments.save_from(model, &mut state, |p| self.rule.start(p));
+        Ok(state)
+    }
+
+    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
+        let mut saved = Saved::open(self.name(), state)?;
+        let rate = saved.number("rate")?;
+        let moments = self.moments.load_from(model, &mut saved, |p| self.rule.start(p))?;
+        saved.close(model)?;
+        self.rule.set_rate(rate);
+        self.moments = moments;
+        Ok(())
+    }
+}
+
+/// Zeros of a parameter's shape and dtype under each name.
+#[must_use]
+pub fn zeros(parameter: &Parameter, names: &[&'static str]) -> Start {
+    let zeros = || Tensor::zeros(*parameter.value().shape(), parameter.value().dtype());
+    names.iter().map(|name| (*name, zeros())).collect()
+}
+
+/// An update of entries by themselves, in one pass over memory: `update(g, [θ, m, …])` is called
+/// with each entry of the gradient, the value and the first N − 1 tensors that are kept.
+///
+/// # Errors
+/// [`Error::DType`] when `T` is not the dtype of all of them.
+pub fn each_entry<T: FloatElement, const N: usize>(
+    value: &mut Tensor,
+    grad: &Tensor,
+    kept: &mut [Tensor],
+    update: impl Fn(T, [&mut T; N]) + Sync,
+) -> Result<()> {
+    let grad = grad.as_slice::<T>()?;
+    let mut slices = std::iter::once(value).chain(kept).map(Tensor::make_mut::<T>);
+    let mut arrays: [&mut [T]; N] = std::array::from_fn(|_| Default::default());
+    for array in &mut arrays {
+        *array = slices.next().transpose()?.unwrap_or_default();
+    }
+    parallel::pieces_of(arrays, 1, |start, mut arrays| {
+        let count = arrays[0].len();
+        for (i, &g) in grad[start..start + count].iter().enumerate() {
+            update(g, arrays.each_mut().map(|array| &mut array[i]));
+        }
+    });
+    Ok(())
+}
+
+/// √Σ x², summed in f64 from the first entry to the last.
+///
+/// # Errors
+/// [`engine::Error::NoKernel`] for a tensor without numbers.
+pub fn norm(x: &Tensor) -> Result<f64> {
+    Ok(x.to_f64_vec()?.iter().map(|x| x * x).sum::<f64>().sqrt())
+}

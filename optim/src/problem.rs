@@ -1,0 +1,121 @@
+//! `Problem`: a batch that can be evaluated again, for optimizers that look before they leap.
+//!
+//! Most optimizers see one gradient for each step. Line searches (L-BFGS), trial steps (SAM), exact
+//! curvature along a direction (adaptive K-FAC, Hessian-free, Newton) see the loss itself. Both kinds
+//! take a step through [`minimize`](crate::Optimizer::minimize).
+
+use engine::{Error, Gradients, Likelihood, Parameters, Result, Tape, Var};
+
+/// A model, a batch and a loss.
+pub trait Problem {
+    /// The model.
+    fn model(&self) -> &dyn Parameters;
+
+    /// The model, to be stepped.
+    fn model_mut(&mut self) -> &mut dyn Parameters;
+
+    /// A tape to evaluate on. Every one of a batch draws the same random masks.
+    fn tape(&self) -> Tape;
+
+    /// The model's outputs for the batch.
+    ///
+    /// # Errors
+    /// The model's own.
+    fn outputs(&self, tape: &Tape) -> Result<Var>;
+
+    /// The loss of the batch.
+    fn loss(&self) -> &dyn Likelihood;
+}
+
+/// A [`Problem`] from a model, a closure that evaluates it, and a loss.
+///
+/// # Example
+/// ```
+/// use engine::{DType, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var};
+/// use alcyon_optim::{Batch, Optimizer, Sgd, SgdConfig};
+/// /// ½ y²
+/// struct Half;
+/// impl Likelihood for Half {
+///     fn terms(&self) -> usize { 1 }
+///     fn nll(&self, y: &Var) -> Result<Var> { y.mul(y)?.sum_all()?.scale(0.5) }
+///     fn sampled_seed(&self, y: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+///         Ok(Tensor::normal(*y.shape(), 0.0, 1.0, y.dtype(), rng))
+///     }
+///     fn exact_seeds(&self, y: &Tensor) -> Result<Vec<Tensor>> {
+///         Ok(vec![Tensor::ones(*y.shape(), y.dtype())])
+///     }
+/// }
+/// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
+/// let forward = |weight: &Parameter, tape: &Tape| Ok(tape.bind(weight));
+/// let mut sgd = Sgd::new(SgdConfig { rate: 0.5, ..SgdConfig::default() })?;
+/// let loss = sgd.minimize(&mut Batch::new(&mut weight, forward, &Half))?;
+/// assert_eq!((loss, weight.value().item()?), (8.0, 2.0));
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub struct Batch<'a, M, F> {
+    model: &'a mut M,
+    forward: F,
+    loss: &'a dyn Likelihood,
+    training: Option<u64>,
+}
+
+impl<'a, M: Parameters, F: Fn(&M, &Tape) -> Result<Var>> Batch<'a, M, F> {
+    /// A batch in evaluation mode.
+    pub fn new(model: &'a mut M, forward: F, loss: &'a dyn Likelihood) -> Self {
+        Self { model, forward, loss, training: None }
+    }
+
+    /// The same in training mode, with the seed of the tapes.
+    #[must_use]
+    pub fn training(mut self, seed: u64) -> Self {
+        self.training = Some(seed);
+        self
+    }
+}
+
+impl<M: Parameters, F: Fn(&M, &Tape) -> Result<Var>> Problem for Batch<'_, M, F> {
+    fn model(&self) -> &dyn Parameters {
+        self.model
+    }
+
+    fn model_mut(&mut self) -> &mut dyn Parameters {
+        self.model
+    }
+
+    fn tape(&self) -> Tape {
+        self.training.map_or_else(Tape::new, Tape::training)
+    }
+
+    fn outputs(&self, tape: &Tape) -> Result<Var> {
+        (self.forward)(self.model, tape)
+    }
+
+    fn loss(&self) -> &dyn Likelihood {
+        self.loss
+    }
+}
+
+impl<M, F> std::fmt::Debug for Batch<'_, M, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("training", &self.training).finish_non_exhaustive()
+    }
+}
+
+/// The loss, and nothing else.
+pub(crate) fn evaluate(problem: &dyn Problem) -> Result<f64> {
+    let tape = problem.tape();
+    problem.loss().nll(&problem.outputs(&tape)?)?.item()
+}
+
+/// The loss and its gradients.
+pub(crate) fn gradients(problem: &dyn Problem) -> Result<(f64, Gradients)> {
+    let tape = problem.tape();
+    let loss = problem.loss().nll(&problem.outputs(&tape)?)?;
+    Ok((loss.item()?, tape.backward(&loss)?))
+}
+
+/// What an optimizer that needs a problem says to gradients.
+pub(crate) fn gradients_alone(op: &'static str) -> Error {
+    let got = "gradients alone".to_owned();
+    Error::Argument { op, name: "step", expected: "taken by `minimize`, with a problem", got }
+}

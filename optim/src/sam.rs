@@ -1,0 +1,166 @@
+//! SAM: the gradient of the worst point nearby, for any optimizer.
+//!
+//! Foret, Kleiner, Mobahi & Neyshabur 2021, "Sharpness-Aware Minimization for Efficiently Improving
+//! Generalization", Algorithm 1; adaptive: Kwon, Kim, Park & Choi 2021 (ASAM).
+//!
+//! ```text
+//! ε = ρ ∇L(θ)/‖∇L(θ)‖                  ASAM: ε = ρ T² ∇L/‖T ∇L‖,  T = |θ| + η
+//! θ ← the inner optimizer's step from θ, with the gradient at θ + ε
+//! ```
+//! Both gradients are of the same batch with the same random masks. Curvature that the inner optimizer
+//! asks for is seen at θ + ε, with the gradient that it uses.
+
+use engine::{Gradients, Parameter, Parameters, Result, Tensor};
+
+use crate::coverage::Coverage;
+use crate::flat::{self, dot, plus};
+use crate::moments::{check_gradients, not_negative};
+use crate::problem::{Problem, gradients, gradients_alone};
+use crate::{Optimizer, Sgd, SgdConfig, State, backward};
+
+/// Options of [`Sam`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SamConfig {
+    /// ρ, the distance to the worst point: in the parameters' units, or relative to their sizes (ASAM).
+    pub radius: f64,
+    /// ASAM's η; `None` for SAM.
+    pub adaptive: Option<f64>,
+}
+
+impl Default for SamConfig {
+    /// SAM with ρ 0.05.
+    fn default() -> Self {
+        Self { radius: 0.05, adaptive: None }
+    }
+}
+
+impl SamConfig {
+    /// ASAM with its paper's ρ 0.5 and η 0.01.
+    #[must_use]
+    pub const fn adaptive() -> Self {
+        Self { radius: 0.5, adaptive: Some(0.01) }
+    }
+
+    /// ε
+    fn away(&self, theta: &[f64], gradient: &[f64]) -> Vec<f64> {
+        let size = |x: &f64| self.adaptive.map_or(1.0, |eta| x.abs() + eta);
+        let scaled: Vec<f64> = theta.iter().zip(gradient).map(|(x, g)| size(x) * g).collect();
+        let length = dot(&scaled, &scaled).sqrt();
+        let scale = if length > 0.0 { self.radius / length } else { 0.0 };
+        theta.iter().zip(&scaled).map(|(x, g)| scale * size(x) * g).collect()
+    }
+}
+
+/// Sharpness-aware minimization around another optimizer. It steps by [`Optimizer::minimize`] alone.
+pub struct Sam {
+    config: SamConfig,
+    inner: Box<dyn Optimizer>,
+}
+
+impl Sam {
+    /// Around an optimizer that takes gradients.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](engine::Error::Argument) for a negative radius, and for an inner optimizer that
+    /// needs the problem itself.
+    pub fn new(config: SamConfig, inner: Box<dyn Optimizer>) -> Result<Self> {
+        not_negative("sam", "radius", config.radius)?;
+        not_negative("sam", "adaptive", config.adaptive.unwrap_or(0.0))?;
+        if inner.needs_problem() {
+            let (name, expected) = ("inner", "an optimizer that steps on gradients");
+            let got = inner.name().to_owned();
+            return Err(engine::Error::Argument { op: "sam", name, expected, got });
+        }
+        Ok(Self { config, inner })
+    }
+
+    /// Around SGD with momentum 0.9, as in the paper.
+    ///
+    /// # Errors
+    /// As [`Sam::new`].
+    pub fn sgd(config: SamConfig, rate: f64) -> Result<Self> {
+        let sgd = SgdConfig { rate, momentum: 0.9, ..SgdConfig::default() };
+        Self::new(config, Box::new(Sgd::new(sgd)?))
+    }
+
+    /// The optimizer inside.
+    #[must_use]
+    pub fn inner(&self) -> &dyn Optimizer {
+        &*self.inner
+    }
+}
+
+impl std::fmt::Debug for Sam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sam")
+            .field("config", &self.config)
+            .field("inner", &self.inner.name())
+            .finish()
+    }
+}
+
+impl Optimizer for Sam {
+    fn name(&self) -> &'static str {
+        if self.config.adaptive.is_some() { "asam" } else { "sam" }
+    }
+
+    fn needs_problem(&self) -> bool {
+        true
+    }
+
+    fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
+        let (loss, here) = gradients(problem)?;
+        check_gradients(problem.model(), &here)?;
+        let theta = flat::values(problem.model())?;
+        let away = self.config.away(&theta, &flat::gradients(problem.model(), &here)?);
+        flat::set_values(problem.model_mut(), &plus(&theta, 1.0, &away))?;
+        let seen = (|| {
+            let tape = problem.tape();
+            let outputs = problem.outputs(&tape)?;
+            let pass = backward(&tape, &outputs, problem.loss(), &mut *self.inner)?;
+            Ok((pass.gradients, tape.staged()))
+        })();
+        flat::set_values(problem.model_mut(), &theta)?;
+        let (there, staged) = seen?;
+        problem.model_mut().commit(staged)?;
+        self.inner.step(problem.model_mut(), &there)?;
+        Ok(loss)
+    }
+
+    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        Err(gradients_alone(self.name()))
+    }
+
+    fn rate(&self) -> f64 {
+        self.inner.rate()
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.inner.set_rate(rate);
+    }
+
+    fn average(&self, parameter: &Parameter) -> Result<Option<Tensor>> {
+        self.inner.average(parameter)
+    }
+
+    fn coverage(&self, model: &dyn Parameters) -> Coverage {
+        self.inner.coverage(model)
+    }
+
+    fn state(&self, model: &dyn Parameters) -> Result<State> {
+        let mut state = self.inner.state(model)?;
+        state.optimizer = format!("{} of {}", self.name(), state.optimizer);
+        Ok(state)
+    }
+
+    fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
+        let own = format!("{} of {}", self.name(), self.inner.name());
+        if state.optimizer != own {
+            let (what, got) = ("optimizer of a saved state", state.optimizer.clone());
+            return Err(engine::Error::Unknown { what, got, known: vec![own] });
+        }
+        let inner = State { optimizer: self.inner.name().into(), ..state.clone() };
+        self.inner.load_state(model, &inner)
+    }
+}

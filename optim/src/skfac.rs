@@ -1,0 +1,110 @@
+//! SKFAC: K-FAC of one batch, inverted on the side where the batch is smaller than the layer.
+//!
+//! Tang, Jiang, Gong, Zeng, Huang, Lin & Huang 2021, "SKFAC: Training Neural Networks with Faster
+//! Kronecker-Factored Approximate Curvature", equations 9 to 11.
+//!
+//! ```text
+//! (λ I + XᵀX/N)⁻¹ = (I − Xᵀ (N λ I + X Xᵀ)⁻¹ X)/λ            Woodbury 1950: N³ in place of n³
+//! P = (G + λ I)⁻¹ X (A + λ I)⁻¹
+//! ```
+//! Deviation: positions of a convolution are rows of their own (the paper sums them first).
+
+use engine::Result;
+use kernels::linalg;
+
+use crate::curvature::layer_rows::Seen;
+use crate::curvature::precondition::failed;
+use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
+use crate::matrix::{product, shift};
+use crate::moments::positive;
+
+/// Options of [`Skfac`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SkfacConfig {
+    /// Rate, momentum, clip, labels.
+    pub step: LayerStep,
+    /// λ, added to each factor.
+    pub damping: f64,
+}
+
+impl Default for SkfacConfig {
+    /// α 0.1, μ 0.9, KL clip 10⁻³, λ 0.03, true labels.
+    fn default() -> Self {
+        Self { step: LayerStep::default(), damping: 0.03 }
+    }
+}
+
+/// Swift K-FAC. Kept of each layer: `a_inverse` and `g_inverse`, damped.
+pub type Skfac = Layerwise<SkfacConfig>;
+
+impl LayerRule for SkfacConfig {
+    fn name(&self) -> &'static str {
+        "skfac"
+    }
+
+    fn check(&self) -> Result<()> {
+        positive("skfac", "damping", self.damping)
+    }
+
+    fn common(&self) -> &LayerStep {
+        &self.step
+    }
+
+    fn common_mut(&mut self) -> &mut LayerStep {
+        &mut self.step
+    }
+
+    fn start(&self, n: usize, m: usize) -> LayerState {
+        vec![("a_inverse", vec![0.0; n * n]), ("g_inverse", vec![0.0; m * m])]
+    }
+
+    fn words(&self, n: usize, m: usize) -> String {
+        format!("Kronecker of the batch, {m} ⊗ {n}")
+    }
+
+    fn learn(&self, _: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+        let [(_, a), (_, g)] = kept.as_mut_slice() else { return Ok(()) };
+        *a = damped_inverse(&seen.inputs(), seen.n, seen.rows() as f64, self.damping)?;
+        *g = damped_inverse(&seen.outputs(), seen.m, seen.terms, self.damping)?;
+        Ok(())
+    }
+
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
+        let [(_, a), (_, g)] = kept.as_slice() else { return Ok(x.to_vec()) };
+        let left = product(g, (m, m), false, x, (m, n), false);
+        Ok(product(&left, (m, n), false, a, (n, n), false))
+    }
+}
+
+/// (λ I + XᵀX/count)⁻¹ by the smaller of its two sides.
+///
+/// # Shape
+/// x: `[rows, n]` · result: `[n, n]`
+///
+/// # Errors
+/// [`Error::Linalg`](engine::Error::Linalg) when x is not finite.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::skfac::damped_inverse;
+/// // One row (3, 4): I + xᵀx has the eigenvalues 26 and 1.
+/// let inverse = damped_inverse(&[3.0, 4.0], 2, 1.0, 1.0)?;
+/// assert!((inverse[0] - (1.0 - 9.0 / 26.0)).abs() < 1e-15);
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub fn damped_inverse(x: &[f64], n: usize, count: f64, damping: f64) -> Result<Vec<f64>> {
+    let (rows, count) = (x.len() / n.max(1), count.max(1.0));
+    if rows >= n {
+        let mut moment = product(x, (rows, n), true, x, (rows, n), false);
+        moment.iter_mut().for_each(|v| *v /= count);
+        shift(&mut moment, n, damping);
+        return linalg::cholesky_inverse(&moment, n).map_err(|e| failed(&e));
+    }
+    let mut gram = product(x, (rows, n), false, x, (rows, n), true);
+    shift(&mut gram, rows, count * damping);
+    let solved = linalg::solve(&gram, rows, x, n).map_err(|e| failed(&e))?;
+    let mut inverse = product(x, (rows, n), true, &solved, (rows, n), false);
+    inverse.iter_mut().for_each(|v| *v = -*v / damping);
+    shift(&mut inverse, n, 1.0 / damping);
+    Ok(inverse)
+}

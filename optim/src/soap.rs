@@ -1,0 +1,257 @@
+//! SOAP: Adam in the eigenvectors of Shampoo.
+//!
+//! Vyas, Morwani, Zhao, Kwun, Shapira, Brandfonbrener, Janson & Kakade 2025, "SOAP: Improving and
+//! Stabilizing Shampoo using Adam", Algorithm 3. With [`Basis::Eigenvectors`] it is Shampoo with
+//! corrected eigenvalues: Eschenhagen, Defazio, Lee, Turner & Shi 2025, "Purifying Shampoo".
+//!
+//! ```text
+//! g' = Q₁ᵀ g Q₂,   m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g'²
+//! θ  ← θ − α Q₁ ((Q₁ᵀ m̂ Q₂) / (√v̂ + ε')) Q₂ᵀ
+//! θ  ← (1 − α κ) θ
+//! Lᵢ ← β Lᵢ + (1 − β) g₍ᵢ₎ g₍ᵢ₎ᵀ                 along each axis
+//! Qᵢ ← qr(Lᵢ Qᵢ), columns sorted by Qᵢᵀ Lᵢ Qᵢ     every `basis_every` steps; v is sorted along
+//! ```
+//! As in the authors' program, the first step only finds L and Q and moves nothing, and ε' = ε/√(1 − β₂ᵗ)
+//! stands beside an uncorrected √v. Any number of axes; vectors get plain Adam; an axis longer than
+//! `longest` is not rotated. Deviation: everything that is kept is f64, where they keep f32.
+
+use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
+use kernels::gemm::{Matrix, gemm};
+use kernels::linalg;
+
+use crate::axes;
+use crate::curvature::precondition::failed;
+use crate::moments::{below_one, correction, not_negative, positive};
+use crate::per_parameter::{PerParameter, Rule, Start};
+
+/// How the eigenvectors are renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// One step of the power iteration from the old ones, by QR.
+    PowerIteration,
+    /// An eigendecomposition. v stays where it is.
+    Eigenvectors,
+}
+
+/// Options of [`Soap`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SoapConfig {
+    /// α
+    pub rate: f64,
+    /// β₁ in [0, 1)
+    pub beta1: f64,
+    /// β₂ in [0, 1)
+    pub beta2: f64,
+    /// β of L; β₂ if there is none.
+    pub shampoo_beta: Option<f64>,
+    /// ε, in units of the gradient.
+    pub epsilon: f64,
+    /// κ, decoupled, after the step.
+    pub weight_decay: f64,
+    /// Steps between two renewals of Q.
+    pub basis_every: u64,
+    /// How Q is renewed.
+    pub basis: Basis,
+    /// Whether the moments' bias is corrected.
+    pub bias_correction: bool,
+    /// The longest axis that is rotated.
+    pub longest: usize,
+}
+
+impl Default for SoapConfig {
+    /// The authors': α 0.003, β 0.95 and 0.95, ε 10⁻⁸, κ 0.01, every 10 steps, axes up to 10,000.
+    fn default() -> Self {
+        Self {
+            rate: 3e-3,
+            beta1: 0.95,
+            beta2: 0.95,
+            shampoo_beta: None,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            basis_every: 10,
+            basis: Basis::PowerIteration,
+            bias_correction: true,
+            longest: 10_000,
+        }
+    }
+}
+
+impl SoapConfig {
+    /// Shampoo with corrected eigenvalues: eigendecompositions in place of power iterations.
+    #[must_use]
+    pub fn corrected_shampoo() -> Self {
+        Self { basis: Basis::Eigenvectors, ..Self::default() }
+    }
+}
+
+/// SOAP.
+///
+/// # Example
+/// ```
+/// use engine::{Gradients, Parameter, Tensor};
+/// use alcyon_optim::{Optimizer, Soap, SoapConfig};
+/// let mut weight = Parameter::new(Tensor::from_slice(&[1.0, 1.0, 1.0, 1.0], [2, 2])?);
+/// let mut grads = Gradients::default();
+/// grads.set(&weight, Tensor::from_slice(&[3.0, 0.0, 0.0, -1.0], [2, 2])?);
+/// let mut soap = Soap::new(SoapConfig { rate: 0.5, weight_decay: 0.0, ..SoapConfig::default() })?;
+/// soap.step(&mut weight, &grads)?; // finds the axes
+/// soap.step(&mut weight, &grads)?; // Adam along them
+/// let moved = weight.value().to_vec::<f64>()?;
+/// assert!((moved[0] - 0.5).abs() < 1e-6 && (moved[3] - 1.5).abs() < 1e-6);
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub type Soap = PerParameter<SoapConfig>;
+
+const MOMENTS: [&str; 8] = ["l.0", "l.1", "l.2", "l.3", "l.4", "l.5", "l.6", "l.7"];
+const BASES: [&str; 8] = ["q.0", "q.1", "q.2", "q.3", "q.4", "q.5", "q.6", "q.7"];
+
+impl Rule for SoapConfig {
+    const MAY_FAIL: bool = true;
+
+    fn name(&self) -> &'static str {
+        match self.basis {
+            Basis::PowerIteration => "soap",
+            Basis::Eigenvectors => "eshampoo",
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        below_one("soap", "beta1", self.beta1)?;
+        below_one("soap", "beta2", self.beta2)?;
+        below_one("soap", "shampoo_beta", self.shampoo_beta.unwrap_or(0.0))?;
+        positive("soap", "epsilon", self.epsilon)?;
+        not_negative("soap", "weight_decay", self.weight_decay)
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.rate = rate;
+    }
+
+    fn words(&self, parameter: &Parameter) -> String {
+        let shape = parameter.value().shape();
+        let sides: Vec<String> =
+            self.rotated(shape).iter().map(|&i| shape[i].to_string()).collect();
+        match sides.as_slice() {
+            [] => "first and root of second moment".into(),
+            _ => format!("Adam in eigenvectors, {}", sides.join(" ⊗ ")),
+        }
+    }
+
+    /// m and v, then L and Q of each rotated axis.
+    fn start(&self, parameter: &Parameter) -> Start {
+        let shape = parameter.value().shape();
+        let zeros = || Tensor::zeros(*shape, DType::F64);
+        let mut start = vec![("m", zeros()), ("v", zeros())];
+        for axis in self.rotated(shape) {
+            let n = shape[axis];
+            start.push((MOMENTS[axis], Tensor::zeros([n, n], DType::F64)));
+            start.push((BASES[axis], Tensor::eye(n, DType::F64)));
+        }
+        start
+    }
+
+    fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
+        let [m, v, pairs @ ..] = kept else { return Ok(()) };
+        let mut pairs: Vec<&mut [Tensor]> = pairs.chunks_exact_mut(2).collect();
+        let (dims, axes, g) = (*value.shape(), self.rotated(value.shape()), grad.to_f64_vec()?);
+        let beta = self.shampoo_beta.unwrap_or(self.beta2);
+        if t == 1 {
+            for (&axis, pair) in axes.iter().zip(&mut pairs) {
+                axes::gram(&g, &dims, axis, (0.0, 1.0 - beta), pair[0].make_mut::<f64>()?);
+                pair[1] = eigenvectors(&pair[0])?;
+            }
+            return Ok(());
+        }
+        // Adam along the eigenvectors: t counts the steps that move.
+        let t = t - 1;
+        let (m, v) = (m.make_mut::<f64>()?, v.make_mut::<f64>()?);
+        m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
+        let mut turned = g.clone();
+        let mut direction = m.to_vec();
+        for (&axis, pair) in axes.iter().zip(&pairs) {
+            let q = pair[1].as_slice::<f64>()?;
+            turned = axes::times(&turned, &dims, axis, q, true);
+            direction = axes::times(&direction, &dims, axis, q, true);
+        }
+        for ((d, v), g) in direction.iter_mut().zip(&mut *v).zip(turned) {
+            *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
+            *d /= v.sqrt() + self.epsilon;
+        }
+        for (&axis, pair) in axes.iter().zip(&pairs) {
+            direction = axes::times(&direction, &dims, axis, pair[1].as_slice::<f64>()?, false);
+        }
+        let corrected = match self.bias_correction {
+            true => correction(self.beta2, t).sqrt() / correction(self.beta1, t),
+            false => 1.0,
+        };
+        let decay = 1.0 - self.rate * self.weight_decay;
+        descend(value, &direction, self.rate * corrected, decay)?;
+        // What Shampoo sees of it.
+        for (&axis, pair) in axes.iter().zip(&mut pairs) {
+            axes::gram(&g, &dims, axis, (beta, 1.0 - beta), pair[0].make_mut::<f64>()?);
+            if t.is_multiple_of(self.basis_every.max(1)) {
+                pair[1] = match self.basis {
+                    Basis::Eigenvectors => eigenvectors(&pair[0])?,
+                    Basis::PowerIteration => power_iteration(&pair[0], &pair[1], v, &dims, axis)?,
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SoapConfig {
+    /// The axes that are rotated: none of a vector.
+    fn rotated(&self, shape: &Shape) -> Vec<usize> {
+        let axes = (0..shape.rank()).filter(|&i| shape[i] <= self.longest && i < MOMENTS.len());
+        if shape.rank() > 1 { axes.collect() } else { Vec::new() }
+    }
+}
+
+/// θ ← decay (θ − size · direction)
+pub(crate) fn descend(value: &mut Tensor, direction: &[f64], size: f64, decay: f64) -> Result<()> {
+    for_float!(value.dtype(), T => {
+        for (theta, d) in value.make_mut::<T>()?.iter_mut().zip(direction) {
+            *theta = T::from_f64(decay * (theta.to_f64() - size * d));
+        }
+    });
+    Ok(())
+}
+
+/// The eigenvectors of a second moment as columns, those of the largest eigenvalues first.
+pub(crate) fn eigenvectors(moment: &Tensor) -> Result<Tensor> {
+    let n = moment.shape()[0];
+    let eigen = linalg::symmetric_eigen(moment.as_slice::<f64>()?, n).map_err(|e| failed(&e))?;
+    let flipped = (0..n * n).map(|at| eigen.vectors[at / n * n + n - 1 - at % n]);
+    Tensor::from_vec(flipped.collect::<Vec<f64>>(), [n, n])
+}
+
+/// Q ← qr(L Q), the columns of Q sorted by Qᵀ L Q first, and v along its axis with them.
+fn power_iteration(
+    l: &Tensor,
+    q: &Tensor,
+    v: &mut [f64],
+    dims: &[usize],
+    axis: usize,
+) -> Result<Tensor> {
+    let n = dims[axis];
+    let (l, q) = (l.as_slice::<f64>()?, q.as_slice::<f64>()?);
+    let mut product = vec![0.0; n * n];
+    gemm(1.0, Matrix::new(l, n, n), Matrix::new(q, n, n), 0.0, &mut product);
+    let curvature = |j: usize| (0..n).map(|i| q[i * n + j] * product[i * n + j]).sum::<f64>();
+    let curvatures: Vec<f64> = (0..n).map(curvature).collect();
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&i, &j| curvatures[j].total_cmp(&curvatures[i]));
+    let sorted: Vec<f64> = (0..n * n).map(|at| product[at / n * n + order[at % n]]).collect();
+    let inner: usize = dims[axis + 1..].iter().product();
+    let mut permuted = Vec::with_capacity(v.len());
+    for slab in v.chunks_exact((n * inner).max(1)) {
+        order.iter().for_each(|&i| permuted.extend_from_slice(&slab[i * inner..(i + 1) * inner]));
+    }
+    v.copy_from_slice(&permuted);
+    Tensor::from_vec(linalg::orthonormal(&sorted, n).map_err(|e| failed(&e))?, [n, n])
+}

@@ -1,0 +1,171 @@
+//! SPlus: the sign of the momentum in Shampoo's eigenvectors, and an average to evaluate at.
+//!
+//! Frans, Levine & Abbeel 2025, "A Stable Whitening Optimizer for Efficient Neural Network Training",
+//! Algorithm 1.
+//!
+//! ```text
+//! m ← β₁ m + (1 − β₁) g
+//! L ← β₂ L + (1 − β₂) g gᵀ,   R ← β₂ R + (1 − β₂) gᵀ g
+//! θ ← θ − α k Q sign(Qᵀ m P) Pᵀ              k = 2/(rows + columns)
+//! E ← γ E + (1 − γ) θ                         evaluate at E/(1 − γᵗ): `Optimizer::average`
+//! θ ← (1 − α k κ) θ
+//! Q, P ← eigenvectors of L, R                 after steps 1, f, 2f, …; the identity before
+//! ```
+//! Vectors step along the sign of m with k = 10⁻³. As in the authors' PyTorch program, E is taken after
+//! the step and before the decay. A tensor of more axes is a matrix of its first axis against all
+//! others; a side longer than `longest` is not rotated.
+
+use engine::{DType, Parameter, Result, Shape, Tensor};
+
+use crate::axes;
+use crate::moments::{below_one, correction, not_negative, positive};
+use crate::muon::sides;
+use crate::per_parameter::{PerParameter, Rule, Start};
+use crate::soap::{descend, eigenvectors};
+
+/// Options of [`SPlus`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SPlusConfig {
+    /// α, before it is scaled by the sides of a matrix.
+    pub rate: f64,
+    /// β₁ in [0, 1)
+    pub beta1: f64,
+    /// β₂ in [0, 1), of L and R.
+    pub beta2: f64,
+    /// γ in [0, 1), of the average.
+    pub average: f64,
+    /// f: steps between two eigendecompositions.
+    pub basis_every: u64,
+    /// κ, decoupled.
+    pub weight_decay: f64,
+    /// k of vectors.
+    pub vector_scale: f64,
+    /// The longest side that is rotated.
+    pub longest: usize,
+}
+
+impl Default for SPlusConfig {
+    /// The authors': α 0.1, β 0.9 and 0.999, γ 0.999, every 100 steps, κ 0.01, sides up to 10,000.
+    fn default() -> Self {
+        Self {
+            rate: 0.1,
+            beta1: 0.9,
+            beta2: 0.999,
+            average: 0.999,
+            basis_every: 100,
+            weight_decay: 0.01,
+            vector_scale: 1e-3,
+            longest: 10_000,
+        }
+    }
+}
+
+/// SPlus.
+///
+/// # Example
+/// ```
+/// use engine::{Gradients, Parameter, Tensor};
+/// use alcyon_optim::{Optimizer, SPlus, SPlusConfig};
+/// let mut weight = Parameter::new(Tensor::from_slice(&[0.0; 4], [2, 2])?);
+/// let mut grads = Gradients::default();
+/// grads.set(&weight, Tensor::from_slice(&[5.0, -0.1, 0.0, 2.0], [2, 2])?);
+/// SPlus::new(SPlusConfig { rate: 1.0, ..SPlusConfig::default() })?.step(&mut weight, &grads)?;
+/// // The first step is along the sign, 2/(2 + 2) long; then the decay.
+/// assert_eq!(weight.value().to_vec::<f64>()?, [-0.4975, 0.4975, 0.0, -0.4975]);
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub type SPlus = PerParameter<SPlusConfig>;
+
+const SIDES: [(&str, &str); 2] = [("l", "q"), ("r", "p")];
+
+impl Rule for SPlusConfig {
+    const MAY_FAIL: bool = true;
+
+    fn name(&self) -> &'static str {
+        "splus"
+    }
+
+    fn check(&self) -> Result<()> {
+        below_one("splus", "beta1", self.beta1)?;
+        below_one("splus", "beta2", self.beta2)?;
+        below_one("splus", "average", self.average)?;
+        not_negative("splus", "weight_decay", self.weight_decay)?;
+        positive("splus", "vector_scale", self.vector_scale)
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        self.rate = rate;
+    }
+
+    fn words(&self, parameter: &Parameter) -> String {
+        match sides(parameter.value().shape()) {
+            Some((rows, columns)) => format!("sign in eigenvectors, {rows} ⊗ {columns}"),
+            None => "sign of the first moment".into(),
+        }
+    }
+
+    /// m and E, then a second moment and its eigenvectors for each rotated side.
+    fn start(&self, parameter: &Parameter) -> Start {
+        let shape = parameter.value().shape();
+        let zeros = || Tensor::zeros(*shape, DType::F64);
+        let mut start = vec![("m", zeros()), ("average", zeros())];
+        for (axis, n) in self.rotated(shape) {
+            start.push((SIDES[axis].0, Tensor::zeros([n, n], DType::F64)));
+            start.push((SIDES[axis].1, Tensor::eye(n, DType::F64)));
+        }
+        start
+    }
+
+    fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
+        let [m, average, pairs @ ..] = kept else { return Ok(()) };
+        let matrix = sides(value.shape());
+        let (dims, scale) = match matrix {
+            Some((rows, columns)) => (vec![rows, columns], 2.0 / (rows + columns).max(1) as f64),
+            None => (vec![value.numel()], self.vector_scale),
+        };
+        let (g, size) = (grad.to_f64_vec()?, self.rate * scale);
+        let m = m.make_mut::<f64>()?;
+        m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
+        let rotated = self.rotated(value.shape());
+        let mut direction = m.to_vec();
+        for (&(axis, _), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
+            direction = axes::times(&direction, &dims, axis, pair[1].as_slice::<f64>()?, true);
+        }
+        direction.iter_mut().for_each(|x| *x = if *x == 0.0 { 0.0 } else { x.signum() });
+        for (&(axis, _), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
+            direction = axes::times(&direction, &dims, axis, pair[1].as_slice::<f64>()?, false);
+        }
+        descend(value, &direction, size, 1.0)?;
+        let (now, gamma) = (value.to_f64_vec()?, self.average);
+        let average = average.make_mut::<f64>()?.iter_mut().zip(now);
+        average.for_each(|(e, x)| *e = gamma * *e + (1.0 - gamma) * x);
+        descend(value, &[0.0].repeat(value.numel()), 0.0, 1.0 - size * self.weight_decay)?;
+        // What the next steps look along.
+        let weights = (self.beta2, 1.0 - self.beta2);
+        for (&(axis, _), pair) in rotated.iter().zip(pairs.chunks_exact_mut(2)) {
+            axes::gram(&g, &dims, axis, weights, pair[0].make_mut::<f64>()?);
+            if t == 1 || t.is_multiple_of(self.basis_every.max(1)) {
+                pair[1] = eigenvectors(&pair[0])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn average(&self, t: u64, value: &Tensor, kept: &[Tensor]) -> Result<Option<Tensor>> {
+        let [_, average, ..] = kept else { return Ok(None) };
+        let corrected = average.scale(1.0 / correction(self.average, t))?;
+        Ok(Some(corrected.to_dtype(value.dtype())?))
+    }
+}
+
+impl SPlusConfig {
+    /// The sides that are rotated, with their lengths.
+    fn rotated(&self, shape: &Shape) -> Vec<(usize, usize)> {
+        let Some((rows, columns)) = sides(shape) else { return Vec::new() };
+        [(0, rows), (1, columns)].into_iter().filter(|(_, n)| *n <= self.longest).collect()
+    }
+}

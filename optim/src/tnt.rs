@@ -1,0 +1,117 @@
+//! TNT: natural gradient as if gradients were tensor-normal.
+//!
+//! Ren & Goldfarb 2021, "Tensor Normal Training for Deep Learning Models", section 3. If the gradient
+//! matrix D of an example has the covariance U ⊗ V, then E[D Dᵀ] = tr(V) U and E[DᵀD] = tr(U) V, hence
+//!
+//! ```text
+//! U ⊗ V = E[D Dᵀ] ⊗ E[DᵀD] / E‖D‖²
+//! P     = (U + √λ/π I)⁻¹ X (V + π √λ I)⁻¹                 λ shared out by the traces, as in K-FAC
+//! ```
+//! with labels drawn from the model. Unlike K-FAC's, these factors assume nothing of inputs and output
+//! gradients being independent. Deviations: moments of examples, where the paper uses those of batch
+//! means; λ by K-FAC's π rule.
+
+use engine::Result;
+use kernels::linalg;
+
+use crate::Fisher;
+use crate::curvature::layer_rows::Seen;
+use crate::curvature::precondition::failed;
+use crate::ekfac::average;
+use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
+use crate::matrix::{product, shift, trace};
+use crate::moments::{below_one, positive};
+
+/// Options of [`Tnt`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TntConfig {
+    /// Rate, momentum, clip, labels.
+    pub step: LayerStep,
+    /// λ
+    pub damping: f64,
+    /// β of the running averages.
+    pub decay: f64,
+    /// Looks between two inversions.
+    pub inverse_every: u64,
+}
+
+impl Default for TntConfig {
+    /// The paper's β 0.9, one sampled label, an inversion every 10 looks; λ 10⁻², α 0.1, KL clip 10⁻³.
+    fn default() -> Self {
+        let step = LayerStep { fisher: Fisher::Sampled { draws: 1 }, ..LayerStep::default() };
+        Self { step, damping: 1e-2, decay: 0.9, inverse_every: 10 }
+    }
+}
+
+/// Tensor normal training. Kept of each layer: the moments `dd` [m, m] and `ddt` [n, n], `square`, and
+/// the inverses `u_inverse`, `v_inverse`.
+pub type Tnt = Layerwise<TntConfig>;
+
+impl LayerRule for TntConfig {
+    fn name(&self) -> &'static str {
+        "tnt"
+    }
+
+    fn check(&self) -> Result<()> {
+        positive("tnt", "damping", self.damping)?;
+        below_one("tnt", "decay", self.decay)
+    }
+
+    fn common(&self) -> &LayerStep {
+        &self.step
+    }
+
+    fn common_mut(&mut self) -> &mut LayerStep {
+        &mut self.step
+    }
+
+    fn start(&self, n: usize, m: usize) -> LayerState {
+        let zeros = |size| vec![0.0; size];
+        vec![
+            ("dd", zeros(m * m)),
+            ("ddt", zeros(n * n)),
+            ("u_inverse", zeros(m * m)),
+            ("v_inverse", zeros(n * n)),
+        ]
+    }
+
+    fn words(&self, n: usize, m: usize) -> String {
+        format!("tensor-normal, {m} ⊗ {n}")
+    }
+
+    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+        let (n, m) = (seen.n, seen.m);
+        let [(_, rows), (_, columns), (_, u), (_, v)] = kept.as_mut_slice() else { return Ok(()) };
+        let (mut left, mut right) = (vec![0.0; m * m], vec![0.0; n * n]);
+        let add = |sum: &mut [f64], new: Vec<f64>| {
+            sum.iter_mut().zip(new).for_each(|(s, x)| *s += x / seen.terms.max(1.0));
+        };
+        seen.each_gradient(|d| {
+            add(&mut left, product(d, (m, n), false, d, (m, n), true));
+            add(&mut right, product(d, (m, n), true, d, (m, n), false));
+        });
+        average(rows, &left, t, self.decay);
+        average(columns, &right, t, self.decay);
+        if (t - 1).is_multiple_of(self.inverse_every.max(1)) {
+            // E‖D‖² is the trace of either; half of it goes to each side.
+            let root = trace(rows, m).sqrt();
+            let scaled = |x: &[f64]| -> Vec<f64> {
+                x.iter().map(|x| if root > 0.0 { x / root } else { 0.0 }).collect()
+            };
+            let (mut du, mut dv) = (scaled(rows), scaled(columns));
+            let pi = (trace(&dv, n) / n as f64 / (trace(&du, m) / m as f64)).sqrt();
+            let pi = if pi.is_finite() && pi > 0.0 { pi } else { 1.0 };
+            shift(&mut du, m, self.damping.sqrt() / pi);
+            shift(&mut dv, n, self.damping.sqrt() * pi);
+            *u = linalg::cholesky_inverse(&du, m).map_err(|e| failed(&e))?;
+            *v = linalg::cholesky_inverse(&dv, n).map_err(|e| failed(&e))?;
+        }
+        Ok(())
+    }
+
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
+        let [_, _, (_, u), (_, v)] = kept.as_slice() else { return Ok(x.to_vec()) };
+        let left = product(u, (m, m), false, x, (m, n), false);
+        Ok(product(&left, (m, n), false, v, (n, n), false))
+    }
+}
