@@ -4,6 +4,8 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use crate::elementary;
+
 /// A floating point number: `f32` or `f64`.
 ///
 /// Formulas are written once over `T: Float`; constants are given as `f64` through
@@ -86,7 +88,7 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($t:ident, $erf:path) => {
+    ($t:ident, $exp:path, $ln:path, $tanh:path, $erf:path) => {
         impl Float for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -104,11 +106,11 @@ macro_rules! float {
             }
             #[inline(always)]
             fn exp(self) -> Self {
-                $t::exp(self)
+                $exp(self)
             }
             #[inline(always)]
             fn ln(self) -> Self {
-                $t::ln(self)
+                $ln(self)
             }
             #[inline(always)]
             fn ln_1p(self) -> Self {
@@ -120,7 +122,7 @@ macro_rules! float {
             }
             #[inline(always)]
             fn tanh(self) -> Self {
-                $t::tanh(self)
+                $tanh(self)
             }
             #[inline(always)]
             fn powf(self, p: Self) -> Self {
@@ -170,8 +172,8 @@ macro_rules! float {
     };
 }
 
-float!(f32, libm::erff);
-float!(f64, libm::erf);
+float!(f32, elementary::exp, elementary::ln, elementary::tanh, libm::erff);
+float!(f64, f64::exp, f64::ln, f64::tanh, libm::erf);
 
 #[cfg(test)]
 mod tests {

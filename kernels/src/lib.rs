@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`float`], [`pool`], [`parallel`] | scalar functions, reused memory, threads by amount of work |
+//! | [`float`], [`pool`], [`parallel`], [`vector`] | scalar functions, reused memory, threads by amount of work, wide vectors |
 //! | [`elementwise`], [`strided`] | a formula at every element; views and broadcasting |
 //! | [`reduce`] | sums, dot products, maxima along an axis |
 //! | [`mod@gemm`] | the matrix product |
@@ -31,6 +31,7 @@ pub mod attention;
 pub mod conv;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod elementary;
 pub mod elementwise;
 pub mod float;
 pub mod gemm;
@@ -52,6 +53,7 @@ pub mod sort;
 pub mod step;
 pub mod strided;
 pub mod unfold;
+pub mod vector;
 
 #[cfg(test)]
 mod oracle;

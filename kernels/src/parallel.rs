@@ -3,8 +3,14 @@
 //! A thread costs some microseconds to wake, so work below [`GRAIN`] elements stays on the calling
 //! thread. Where results are *combined* (sums), the pieces have a fixed size that does not depend
 //! on the number of threads, so the same input gives the same bits on any machine.
+//!
+//! Each piece runs [`vectorized`]: what a kernel hands over here has been compiled for the widest
+//! vectors of this machine. For that the closure must be inlined, which a long one says with
+//! `#[inline(always)]`.
 
 use rayon::prelude::*;
+
+use crate::vector::vectorized;
 
 /// The number of elements that is worth a thread of its own.
 pub const GRAIN: usize = 1 << 15;
@@ -13,16 +19,17 @@ pub const GRAIN: usize = 1 << 15;
 /// `start` is the index of the piece's first element; pieces begin at multiples of `unit`.
 pub fn pieces<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let threads = rayon::current_num_threads();
+    let run = |start, piece: &mut [T]| vectorized(|| f(start, piece));
     if threads == 1 || out.len() < 2 * GRAIN {
         if !out.is_empty() {
-            f(0, out);
+            run(0, out);
         }
         return;
     }
     let unit = unit.max(1);
     let units = out.len() / unit;
     let size = units.div_ceil(4 * threads).max(GRAIN.div_ceil(unit)) * unit;
-    out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| f(i * size, piece));
+    out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| run(i * size, piece));
 }
 
 /// [`pieces`] of several arrays of the same length at once.
@@ -37,8 +44,9 @@ pub fn pieces_of<T: Send, const N: usize>(
     if len == 0 {
         return;
     }
+    let run = |start, piece: [&mut [T]; N]| vectorized(|| f(start, piece));
     if threads == 1 || len < 2 * GRAIN {
-        return f(0, arrays);
+        return run(0, arrays);
     }
     let unit = unit.max(1);
     let size = (len / unit).div_ceil(4 * threads).max(GRAIN.div_ceil(unit)) * unit;
@@ -53,15 +61,19 @@ pub fn pieces_of<T: Send, const N: usize>(
         }
         cut.push((start, piece));
     }
-    cut.into_par_iter().for_each(|(start, piece)| f(start, piece));
+    cut.into_par_iter().for_each(|(start, piece)| run(start, piece));
 }
 
 /// Calls `f(i)` for `i` in `0..count`, in parallel if `count · cost` elements are worth it.
 pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
-    if alone(count, cost) {
-        (0..count).for_each(f);
+    let height = task(count, cost);
+    let run = |t: usize| {
+        vectorized(|| (t * height..count.min((t + 1) * height)).for_each(|i| f(i)));
+    };
+    if height == count {
+        (0..count.min(1)).for_each(run);
     } else {
-        (0..count).into_par_iter().for_each(f);
+        (0..count.div_ceil(height)).into_par_iter().for_each(run);
     }
 }
 
@@ -74,12 +86,16 @@ pub fn rows<T: Send>(
     f: impl Fn(usize, &mut [T]) + Sync + Send,
 ) {
     let width = width.max(1);
-    if alone(out.len().div_ceil(width), cost) {
-        out.chunks_mut(width).enumerate().for_each(|(i, row)| f(i, row));
-    } else {
-        let least = (GRAIN / 4).div_ceil(cost.max(1));
-        out.par_chunks_mut(width).with_min_len(least).enumerate().for_each(|(i, row)| f(i, row));
-    }
+    let height = task(out.len().div_ceil(width), cost);
+    let run = |(t, rows): (usize, &mut [T])| {
+        vectorized(|| {
+            for (i, row) in (t * height..).zip(rows.chunks_mut(width)) {
+                f(i, row);
+            }
+        });
+    };
+    let tasks = out.par_chunks_mut((width * height).max(1)).enumerate();
+    on_threads(tasks, run);
 }
 
 /// [`rows`] for a kernel with two outputs of as many rows each.
@@ -90,14 +106,17 @@ pub fn rows2<T: Send, U: Send>(
     f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
 ) {
     let (v, w) = (first_width.max(1), second_width.max(1));
-    if alone(first.len().div_ceil(v), cost) {
-        let both = first.chunks_mut(v).zip(second.chunks_mut(w));
-        both.enumerate().for_each(|(i, (a, b))| f(i, a, b));
-    } else {
-        let least = (GRAIN / 4).div_ceil(cost.max(1));
-        let both = first.par_chunks_mut(v).zip(second.par_chunks_mut(w)).with_min_len(least);
-        both.enumerate().for_each(|(i, (a, b))| f(i, a, b));
-    }
+    let height = task(first.len().div_ceil(v), cost);
+    let run = |(t, (first, second)): (usize, (&mut [T], &mut [U]))| {
+        vectorized(|| {
+            let both = first.chunks_mut(v).zip(second.chunks_mut(w));
+            for (i, (a, b)) in (t * height..).zip(both) {
+                f(i, a, b);
+            }
+        });
+    };
+    let first = first.par_chunks_mut((v * height).max(1));
+    on_threads(first.zip(second.par_chunks_mut((w * height).max(1))).enumerate(), run);
 }
 
 /// [`rows`] for a kernel with a wide output and two numbers for each of its rows.
@@ -109,31 +128,44 @@ pub fn rows_and_two<T: Send>(
     f: impl Fn(usize, &mut [T], &mut T, &mut T) + Sync + Send,
 ) {
     let (out, width) = (wide.0, wide.1.max(1));
-    if alone(first.len(), cost) {
-        let pairs = first.iter_mut().zip(second);
-        let all = out.chunks_mut(width).zip(pairs).enumerate();
-        all.for_each(|(i, (row, (a, b)))| f(i, row, a, b));
-    } else {
-        let least = (GRAIN / 4).div_ceil(cost.max(1));
-        let pairs = first.par_iter_mut().zip(second);
-        let all = out.par_chunks_mut(width).zip(pairs).with_min_len(least).enumerate();
-        all.for_each(|(i, (row, (a, b)))| f(i, row, a, b));
-    }
+    let height = task(first.len(), cost);
+    let run = |(t, ((rows, first), second)): (usize, ((&mut [T], &mut [T]), &mut [T]))| {
+        vectorized(|| {
+            let all = rows.chunks_mut(width).zip(first.iter_mut().zip(second));
+            for (i, (row, (a, b))) in (t * height..).zip(all) {
+                f(i, row, a, b);
+            }
+        });
+    };
+    let out = out.par_chunks_mut((width * height).max(1));
+    let pairs = out.zip(first.par_chunks_mut(height.max(1)));
+    on_threads(pairs.zip(second.par_chunks_mut(height.max(1))).enumerate(), run);
 }
 
 /// Calls `f` for pieces of work that own what they write, in parallel if `count · cost` elements are
 /// worth it: for outputs that no row of one width divides.
 pub fn all<W: Send>(work: Vec<W>, cost: usize, f: impl Fn(W) + Sync + Send) {
-    if alone(work.len(), cost) {
+    if task(work.len(), cost) == work.len() {
         work.into_iter().for_each(f);
     } else {
         work.into_par_iter().for_each(f);
     }
 }
 
-/// Whether `count` pieces of work of `cost` elements are best done on the calling thread.
-fn alone(count: usize, cost: usize) -> bool {
-    count < 2 || rayon::current_num_threads() == 1 || count.saturating_mul(cost) < 2 * GRAIN
+/// How many of `count` pieces of work of `cost` elements make a task: all of them if one thread is best
+/// for them.
+fn task(count: usize, cost: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    if count < 2 || threads == 1 || count.saturating_mul(cost) < 2 * GRAIN {
+        return count;
+    }
+    let least = (GRAIN / 4).div_ceil(cost.max(1));
+    count.div_ceil(8 * threads).max(least).min(count)
+}
+
+/// Runs tasks in parallel; a single one on the calling thread.
+fn on_threads<I: IndexedParallelIterator>(tasks: I, run: impl Fn(I::Item) + Sync + Send) {
+    tasks.for_each(run);
 }
 
 #[cfg(test)]

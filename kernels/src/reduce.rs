@@ -8,6 +8,7 @@
 use crate::float::Float;
 use crate::parallel;
 use crate::pool::Buffer;
+use crate::vector::vectorized;
 
 /// The number of elements that are summed by one thread in one go.
 pub const BLOCK: usize = 4096;
@@ -120,7 +121,7 @@ pub(crate) fn exceeds<T: Float>(x: T, max: T) -> bool {
 /// Combines `block(from, to)` over fixed blocks of `0..len`.
 fn in_blocks<T: Float>(len: usize, block: impl Fn(usize, usize) -> T + Sync + Send) -> T {
     if len <= BLOCK {
-        return block(0, len);
+        return vectorized(|| block(0, len));
     }
     let mut partial = Buffer::<T>::unspecified(len.div_ceil(BLOCK));
     parallel::rows(&mut partial, 1, BLOCK, |i, sum| {
@@ -144,25 +145,28 @@ fn fold_axis<T: Float>(
     if inner == 0 {
         return;
     }
-    let rows_of = |rows: &[T], out: &mut [T]| {
-        out.fill(T::ZERO);
-        for row in rows.chunks_exact(inner) {
-            for (sum, &x) in out.iter_mut().zip(row) {
-                *sum = add(*sum, x);
-            }
-        }
-    };
     let plane = n * inner;
     if n <= block_height(inner) {
         return parallel::rows(out, inner, plane, |o, out| {
-            rows_of(&x[o * plane..(o + 1) * plane], out);
+            fold_rows(&x[o * plane..(o + 1) * plane], inner, out, add);
         });
     }
     for (o, out) in out.chunks_exact_mut(inner).enumerate() {
         let plane = &x[o * plane..(o + 1) * plane];
         in_row_blocks(n, inner, out, |from, to, out| {
-            rows_of(&plane[from * inner..to * inner], out);
+            fold_rows(&plane[from * inner..to * inner], inner, out, add);
         });
+    }
+}
+
+/// The left fold of rows of `inner` elements, from 0.
+#[inline(always)]
+fn fold_rows<T: Float>(rows: &[T], inner: usize, out: &mut [T], add: impl Fn(T, T) -> T) {
+    out.fill(T::ZERO);
+    for row in rows.chunks_exact(inner) {
+        for (sum, &x) in out.iter_mut().zip(row) {
+            *sum = add(*sum, x);
+        }
     }
 }
 
@@ -182,19 +186,14 @@ pub(crate) fn in_row_blocks<T: Float>(
     let len = out.len();
     let height = block_height(width);
     if n <= height {
-        return block(0, n, out);
+        return vectorized(|| block(0, n, out));
     }
     let blocks = n.div_ceil(height);
     let mut partial = Buffer::<T>::unspecified(blocks * len);
     parallel::rows(&mut partial, len, height * width, |i, partial| {
         block(i * height, n.min((i + 1) * height), partial);
     });
-    out.fill(T::ZERO);
-    for row in partial.chunks_exact(len.max(1)) {
-        for (sum, &x) in out.iter_mut().zip(row) {
-            *sum += x;
-        }
-    }
+    vectorized(|| fold_rows(&partial, len.max(1), out, |sum, x| sum + x));
 }
 
 /// out\[k\] = Σ over n and s of f(k, a\[n, k, s\], b\[n, k, s\]), in a fixed order.
@@ -228,6 +227,7 @@ pub(crate) fn channel_sums<T: Float>(
 }
 
 /// A sum on one thread, in lanes.
+#[inline(always)]
 pub(crate) fn sum_lanes<T: Float>(x: &[T]) -> T {
     let mut lanes = [T::ZERO; LANES];
     let chunks = x.chunks_exact(LANES);
@@ -244,6 +244,7 @@ pub(crate) fn sum_lanes<T: Float>(x: &[T]) -> T {
 }
 
 /// A dot product on one thread, in lanes.
+#[inline(always)]
 pub(crate) fn dot_lanes<T: Float>(a: &[T], b: &[T]) -> T {
     lanes2(a, b, |a, b| a * b)
 }

@@ -5,7 +5,7 @@
 
 use crate::float::Float;
 use crate::parallel;
-use crate::reduce::{dot_lanes, sum_lanes};
+use crate::reduce::{LANES, dot_lanes, sum_lanes};
 
 /// What an exponential costs, in additions.
 const EXP: usize = 8;
@@ -168,9 +168,17 @@ fn check(kernel: &str, labels: &[i64], width: usize, len: usize) {
     assert!(outside.is_none(), "{kernel}: label {outside:?} outside of 0..{width}");
 }
 
+/// The largest number, NaN aside; in lanes, because a maximum does not mind the order.
 #[inline(always)]
 fn largest<T: Float>(x: &[T]) -> T {
-    x.iter().fold(T::NEG_INFINITY, |max, &x| max.max(x))
+    let larger = |max: T, x: T| if x > max { x } else { max };
+    let mut lanes = [T::NEG_INFINITY; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(max, &x)| *max = larger(*max, x));
+    }
+    lanes.into_iter().chain(rest.iter().copied()).fold(T::NEG_INFINITY, larger)
 }
 
 #[cfg(test)]

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Builds the peers, lets them take turns on the same cases, and prints one table. Standard library only.
+
+    python3 benches/peers/run.py                                  # everything
+    python3 benches/peers/run.py --peers torch --cases mlp_adam   # one peer, one case
+    python3 benches/peers/run.py --write                          # and keep it: benches/results/peers.md
+
+A round runs one case once in every program, one after the other; a ratio is taken within a round and
+the table has the median of the rounds, so that a machine that slows down slows all columns alike.
+PEERS_PYTHON is a Python that has torch (default: python3).
+"""
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+TARGET = os.path.join(ROOT, "target", "peers")
+PYTHON = os.environ.get("PEERS_PYTHON", "python3")
+
+CASES = {
+    "matmul_512": "product 512 x 512 x 512",
+    "matmul_1024": "product 1024 x 1024 x 1024",
+    "matmul_64x4096x64": "product 64 x 4096 x 64",
+    "add_16m": "sum of two, 16 Mi",
+    "relu_16m": "ReLU, 16 Mi",
+    "sum_16m": "sum of all, 16 Mi",
+    "mlp_adam": "MLP 784-256-256-10, batch 128, Adam",
+    "gpt_adamw": "GPT 4 x 128, 16 x 64 tokens, AdamW",
+    "cnn_sgd": "CNN 1-16-32, 28 x 28, batch 64, SGD",
+    "resnet18_sgd": "ResNet-18, 32 x 32, batch 32, SGD",
+}
+RACES = ["mlp_adafisher", "gpt_adafisher", "cnn_adafisher"]
+PEERS = {
+    "torch": "PyTorch",
+    "torch-fused": "PyTorch, fused",
+    "candle": "candle",
+    "burn": "burn",
+}
+
+
+def build(names):
+    for name in names:
+        folder = os.path.join(HERE, name)
+        command = ["cargo", "build", "--release", "--quiet", "--target-dir", TARGET]
+        subprocess.run(command, cwd=folder, check=True)
+
+
+def command(name, case):
+    """What runs a case, or None where the peer does not have it."""
+    if name == "torch":
+        return [PYTHON, os.path.join(HERE, "torch", "bench.py"), "--threads", str(args.threads), "--case", case]
+    if name == "torch-fused":  # the fused optimizer, and fused attention in the GPT
+        fused = {"mlp_adam": "mlp_adam", "gpt_adamw": "gpt_adamw_sdpa"}.get(case)
+        return fused and [*command("torch", fused), "--fused"]
+    return [os.path.join(TARGET, "release", name + "-bench"), "--case", case]
+
+
+def first_in_line():
+    """Puts a run ahead of other programs, where the system lets us."""
+    os.setsid()
+    try:
+        os.nice(-19)
+        with open("/proc/self/autogroup", "w") as group:
+            group.write("-19")
+    except OSError:
+        pass
+
+
+def once(name, case):
+    """The rows of one run; none if it fails, which is said."""
+    words = command(name, case)
+    if words is None:
+        return []
+    words += ["--seconds", str(args.seconds), "--iterations", str(args.iterations)]
+    threads = dict.fromkeys(("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(args.threads))
+    ahead = first_in_line if args.priority else None
+    done = subprocess.run(words, env={**os.environ, **threads}, capture_output=True, text=True, preexec_fn=ahead)
+    if done.returncode:
+        print(f"{name} {case}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return []
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def middle(numbers):
+    return statistics.median(numbers) if numbers else None
+
+
+def compare(case, peers):
+    """One line: our time, and for each peer its time and ours as a share of it."""
+    mine, theirs, shares = [], {p: [] for p in peers}, {p: [] for p in peers}
+    for _ in range(args.rounds):
+        for row in once("alcyon", case):
+            mine.append(row["ms"])
+            for peer in peers:
+                for other in once(peer, case):
+                    theirs[peer].append(other["ms"])
+                    shares[peer].append(row["ms"] / other["ms"])
+    cells = [f"{middle(theirs[p]):.3g} ({middle(shares[p]):.2f})" if shares[p] else "-" for p in peers]
+    ours = f"{middle(mine):.3g}" if mine else "-"
+    return f"| {CASES[case]} | {ours} | " + " | ".join(cells) + " |"
+
+
+def race(case):
+    """One line: Adam's step, and AdaFisher's as a share of it (measured inside one process)."""
+    rows = [{row["case"].split("_race_")[1]: row["ms"] for row in once("alcyon", case)} for _ in range(args.rounds)]
+    rows = [row for row in rows if row]
+    share = lambda name: middle([row[name] / row["adam"] for row in rows])
+    adam = middle([row["adam"] for row in rows])
+    return f"| {case.split('_')[0]} | {adam:.3g} | {share('adafisher'):.3f} | {share('adafisher_every10'):.3f} |"
+
+
+def machine():
+    model = platform.processor() or platform.machine()
+    vectors = ""
+    if os.path.exists("/proc/cpuinfo"):
+        lines = dict(line.split(":", 1) for line in open("/proc/cpuinfo") if ":" in line)
+        lines = {key.strip(): value.strip() for key, value in lines.items()}
+        model = lines.get("model name", model)
+        vectors = ", AVX-512" if "avx512f" in lines.get("flags", "") else ", AVX2" if "avx2" in lines.get("flags", "") else ""
+    return f"{model}{vectors}, {os.cpu_count()} processors"
+
+
+def main():
+    cases, peers = args.cases.split(","), args.peers.split(",")
+    build(["alcyon", *[p for p in peers if not p.startswith("torch")]])
+    lines = [f"{machine()}; {args.threads} threads; {args.rounds} rounds; {datetime.date.today()}", ""]
+
+    def say(line):
+        lines.append(line)
+        print(line, flush=True)
+
+    say("| f32, median ms (ours / theirs) | Alcyon | " + " | ".join(PEERS[p] for p in peers) + " |")
+    say("|---|" + "---:|" * (1 + len(peers)))
+    for case in cases:
+        if case in CASES:
+            say(compare(case, peers))
+    say("")
+    say("| full step | Adam, ms | AdaFisher, curvature every step / Adam | every 10 / Adam |")
+    say("|---|---:|---:|---:|")
+    for case in cases:
+        if case in RACES:
+            say(race(case))
+    if args.write:
+        head = "# Alcyon and its peers\n\nThe last table of `benches/peers/run.py`; its README says what is compared.\n\n"
+        with open(os.path.join(ROOT, "benches", "results", "peers.md"), "w") as out:
+            out.write(head + "\n".join(lines) + "\n")
+
+
+ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+ap.add_argument("--cases", default=",".join([*CASES, *RACES]))
+ap.add_argument("--peers", default=",".join(PEERS))
+ap.add_argument("--threads", type=int, default=2)
+ap.add_argument("--rounds", type=int, default=5)
+ap.add_argument("--seconds", type=float, default=1.0, help="the least time a case is measured in a round")
+ap.add_argument("--iterations", type=int, default=10, help="the least number of timed iterations")
+ap.add_argument("--priority", action="store_true", help="ahead of other programs (root, Linux)")
+ap.add_argument("--write", action="store_true", help="keep the table in benches/results/peers.md")
+args = ap.parse_args()
+main()

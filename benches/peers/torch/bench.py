@@ -1,0 +1,134 @@
+"""PyTorch's side of the comparison: one line of JSON a case.
+
+    python bench.py --threads 2 --case mlp_adam [--fused | --compile]
+"""
+import argparse
+import json
+import os
+import statistics
+import time
+
+ap = argparse.ArgumentParser()
+ap.add_argument("--threads", type=int, default=2)
+ap.add_argument("--case", required=True)
+ap.add_argument("--iterations", type=int, default=20, help="least number of timed iterations")
+ap.add_argument("--seconds", type=float, default=1.0, help="go on timing for at least this long")
+ap.add_argument("--compile", action="store_true", help="wrap models in torch.compile")
+ap.add_argument("--fused", action="store_true", help="fused=True in Adam/AdamW")
+args = ap.parse_args()
+os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
+os.environ.setdefault("MKL_NUM_THREADS", str(args.threads))
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+import models  # noqa: E402
+
+torch.set_num_threads(args.threads)
+torch.set_num_interop_threads(1)
+torch.manual_seed(0)
+
+
+def peak_mb():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0
+
+
+def measure(fn, warm=3):
+    for _ in range(warm):
+        fn()
+    times, begin = [], time.perf_counter()
+    while len(times) < args.iterations or time.perf_counter() - begin < args.seconds:
+        start = time.perf_counter()
+        fn()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def report(case, times, losses=()):
+    row = dict(case=case, iterations=len(times), ms=round(statistics.median(times) * 1e3, 4), peak_mb=round(peak_mb()))
+    if losses:
+        row.update(loss_first=round(losses[0], 4), loss_last=round(losses[-1], 4))
+    print(json.dumps(row), flush=True)
+
+
+def matmul(name, m, k, n):
+    def run():
+        a, b = torch.randn(m, k), torch.randn(k, n)
+        report(name, measure(lambda: a @ b, warm=10))
+    return run
+
+
+def elementwise(kind):
+    n = 16 * 1024 * 1024
+
+    def run():
+        a, b = torch.randn(n), torch.randn(n)
+        f = {
+            "add": lambda: a + b,
+            "relu": lambda: F.relu(a),
+            "sum": lambda: a.sum().item(),
+        }[kind]
+        report(f"{kind}_16m", measure(f))
+    return run
+
+
+def train(name, make, batch, opt):
+    def run():
+        model = make()
+        model.train()
+        x, y = batch()
+        o = opt(model.parameters())
+        fwd = torch.compile(model) if args.compile else model
+        losses = []
+
+        def step():
+            o.zero_grad(set_to_none=True)
+            logits = fwd(x)
+            loss = F.cross_entropy(logits.flatten(0, -2), y.flatten())
+            loss.backward()
+            o.step()
+            losses.append(loss.item())
+
+        ts = measure(step, warm=5 if name != "resnet18_sgd" else 2)
+        report(name, ts, losses)
+    return run
+
+
+fused = dict(fused=True) if args.fused else {}
+
+
+def adam(p):
+    return torch.optim.Adam(p, lr=1e-3, **fused)
+
+
+def adamw(p):
+    return torch.optim.AdamW(p, lr=1e-3, weight_decay=0.01, **fused)
+
+
+def sgd(p):
+    return torch.optim.SGD(p, lr=0.01)
+
+
+CASES = {
+    "matmul_512": matmul("matmul_512", 512, 512, 512),
+    "matmul_1024": matmul("matmul_1024", 1024, 1024, 1024),
+    "matmul_64x4096x64": matmul("matmul_64x4096x64", 64, 4096, 64),
+    "mlp_adam": train("mlp_adam", models.Mlp,
+                      lambda: (torch.randn(128, 784), torch.randint(10, (128,))), adam),
+    "cnn_sgd": train("cnn_sgd", models.Cnn,
+                     lambda: (torch.randn(64, 1, 28, 28), torch.randint(10, (64,))), sgd),
+    "resnet18_sgd": train("resnet18_sgd", models.ResNet18,
+                          lambda: (torch.randn(32, 3, 32, 32), torch.randint(10, (32,))), sgd),
+    "gpt_adamw": train("gpt_adamw", lambda: models.Gpt(),
+                       lambda: (torch.randint(256, (16, 64)), torch.randint(256, (16, 64))), adamw),
+    "gpt_adamw_sdpa": train("gpt_adamw_sdpa", lambda: models.Gpt(sdpa=True),
+                            lambda: (torch.randint(256, (16, 64)), torch.randint(256, (16, 64))), adamw),
+    "add_16m": elementwise("add"),
+    "relu_16m": elementwise("relu"),
+    "sum_16m": elementwise("sum"),
+}
+
+for c in args.case.split(","):
+    CASES[c]()
