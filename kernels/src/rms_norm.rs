@@ -15,8 +15,8 @@ use crate::reduce::{dot_lanes, in_row_blocks};
 /// # Example
 /// ```
 /// let (mut y, mut rstd) = ([0.0; 2], [0.0]);
-/// alcyon_kernels::rms_norm::rms_norm(&[1.0, 7.0], 2, 0.0, Some(&[5.0, 10.0]), &mut y, &mut rstd);
-/// assert_eq!((y, rstd), ([1.0, 14.0], [0.2])); // mean square 25
+/// alcyon_kernels::rms_norm::rms_norm(&[4.0, -4.0], 2, 0.0, Some(&[5.0, 10.0]), &mut y, &mut rstd);
+/// assert_eq!((y, rstd), ([5.0, -10.0], [0.25])); // mean square 16
 /// ```
 pub fn rms_norm<T: Float>(
     x: &[T],

@@ -31,9 +31,9 @@ impl<H: History> Tensor<H> {
     /// # Example
     /// ```
     /// use alcyon_engine::Tensor;
-    /// let x = Tensor::from_slice(&[1.0_f32, -7.0], [1, 2])?; // mean square 25
+    /// let x = Tensor::from_slice(&[4.0_f32, -4.0], [1, 2])?; // mean square 16
     /// let scale = Tensor::from_slice(&[5.0_f32, 10.0], [2])?;
-    /// assert_eq!(x.rms_norm(Some(&scale), 0.0)?.to_vec::<f32>()?, [1.0, -14.0]);
+    /// assert_eq!(x.rms_norm(Some(&scale), 0.0)?.to_vec::<f32>()?, [5.0, -10.0]);
     /// # Ok::<(), alcyon_engine::Error>(())
     /// ```
     pub fn rms_norm(&self, scale: Option<&Self>, eps: f64) -> Result<Self> {
