@@ -303,7 +303,9 @@ fn optimizers_without_a_source(files: &[Source]) -> Complaints {
     let is_optimizer = |file: &&Source| {
         let code = file.code();
         let code = code.split("#[cfg(test)]").next().unwrap_or_default();
-        code.lines().any(|line| line.starts_with("impl") && line.contains("Optimizer for "))
+        let kinds = ["Optimizer for ", "Rule for "];
+        let is = |line: &str| kinds.iter().any(|kind| line.contains(kind));
+        code.lines().any(|line| line.starts_with("impl") && is(line))
     };
     let header = |file: &Source| file.text.lines().take(12).collect::<Vec<_>>().join("\n");
     files
@@ -318,6 +320,8 @@ fn optimizers_without_a_source(files: &[Source]) -> Complaints {
 #[test]
 fn every_optimizer_begins_with_its_source() -> io::Result<()> {
     let text = "//! Our own idea of 2025.\nimpl Optimizer for Best {}";
+    check(optimizers_without_a_source, &[("optim/src/best.rs", text)])?;
+    let text = "//! Our own idea of 2025.\nimpl LayerRule for BestConfig {}";
     check(optimizers_without_a_source, &[("optim/src/best.rs", text)])?;
     for source in ["Polyak 1964", "Gupta et al. 2018", "Kingma & Ba (2015)", "arXiv 2405.16397"] {
         assert!(cites_a_source(source), "{source}");

@@ -45,6 +45,23 @@ impl Default for EkfacConfig {
 
 /// Eigenvalue-corrected K-FAC. Kept of each layer: `a`, `g`, their eigenvectors `u`, `v` as columns, and
 /// `s` [outputs, inputs].
+///
+/// # Example
+/// ```
+/// use engine::{DType, Gradients, Parameter, Tensor};
+/// use alcyon_optim::{Ekfac, EkfacConfig, Optimizer};
+/// // A parameter that no layer has shown moves along its gradient, and coverage says so.
+/// let mut weight = Parameter::new(Tensor::full([1], 1.0, DType::F64));
+/// let mut grads = Gradients::default();
+/// grads.set(&weight, Tensor::full([1], 0.5, DType::F64));
+/// let mut config = EkfacConfig::default();
+/// (config.step.rate, config.step.kl_clip) = (0.5, None);
+/// let mut optimizer = Ekfac::new(config)?;
+/// optimizer.step(&mut weight, &grads)?;
+/// assert_eq!(weight.value().item()?, 0.75);
+/// assert_eq!(optimizer.coverage(&weight).lines[0].rule, "gradient: no layer seen yet");
+/// # Ok::<(), engine::Error>(())
+/// ```
 pub type Ekfac = Layerwise<EkfacConfig>;
 
 impl LayerRule for EkfacConfig {

@@ -38,6 +38,18 @@ impl Default for EvaConfig {
 }
 
 /// Kronecker-vectorized curvature. Kept of each layer: `mean_a` and `mean_d`.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::EvaConfig;
+/// use alcyon_optim::layerwise::LayerRule;
+/// let config = EvaConfig { damping: 0.5, ..EvaConfig::default() };
+/// // d̄ āᵀ = (1, 0): the block is diag(1, 0), and 0.5 on its diagonal.
+/// let kept = vec![("mean_a", vec![1.0, 0.0]), ("mean_d", vec![1.0])];
+/// let p = config.direction(&kept, &[3.0, 3.0], 2, 1)?;
+/// assert!((p[0] - 2.0).abs() < 1e-15 && (p[1] - 6.0).abs() < 1e-15);
+/// # Ok::<(), engine::Error>(())
+/// ```
 pub type Eva = Layerwise<EvaConfig>;
 
 impl LayerRule for EvaConfig {

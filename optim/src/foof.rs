@@ -41,6 +41,17 @@ impl Default for FoofConfig {
 }
 
 /// Fast first-order optimizer. Kept of each layer: `a` and its damped `inverse`.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::FoofConfig;
+/// use alcyon_optim::layerwise::LayerRule;
+/// let config = FoofConfig::default();
+/// let mut kept = config.start(2, 1);
+/// kept[1].1 = vec![0.5, 0.0, 0.0, 0.25]; // (A + λ I)⁻¹
+/// assert_eq!(config.direction(&kept, &[2.0, 4.0], 2, 1)?, [1.0, 1.0]);
+/// # Ok::<(), engine::Error>(())
+/// ```
 pub type Foof = Layerwise<FoofConfig>;
 
 impl LayerRule for FoofConfig {

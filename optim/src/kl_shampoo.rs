@@ -57,6 +57,24 @@ impl Default for KlShampooConfig {
 }
 
 /// KL-Shampoo.
+///
+/// # Example
+/// ```
+/// use engine::{DType, Gradients, Parameter, Tensor};
+/// use alcyon_optim::{KlShampoo, KlShampooConfig, Optimizer};
+/// let mut weight = Parameter::new(Tensor::zeros([1, 1], DType::F64));
+/// let mut optimizer = KlShampoo::new(KlShampooConfig { root_every: 1, ..KlShampooConfig::default() })?;
+/// let mut grads = Gradients::default();
+/// grads.set(&weight, Tensor::full([1, 1], 10.0, DType::F64));
+/// for _ in 0..500 {
+///     optimizer.step(&mut weight, &grads)?;
+/// }
+/// let before = weight.value().item()?;
+/// optimizer.step(&mut weight, &grads)?;
+/// let length = (before - weight.value().item()?) / 1e-3;
+/// assert!((length - 1.0).abs() < 0.01); // whitened: L R = g²
+/// # Ok::<(), engine::Error>(())
+/// ```
 pub type KlShampoo = PerParameter<KlShampooConfig>;
 
 impl Rule for KlShampooConfig {

@@ -43,6 +43,31 @@ impl Default for LbfgsConfig {
 }
 
 /// Limited-memory BFGS.
+///
+/// # Example
+/// ```
+/// # use engine::{DType, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var};
+/// # struct Half;
+/// # impl Likelihood for Half {
+/// #     fn terms(&self) -> usize { 1 }
+/// #     fn nll(&self, y: &Var) -> Result<Var> { y.mul(y)?.sum_all()?.scale(0.5) }
+/// #     fn sampled_seed(&self, y: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+/// #         Ok(Tensor::normal(*y.shape(), 0.0, 1.0, y.dtype(), rng))
+/// #     }
+/// #     fn exact_seeds(&self, y: &Tensor) -> Result<Vec<Tensor>> {
+/// #         Ok(vec![Tensor::ones(*y.shape(), y.dtype())])
+/// #     }
+/// # }
+/// use alcyon_optim::{Batch, Lbfgs, LbfgsConfig, Optimizer};
+/// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
+/// let forward = |weight: &Parameter, tape: &Tape| Ok(tape.bind(weight)); // the loss is ½ θ²
+/// let mut optimizer = Lbfgs::new(LbfgsConfig::default())?;
+/// for _ in 0..4 {
+///     optimizer.minimize(&mut Batch::new(&mut weight, forward, &Half))?;
+/// }
+/// assert!(weight.value().item()?.abs() < 1e-12);
+/// # Ok::<(), engine::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Lbfgs {
     config: LbfgsConfig,

@@ -42,6 +42,16 @@ impl Default for MkorConfig {
 }
 
 /// Rank-one K-FAC. Kept of each layer: `a_inverse` and `g_inverse`.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::MkorConfig;
+/// use alcyon_optim::layerwise::LayerRule;
+/// let config = MkorConfig::default();
+/// let kept = config.start(2, 1); // identities: the gradient itself
+/// assert_eq!(config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 4.0]);
+/// # Ok::<(), engine::Error>(())
+/// ```
 pub type Mkor = Layerwise<MkorConfig>;
 
 impl LayerRule for MkorConfig {

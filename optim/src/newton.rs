@@ -60,6 +60,29 @@ impl NewtonConfig {
 }
 
 /// The exact natural gradient, or Newton's method. It steps by [`Optimizer::minimize`] alone.
+///
+/// # Example
+/// ```
+/// # use engine::{DType, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var};
+/// # struct Half;
+/// # impl Likelihood for Half {
+/// #     fn terms(&self) -> usize { 1 }
+/// #     fn nll(&self, y: &Var) -> Result<Var> { y.mul(y)?.sum_all()?.scale(0.5) }
+/// #     fn sampled_seed(&self, y: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+/// #         Ok(Tensor::normal(*y.shape(), 0.0, 1.0, y.dtype(), rng))
+/// #     }
+/// #     fn exact_seeds(&self, y: &Tensor) -> Result<Vec<Tensor>> {
+/// #         Ok(vec![Tensor::ones(*y.shape(), y.dtype())])
+/// #     }
+/// # }
+/// use alcyon_optim::{Batch, Newton, NewtonConfig, Optimizer};
+/// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
+/// let forward = |weight: &Parameter, tape: &Tape| Ok(tape.bind(weight)); // the loss is ½ θ²
+/// let mut optimizer = Newton::new(NewtonConfig { damping: 1.0, ..NewtonConfig::default() })?;
+/// optimizer.minimize(&mut Batch::new(&mut weight, forward, &Half))?;
+/// assert!((weight.value().item()? - 2.0).abs() < 1e-12); // 4 − 4/(1 + 1)
+/// # Ok::<(), engine::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Newton {
     config: NewtonConfig,

@@ -1,4 +1,5 @@
-//! `PerParameter`: the frame of all optimizers that treat each parameter by itself.
+//! `PerParameter`: the frame of all optimizers that treat each parameter by itself: Adam (Kingma & Ba
+//! 2015) is one, SOAP (Vyas et al. 2025) another.
 //!
 //! An optimizer of this kind is a [`Rule`]: what it starts from, and one update from a gradient and
 //! what is kept to new values. Steps, rates, coverage, saving and resuming are the same for all and

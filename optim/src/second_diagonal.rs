@@ -1,4 +1,5 @@
-//! `SecondDiagonal`: the frame of optimizers that divide by an estimate of the Hessian's diagonal.
+//! `SecondDiagonal`: the frame of optimizers that divide by an estimate of the Hessian's diagonal, like
+//! AdaHessian (Yao et al. 2021) and Sophia (Liu et al. 2024).
 //!
 //! Such an optimizer is a [`Rule`] with one thing more: what it does with an estimate when there is
 //! one. The estimate comes from [`backward`](crate::backward()), where the tape is.

@@ -44,6 +44,17 @@ impl Default for SingdConfig {
 }
 
 /// Inverse-free K-FAC. Kept of each layer: `k`, `c` and their momenta.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::SingdConfig;
+/// use alcyon_optim::layerwise::LayerRule;
+/// let config = SingdConfig::default();
+/// let mut kept = config.start(2, 1);
+/// kept[0].1 = vec![1.0, 0.0, 1.0, 2.0]; // K Kᵀ = (1 1; 1 5)
+/// assert_eq!(config.direction(&kept, &[1.0, 1.0], 2, 1)?, [2.0, 6.0]);
+/// # Ok::<(), engine::Error>(())
+/// ```
 pub type Singd = Layerwise<SingdConfig>;
 
 impl LayerRule for SingdConfig {

@@ -35,6 +35,16 @@ impl Default for SkfacConfig {
 }
 
 /// Swift K-FAC. Kept of each layer: `a_inverse` and `g_inverse`, damped.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::SkfacConfig;
+/// use alcyon_optim::layerwise::LayerRule;
+/// let config = SkfacConfig::default();
+/// let kept = vec![("a_inverse", vec![0.5, 0.0, 0.0, 0.25]), ("g_inverse", vec![2.0])];
+/// assert_eq!(config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 2.0]);
+/// # Ok::<(), engine::Error>(())
+/// ```
 pub type Skfac = Layerwise<SkfacConfig>;
 
 impl LayerRule for SkfacConfig {

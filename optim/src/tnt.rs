@@ -45,6 +45,17 @@ impl Default for TntConfig {
 
 /// Tensor normal training. Kept of each layer: the moments `dd` [m, m] and `ddt` [n, n], `square`, and
 /// the inverses `u_inverse`, `v_inverse`.
+///
+/// # Example
+/// ```
+/// use alcyon_optim::TntConfig;
+/// use alcyon_optim::layerwise::LayerRule;
+/// let config = TntConfig::default();
+/// let mut kept = config.start(2, 1);
+/// (kept[2].1, kept[3].1) = (vec![2.0], vec![0.5, 0.0, 0.0, 0.25]);
+/// assert_eq!(config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 2.0]);
+/// # Ok::<(), engine::Error>(())
+/// ```
 pub type Tnt = Layerwise<TntConfig>;
 
 impl LayerRule for TntConfig {

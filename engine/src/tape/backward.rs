@@ -161,7 +161,8 @@ impl Recording {
         let last = purpose == Purpose::LastGradients;
         if last {
             self.spent.set(true);
-            (root + 1..self.nodes.borrow().len()).for_each(|id| self.free(id));
+            let all = self.nodes.borrow().len();
+            (root + 1..all).for_each(|id| self.free(id));
         }
         let recorded = seed.is_recorded();
         let mut checkpoint: Option<Restored> = None;

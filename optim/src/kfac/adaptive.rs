@@ -90,6 +90,31 @@ pub struct Proposal {
 }
 
 /// The optimizer. The recipe is at the top of this module. It steps by [`Optimizer::minimize`] alone.
+///
+/// # Example
+/// ```
+/// # use engine::{DType, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var};
+/// # struct Half;
+/// # impl Likelihood for Half {
+/// #     fn terms(&self) -> usize { 1 }
+/// #     fn nll(&self, y: &Var) -> Result<Var> { y.mul(y)?.sum_all()?.scale(0.5) }
+/// #     fn sampled_seed(&self, y: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+/// #         Ok(Tensor::normal(*y.shape(), 0.0, 1.0, y.dtype(), rng))
+/// #     }
+/// #     fn exact_seeds(&self, y: &Tensor) -> Result<Vec<Tensor>> {
+/// #         Ok(vec![Tensor::ones(*y.shape(), y.dtype())])
+/// #     }
+/// # }
+/// use alcyon_optim::{Batch, AdaptiveKfac, AdaptiveKfacConfig, Optimizer};
+/// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
+/// let forward = |weight: &Parameter, tape: &Tape| Ok(tape.bind(weight)); // the loss is ½ θ²
+/// let mut optimizer = AdaptiveKfac::new(AdaptiveKfacConfig { damping: 1.0, ..AdaptiveKfacConfig::default() })?;
+/// optimizer.minimize(&mut Batch::new(&mut weight, forward, &Half))?;
+/// // P = ∇L without a layer; the exact curvature says how far: 4 − 4/(1 + 1).
+/// assert!((weight.value().item()? - 2.0).abs() < 1e-12);
+/// assert!(optimizer.last().is_some_and(|step| (step.rate - 0.5).abs() < 1e-12));
+/// # Ok::<(), engine::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AdaptiveKfac {
     config: AdaptiveKfacConfig,

@@ -1,0 +1,282 @@
+//! Optimizers that treat entries by themselves, against the paper's formulas written out number by
+//! number, with all corrections where the paper has them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
+
+use engine::{DType, Gradients, Parameter, Rng, Tensor};
+use optim::per_parameter::{PerParameter, Rule};
+use optim::{
+    AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, LambConfig, LarsConfig, LionConfig,
+    NAdamConfig, Optimizer, RAdamConfig, RmsPropConfig, ScheduleFreeConfig,
+};
+
+const STEPS: usize = 12;
+/// The same operations in another order.
+const ROUNDING: f64 = 1e-13;
+
+/// Twelve gradients of five entries, one of them always zero.
+fn gradients() -> Vec<Vec<f64>> {
+    let all = Tensor::normal([STEPS, 5], 0.0, 1.0, DType::F64, &mut Rng::new(5));
+    let all = all.to_vec::<f64>().unwrap();
+    all.chunks(5).map(|g| vec![g[0], 10.0 * g[1], 0.1 * g[2], g[3] + 1.0, 0.0]).collect()
+}
+
+const START: [f64; 5] = [0.5, -1.0, 2.0, 0.25, 1.5];
+
+/// Where a rule goes, and the optimizer.
+fn path<R: Rule>(rule: R) -> (Vec<Vec<f64>>, PerParameter<R>, Parameter) {
+    let mut optimizer = PerParameter::new(rule).unwrap();
+    let mut parameter = Parameter::new(Tensor::from_slice(&START, [5]).unwrap());
+    let mut all = Vec::new();
+    for g in gradients() {
+        let mut grads = Gradients::default();
+        grads.set(&parameter, Tensor::from_vec(g, [5]).unwrap());
+        optimizer.step(&mut parameter, &grads).unwrap();
+        all.push(parameter.value().to_vec::<f64>().unwrap());
+    }
+    (all, optimizer, parameter)
+}
+
+/// Compares with a formula: from step t (1, 2, …), θ and g to the new θ.
+fn agrees<R: Rule>(rule: R, mut formula: impl FnMut(i32, &[f64], &[f64]) -> Vec<f64>) {
+    let name = rule.name();
+    let (path, ..) = path(rule);
+    let mut theta = START.to_vec();
+    for (t, (g, got)) in gradients().iter().zip(&path).enumerate() {
+        theta = formula(t as i32 + 1, &theta, g);
+        for (i, (x, y)) in got.iter().zip(&theta).enumerate() {
+            assert!((x - y).abs() < ROUNDING, "{name}, step {}, entry {i}: {x} and {y}", t + 1);
+        }
+    }
+}
+
+fn norm(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// m̂ and v̂ of Adam, kept outside.
+#[derive(Default)]
+struct Moments {
+    m: [f64; 5],
+    v: [f64; 5],
+}
+
+impl Moments {
+    fn advance(&mut self, g: &[f64], beta1: f64, beta2: f64) {
+        for i in 0..5 {
+            self.m[i] = beta1 * self.m[i] + (1.0 - beta1) * g[i];
+            self.v[i] = beta2 * self.v[i] + (1.0 - beta2) * g[i] * g[i];
+        }
+    }
+}
+
+#[test]
+fn adagrad_and_rmsprop_divide_by_roots_of_sums_and_averages() {
+    let mut s = [0.1; 5];
+    let config = AdaGradConfig { rate: 0.3, epsilon: 1e-6, start: 0.1 };
+    agrees(config, |_, theta, g| {
+        (0..5)
+            .map(|i| {
+                s[i] += g[i] * g[i];
+                theta[i] - 0.3 * g[i] / (s[i].sqrt() + 1e-6)
+            })
+            .collect()
+    });
+    for momentum in [0.0, 0.8] {
+        let (mut v, mut b) = ([0.0; 5], [0.0; 5]);
+        let config =
+            RmsPropConfig { rate: 0.03, decay: 0.9, epsilon: 1e-5, momentum, weight_decay: 0.01 };
+        agrees(config, |_, theta, g| {
+            (0..5)
+                .map(|i| {
+                    let g = g[i] + 0.01 * theta[i];
+                    v[i] = 0.9 * v[i] + 0.1 * g * g;
+                    b[i] = momentum * b[i] + g / (v[i].sqrt() + 1e-5);
+                    theta[i] - 0.03 * b[i]
+                })
+                .collect()
+        });
+    }
+}
+
+#[test]
+fn radam_waits_until_its_second_moment_can_be_trusted() {
+    let config =
+        RAdamConfig { rate: 0.1, beta1: 0.8, beta2: 0.9, epsilon: 1e-6, weight_decay: 0.05 };
+    let mut moments = Moments::default();
+    let mut rectified = 0;
+    agrees(config, |t, theta, g| {
+        moments.advance(g, 0.8, 0.9);
+        let (power, longest) = (0.9_f64.powi(t), 19.0);
+        let rho = longest - 2.0 * f64::from(t) * power / (1.0 - power);
+        let r = ((rho - 4.0) * (rho - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * rho))
+            .sqrt();
+        rectified += usize::from(rho > 4.0);
+        (0..5)
+            .map(|i| {
+                let m = moments.m[i] / (1.0 - 0.8_f64.powi(t));
+                let v = (moments.v[i] / (1.0 - power)).sqrt() + 1e-6;
+                theta[i] * (1.0 - 0.1 * 0.05) - 0.1 * if rho > 4.0 { r * m / v } else { m }
+            })
+            .collect()
+    });
+    assert!(rectified > 3 && rectified < STEPS, "both branches are taken");
+}
+
+#[test]
+fn nadam_looks_ahead_with_a_momentum_that_grows() {
+    let config = NAdamConfig {
+        rate: 0.1,
+        beta1: 0.8,
+        beta2: 0.9,
+        momentum_decay: 0.1,
+        ..NAdamConfig::default()
+    };
+    let mu = |t: i32| 0.8 * (1.0 - 0.5 * 0.96_f64.powf(0.1 * f64::from(t)));
+    let mut moments = Moments::default();
+    agrees(config, |t, theta, g| {
+        moments.advance(g, 0.8, 0.9);
+        let product = |last: i32| (1..=last).map(mu).product::<f64>();
+        (0..5)
+            .map(|i| {
+                let m = mu(t + 1) * moments.m[i] / (1.0 - product(t + 1))
+                    + (1.0 - mu(t)) * g[i] / (1.0 - product(t));
+                let v = moments.v[i] / (1.0 - 0.9_f64.powi(t));
+                theta[i] - 0.1 * m / (v.sqrt() + 1e-8)
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn adabelief_divides_by_the_deviation_from_the_mean() {
+    let config =
+        AdaBeliefConfig { rate: 0.1, beta1: 0.8, beta2: 0.9, epsilon: 1e-4, weight_decay: 0.01 };
+    let (mut m, mut s) = ([0.0; 5], [0.0; 5]);
+    agrees(config, |t, theta, g| {
+        (0..5)
+            .map(|i| {
+                m[i] = 0.8 * m[i] + 0.2 * g[i];
+                s[i] = 0.9 * s[i] + 0.1 * (g[i] - m[i]).powi(2) + 1e-4;
+                let mean = m[i] / (1.0 - 0.8_f64.powi(t));
+                let deviation = (s[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-4;
+                theta[i] * (1.0 - 0.1 * 0.01) - 0.1 * mean / deviation
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn adabound_stays_between_its_bounds() {
+    for amsbound in [false, true] {
+        let config = AdaBoundConfig {
+            rate: 0.01,
+            final_ratio: 20.0,
+            beta1: 0.8,
+            beta2: 0.9,
+            epsilon: 1e-8,
+            closing: 0.5,
+            amsbound,
+        };
+        let (mut moments, mut largest) = (Moments::default(), [0.0_f64; 5]);
+        let mut clipped = 0;
+        agrees(config, |t, theta, g| {
+            moments.advance(g, 0.8, 0.9);
+            let time = 0.5 * f64::from(t);
+            let (low, high) = (0.2 * (1.0 - 1.0 / (time + 1.0)), 0.2 * (1.0 + 1.0 / time));
+            let size = 0.01 * (1.0 - 0.9_f64.powi(t)).sqrt() / (1.0 - 0.8_f64.powi(t));
+            (0..5)
+                .map(|i| {
+                    largest[i] = largest[i].max(moments.v[i]);
+                    let v = if amsbound { largest[i] } else { moments.v[i] };
+                    let eta = size / (v.sqrt() + 1e-8);
+                    clipped += usize::from(eta < low || eta > high);
+                    theta[i] - eta.clamp(low, high) * moments.m[i]
+                })
+                .collect()
+        });
+        assert!(clipped > 0 && clipped < 5 * STEPS, "{clipped} of {} are clipped", 5 * STEPS);
+    }
+}
+
+#[test]
+fn lion_walks_along_signs() {
+    let config = LionConfig { rate: 0.01, beta1: 0.8, beta2: 0.95, weight_decay: 0.1 };
+    let mut m = [0.0; 5];
+    agrees(config, |_, theta, g| {
+        (0..5)
+            .map(|i| {
+                let c: f64 = 0.8 * m[i] + 0.2 * g[i];
+                m[i] = 0.95 * m[i] + 0.05 * g[i];
+                let sign = f64::from(u8::from(c > 0.0)) - f64::from(u8::from(c < 0.0));
+                theta[i] - 0.01 * (sign + 0.1 * theta[i])
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn lamb_and_lars_step_in_proportion_to_the_parameter() {
+    let config = LambConfig {
+        rate: 0.1,
+        beta1: 0.8,
+        beta2: 0.9,
+        epsilon: 1e-6,
+        weight_decay: 0.05,
+        bound: 2.0,
+    };
+    let mut moments = Moments::default();
+    agrees(config, |t, theta, g| {
+        moments.advance(g, 0.8, 0.9);
+        let entry = |i: usize| {
+            let m = moments.m[i] / (1.0 - 0.8_f64.powi(t));
+            m / ((moments.v[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-6) + 0.05 * theta[i]
+        };
+        let r: Vec<f64> = (0..5).map(entry).collect();
+        let ratio = norm(theta).min(2.0) / norm(&r);
+        theta.iter().zip(&r).map(|(x, r)| x - 0.1 * ratio * r).collect()
+    });
+    let config = LarsConfig { rate: 2.0, trust: 0.01, momentum: 0.7, weight_decay: 0.1 };
+    let mut b = [0.0; 5];
+    agrees(config, |_, theta, g| {
+        let local = 0.01 * norm(theta) / (norm(g) + 0.1 * norm(theta));
+        (0..5)
+            .map(|i| {
+                b[i] = 0.7 * b[i] + 2.0 * local * (g[i] + 0.1 * theta[i]);
+                theta[i] - b[i]
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn schedule_free_is_three_sequences_of_which_the_model_holds_one() {
+    let config = ScheduleFreeConfig {
+        rate: 0.1,
+        beta1: 0.8,
+        beta2: 0.9,
+        epsilon: 1e-6,
+        weight_decay: 0.05,
+        warm_up: 4,
+    };
+    let (mut x, mut z, mut v) = (START, START, [0.0; 5]);
+    let mut weights = 0.0;
+    agrees(config, |t, y, g| {
+        let rate = 0.1 * (f64::from(t) / 4.0).min(1.0);
+        weights += rate * rate;
+        let c = rate * rate / weights;
+        (0..5)
+            .map(|i| {
+                v[i] = 0.9 * v[i] + 0.1 * g[i] * g[i];
+                let d = g[i] / ((v[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-6);
+                z[i] -= rate * (d + 0.05 * y[i]);
+                x[i] = (1.0 - c) * x[i] + c * z[i];
+                0.2 * z[i] + 0.8 * x[i]
+            })
+            .collect()
+    });
+    let (_, optimizer, parameter) = path(config);
+    let average = optimizer.average(&parameter).unwrap().unwrap().to_vec::<f64>().unwrap();
+    for (got, x) in average.iter().zip(x) {
+        assert!((got - x).abs() < ROUNDING, "{got} and {x}");
+    }
+}

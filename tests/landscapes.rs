@@ -1,0 +1,116 @@
+//! Two landscapes that every optimizer with a name has to find its way on: a bowl, and Rosenbrock's
+//! valley from four starts. Rates are looked for on a ladder, so that no figure is made for one optimizer.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
+
+use engine::{DType, Parameter, Result, Rng, Tape, Tensor, Var, parameters};
+use nn::Mse;
+use optim::{Batch, Optimizer, build, known};
+
+fn noise<const N: usize>(shape: [usize; N], seed: u64) -> Tensor {
+    Tensor::normal(shape, 0.0, 1.0, DType::F64, &mut Rng::new(seed))
+}
+
+/// Rates in units of the default: what a user would try.
+const LADDER: [f64; 6] = [1.0, 0.1, 10.0, 100.0, 1000.0, 0.01];
+
+/// The smallest final value of `run` over the ladder; a run that ends in NaN is not one.
+fn best(name: &str, run: impl Fn(&mut dyn Optimizer) -> f64) -> f64 {
+    let rate = build(name, None).unwrap().rate();
+    let with = |factor: f64| run(&mut *build(name, Some(rate * factor)).unwrap());
+    LADDER.into_iter().map(with).filter(|x| x.is_finite()).fold(f64::INFINITY, f64::min)
+}
+
+/// A layer that is to fit a linear map.
+struct Layer {
+    weight: Parameter,
+    bias: Parameter,
+}
+parameters!(Layer { weight, bias });
+
+impl Layer {
+    fn forward(&self, tape: &Tape, x: &Tensor) -> Result<Var> {
+        tape.input(x.clone()).linear(&tape.bind(&self.weight), Some(&tape.bind(&self.bias)))
+    }
+}
+
+#[test]
+fn every_optimizer_finds_the_bottom_of_a_bowl() {
+    // Axes of different widths: the condition number is about 100.
+    let widths = Tensor::from_slice(&[3.0, 1.0, 0.3], [3]).unwrap();
+    let x = noise([32, 3], 1).mul(&widths).unwrap();
+    let target = x.matmul(&noise([3, 2], 2)).unwrap().add(&noise([2], 3)).unwrap();
+    let loss = Mse::half_sum(&target);
+    for name in known() {
+        let run = |optimizer: &mut dyn Optimizer| -> f64 {
+            let zeros = |shape: &[usize]| {
+                Parameter::new(Tensor::zeros(engine::Shape::new(shape).unwrap(), DType::F64))
+            };
+            let mut layer = Layer { weight: zeros(&[2, 3]), bias: zeros(&[2]) };
+            let forward = |layer: &Layer, tape: &Tape| layer.forward(tape, &x);
+            let mut losses = Vec::new();
+            for _ in 0..300 {
+                match optimizer.minimize(&mut Batch::new(&mut layer, forward, &loss)) {
+                    Ok(loss) => losses.push(loss),
+                    // A rate that is too large for this landscape ends in numbers that are none.
+                    Err(_) => return f64::INFINITY,
+                }
+            }
+            losses[299] / losses[0]
+        };
+        let left = best(name, run);
+        assert!(left < 0.02, "{name} leaves {left} of the loss");
+    }
+}
+
+/// (1 − x)² + 100 (y − x²)², as the squares of two residuals.
+fn valley(point: &Parameter, tape: &Tape) -> Result<Var> {
+    let point = tape.bind(point);
+    let (x, y) = (point.narrow(0, 0, 1)?, point.narrow(0, 1, 1)?);
+    let first = x.neg()?.shift(1.0)?;
+    let second = y.sub(&x.mul(&x)?)?.scale(10.0)?;
+    Var::concat(&[&first, &second], 0)?.reshape([1, 2])?.scale(2.0_f64.sqrt())
+}
+
+#[test]
+fn every_optimizer_makes_its_way_along_rosenbrocks_valley() {
+    let loss = Mse::half_sum(&Tensor::zeros([1, 2], DType::F64));
+    for start in [[-1.2, 1.0], [-1.0, -1.0], [0.0, 2.0], [2.0, 0.0]] {
+        let value = (1.0_f64 - start[0]).powi(2) + 100.0 * (start[1] - start[0] * start[0]).powi(2);
+        for name in known() {
+            let run = |optimizer: &mut dyn Optimizer| -> f64 {
+                let mut point = Parameter::new(Tensor::from_slice(&start, [2]).unwrap());
+                let mut last = f64::INFINITY;
+                for step in 0..500 {
+                    match optimizer.minimize(&mut Batch::new(&mut point, valley, &loss)) {
+                        Ok(loss) => last = loss,
+                        Err(_) => return f64::INFINITY,
+                    }
+                    if step == 0 {
+                        assert!((last - value).abs() < 1e-9 * value, "{last} is not {value}");
+                    }
+                }
+                last
+            };
+            // The floor of the valley is below 5 everywhere between the starts and the minimum.
+            let left = best(name, run);
+            assert!(left < 5.0 && left < 0.25 * value, "{name} from {start:?}: {left}");
+        }
+    }
+}
+
+#[test]
+fn second_order_with_a_search_reaches_the_minimum_of_the_valley() {
+    let loss = Mse::half_sum(&Tensor::zeros([1, 2], DType::F64));
+    for start in [[-1.2, 1.0], [-1.0, -1.0], [0.0, 2.0], [2.0, 0.0]] {
+        for name in ["lbfgs", "hessian-free"] {
+            let mut point = Parameter::new(Tensor::from_slice(&start, [2]).unwrap());
+            let mut optimizer = build(name, None).unwrap();
+            for _ in 0..100 {
+                optimizer.minimize(&mut Batch::new(&mut point, valley, &loss)).unwrap();
+            }
+            let end = point.value().to_vec::<f64>().unwrap();
+            let away = (end[0] - 1.0).abs().max((end[1] - 1.0).abs());
+            assert!(away < 1e-4, "{name} from {start:?} ends at {end:?}");
+        }
+    }
+}
