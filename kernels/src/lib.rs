@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`float`], [`pool`], [`parallel`], [`vector`] | scalar functions, reused memory, threads by amount of work, wide vectors |
-//! | [`elementwise`], [`strided`] | a formula at every element; views and broadcasting |
+//! | [`elementwise`], [`strided`], [`mod@transpose`] | a formula at every element; views and broadcasting; turning |
 //! | [`reduce`] | sums, dot products, maxima along an axis |
 //! | [`mod@gemm`] | the matrix product |
 //! | [`index`] | rows picked by number, and added back |
@@ -44,6 +44,7 @@ pub mod second_moment;
 pub mod softmax;
 pub mod step;
 pub mod strided;
+pub mod transpose;
 pub mod unfold;
 pub mod vector;
 
