@@ -47,7 +47,7 @@ PEERS = {
 def build(names):
     for name in names:
         folder = os.path.join(HERE, name)
-        command = ["cargo", "build", "--release", "--quiet", "--target-dir", TARGET]
+        command = ["cargo", "build", "--release", "--quiet", "--target-dir", os.path.join(TARGET, name)]
         subprocess.run(command, cwd=folder, check=True)
 
 
@@ -58,7 +58,7 @@ def command(name, case):
     if name == "torch-fused":  # the fused optimizer, and fused attention in the GPT
         fused = {"mlp_adam": "mlp_adam", "gpt_adamw": "gpt_adamw_sdpa"}.get(case)
         return fused and [*command("torch", fused), "--fused"]
-    return [os.path.join(TARGET, "release", name + "-bench"), "--case", case]
+    return [os.path.join(TARGET, name, "release", name + "-bench"), "--case", case]
 
 
 def first_in_line():

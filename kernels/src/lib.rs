@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`float`], [`pool`], [`parallel`], [`vector`] | scalar functions, reused memory, threads by amount of work, wide vectors |
-//! | [`elementwise`], [`strided`] | a formula at every element; views and broadcasting |
+//! | [`elementwise`], [`strided`], [`mod@transpose`] | a formula at every element; views and broadcasting; turning |
 //! | [`reduce`] | sums, dot products, maxima along an axis |
 //! | [`mod@gemm`] | the matrix product |
 //! | [`index`], [`along`], [`sort`] | rows or elements picked by number, and added back; orders |
@@ -52,6 +52,7 @@ pub mod softmax;
 pub mod sort;
 pub mod step;
 pub mod strided;
+pub mod transpose;
 pub mod unfold;
 pub mod vector;
 

@@ -15,6 +15,28 @@ use crate::vector::vectorized;
 /// The number of elements that is worth a thread of its own.
 pub const GRAIN: usize = 1 << 15;
 
+/// Makes the calling thread one of the threads that share the work, instead of one that hands work over
+/// and sleeps until it is done: for the first line of `main`. Returns whether it is so from now on.
+///
+/// Without it everything works, but each parallel loop wakes all its threads and then the caller. The
+/// number of threads stays `RAYON_NUM_THREADS`, or that of the processors. Rayon's pool is set up here,
+/// so a program that sets it up itself, or has used it before, gets `false`.
+///
+/// # Example
+/// ```
+/// let here = alcyon_kernels::parallel::work_here();
+/// assert!(!alcyon_kernels::parallel::work_here()); // once is enough
+/// # let _ = here;
+/// ```
+pub fn work_here() -> bool {
+    // A pool of one would leave every other thread of the program without a worker.
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok());
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = asked.filter(|&n| n > 0).unwrap_or_else(processors);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread();
+    threads > 1 && pool.build_global().is_ok()
+}
+
 /// Calls `f(start, piece)` for consecutive pieces of `out`, in parallel if there is enough work.
 /// `start` is the index of the piece's first element; pieces begin at multiples of `unit`.
 pub fn pieces<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {

@@ -5,6 +5,7 @@
 //! axes, and the inner loops only have to be good at few patterns.
 
 use crate::parallel;
+use crate::transpose::{BAND, band};
 
 /// The most axes a view may have after collapsing.
 pub const MAX_RANK: usize = 8;
@@ -222,28 +223,20 @@ impl<const N: usize> View<N> {
     }
 }
 
-/// The last two axes are exchanged in memory: copy in square tiles, so that both the lines read
-/// and the lines written stay in cache.
+/// The last two axes are exchanged in memory: every band of rows is a [`transpose`].
+///
+/// [`transpose`]: crate::transpose
 fn copy_transposed<T: Copy + Send + Sync>(src: &[T], view: &View<1>, out: &mut [T]) {
-    const TILE: usize = 16;
     let (width, [stride]) = view.row();
     let height = view.shape[view.rank - 2];
     parallel::pieces(out, width, |start, out| {
         let (mut row, mut rest) = (start / width, out);
         while !rest.is_empty() {
             // A band of rows that does not cross into the next plane.
-            let rows = TILE.min(height - row % height).min(rest.len() / width);
-            let (band, after) = rest.split_at_mut(rows * width);
+            let rows = BAND.min(height - row % height).min(rest.len() / width);
+            let (lines, after) = rest.split_at_mut(rows * width);
             let ([at], _) = view.locate(view.rank - 1, row);
-            for left in (0..width).step_by(TILE) {
-                let columns = TILE.min(width - left);
-                for (r, line) in band.chunks_exact_mut(width).enumerate() {
-                    let from = &src[at + r + left * stride..];
-                    for (c, out) in line[left..left + columns].iter_mut().enumerate() {
-                        *out = from[c * stride];
-                    }
-                }
-            }
+            band(&src[at..], stride, lines, width);
             (row, rest) = (row + rows, after);
         }
     });

@@ -28,26 +28,75 @@ pub fn vectorized<R>(body: impl FnOnce() -> R) -> R {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::cell::Cell;
+
+    use crate::oracle::{noise, unwritten};
+    use crate::{Float, elementwise, norm, reduce, softmax, step};
 
     thread_local! {
         pub(super) static BASELINE: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Asserts that `f` gives the same bits compiled for any machine and compiled for this one. Runs on
-    /// the calling thread alone.
+    /// Asserts that `f` gives the same bits compiled for any machine and compiled for this one. The
+    /// numbers are few, so that all is done on the calling thread.
     #[track_caller]
-    pub(crate) fn assert_same_bits_for_any_instruction_set<T: crate::Float>(
-        f: impl Fn() -> Vec<T> + Sync,
-    ) {
+    fn assert_same_bits_for_any_instruction_set<T: Float>(f: impl Fn() -> Vec<T>) {
         let run = |baseline| {
             BASELINE.set(baseline);
-            let bits = f().into_iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
+            let bits: Vec<u64> = f().into_iter().map(|x| x.to_f64().to_bits()).collect();
             BASELINE.set(false);
             bits
         };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        assert!(pool.install(|| run(true) == run(false)), "the instruction set changed the result");
+        assert!(run(true) == run(false), "the instruction set changed the result");
+    }
+
+    #[track_caller]
+    fn assert_same_map(x: &[f32], f: impl Fn(f32) -> f32 + Sync) {
+        assert_same_bits_for_any_instruction_set(|| {
+            let mut out = unwritten(x.len());
+            elementwise::map(x, &mut out, &f);
+            out
+        });
+    }
+
+    #[test]
+    fn wide_vectors_do_not_change_formulas_and_sums() {
+        let (rows, width) = (7, 77);
+        let (x, g) = (noise::<f32>(rows * width, 1), noise::<f32>(rows * width, 2));
+        assert_same_map(&x, |x| (10.0 * x).exp());
+        assert_same_map(&x, |x| x.tanh() * x.sigmoid());
+        assert_same_map(&x, |x| x.abs().ln());
+        assert_same_map(&x, |x| x * 0.3 + x * x);
+        assert_same_bits_for_any_instruction_set(|| vec![reduce::sum(&x), reduce::dot(&x, &g)]);
+        assert_same_bits_for_any_instruction_set(|| {
+            let (mut y, mut dx) = (unwritten(x.len()), unwritten(x.len()));
+            softmax::softmax(&x, width, &mut y);
+            softmax::softmax_backward(&y, &g, width, &mut dx);
+            y.into_iter().chain(dx).collect()
+        });
+        assert_same_bits_for_any_instruction_set(|| {
+            let (mut mean, mut rstd) = (unwritten(rows), unwritten(rows));
+            let (mut y, mut dx, mut dscale) =
+                (unwritten(x.len()), unwritten(x.len()), unwritten(width));
+            norm::layer_norm(&x, width, 1e-5, None, None, &mut y, &mut mean, &mut rstd);
+            let dscale_out = Some(&mut dscale[..]);
+            norm::layer_norm_backward(&x, &g, width, &mean, &rstd, None, &mut dx, dscale_out, None);
+            [y, dx, dscale].concat()
+        });
+        assert_same_bits_for_any_instruction_set(|| {
+            let (mut theta, mut m, mut v) = (x.clone(), vec![0.0; x.len()], vec![0.0; x.len()]);
+            let rule = step::Adam {
+                rate: 0.1,
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+                weight_decay: 0.1,
+                decoupled: true,
+                step: 3,
+            };
+            step::adam(&mut theta, &g, &mut m, &mut v, None, &rule);
+            theta
+        });
     }
 }

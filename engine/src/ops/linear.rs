@@ -56,8 +56,8 @@ impl Op for Linear {
         let (x, w) = (&at.inputs[0], &at.inputs[1]);
         let count = x.shape()[..x.rank() - 1].iter().product();
         let rows = |v: &Var, width| v.reshape([count, width]);
-        let d_x = at.want(0, || at.grad.linear(&w.transpose(0, 1)?, None))?;
         let g = rows(at.grad, w.shape()[0])?;
+        let d_x = at.want(0, || g.matmul(w)?.reshape(*x.shape()))?;
         let d_w = at.want(1, || g.transpose(0, 1)?.matmul(&rows(x, w.shape()[1])?))?;
         let mut all = vec![d_x, d_w];
         if at.inputs.len() > 2 {

@@ -85,11 +85,8 @@ impl Op for Matmul {
 fn product<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T]) {
     let (a, b) = (&inputs[0], &inputs[1]);
     let size = a.shape()[a.shape().len() - 2] * b.shape()[b.shape().len() - 1];
-    if size > 0 {
-        for (i, c) in out.chunks_exact_mut(size).enumerate() {
-            gemm::gemm(T::ONE, matrix(a, i), matrix(b, i), T::ZERO, c);
-        }
-    }
+    let work = size * a.shape()[a.shape().len() - 1];
+    gemm::batch(out, size, work, |i| (matrix(a, i), matrix(b, i)));
 }
 
 /// The `i`-th matrix of a batch.

@@ -7,15 +7,23 @@
 //! | library     | packed operands, a register tile, vector instructions chosen at run time  |
 //!
 //! The rung in use is the last, by the `gemm` crate. All rungs take the same [`Matrix`] views with
-//! any strides, so a transpose costs nothing, and are tested against the first.
+//! any strides, and are tested against the first. The library packs an operand whose columns are
+//! contiguous one number at a time; one that is used often is therefore turned first, in squares
+//! ([`mod@transpose`]), which takes a few hundredths of the product's time.
 
 pub mod blocked;
 pub mod reference;
 
 use crate::float::Float;
+use crate::parallel;
+use crate::pool::Buffer;
+use crate::transpose::transpose;
 
 /// Products of fewer multiplications than this stay on the calling thread.
 const PARALLEL_WORK: usize = 1 << 20;
+
+/// A transposed operand that is used by at least as many rows or columns is turned first.
+const WORTH_TURNING: usize = 96;
 
 /// A matrix in memory that somebody else owns, with any strides.
 ///
@@ -148,6 +156,43 @@ pub fn sequential<T: Float>(alpha: T, a: Matrix<'_, T>, b: Matrix<'_, T>, beta: 
     into_strided(true, alpha, a, b, beta, (c, b.cols));
 }
 
+/// Cᵢ = Aᵢ·Bᵢ for a batch of products, each of them `size` elements and `work` multiplications. Small
+/// products are shared out among the threads, large ones are each done by all of them.
+///
+/// # Shape
+/// c: \[batch, size\] · `operands(i)`: Aᵢ and Bᵢ
+///
+/// # Panics
+/// If a shape does not fit.
+///
+/// # Example
+/// ```
+/// use alcyon_kernels::gemm::{Matrix, batch};
+/// let (a, b, mut c) = ([1.0, 2.0], [3.0, 4.0], [0.0; 2]);
+/// let scalar = |x, i| Matrix::new(&x[i..], 1, 1);
+/// batch(&mut c, 1, 1, |i| (scalar(&a, i), scalar(&b, i)));
+/// assert_eq!(c, [3.0, 8.0]);
+/// ```
+pub fn batch<'a, T: Float>(
+    c: &mut [T],
+    size: usize,
+    work: usize,
+    operands: impl Fn(usize) -> (Matrix<'a, T>, Matrix<'a, T>) + Sync + Send,
+) {
+    let size = size.max(1);
+    if work < PARALLEL_WORK {
+        // An element of a loop is worth about eight multiplications.
+        return parallel::rows(c, size, work / 8, |i, c| {
+            let (a, b) = operands(i);
+            sequential(T::ONE, a, b, T::ZERO, c);
+        });
+    }
+    for (i, c) in c.chunks_exact_mut(size).enumerate() {
+        let (a, b) = operands(i);
+        gemm(T::ONE, a, b, T::ZERO, c);
+    }
+}
+
 /// C = α·A·B + β·C where the rows of C begin `c.1` elements apart; on the calling thread if `alone`.
 pub(crate) fn into_strided<T: Float>(
     alone: bool,
@@ -166,6 +211,8 @@ pub(crate) fn into_strided<T: Float>(
     if k == 0 {
         return c.chunks_mut(stride).take(m).for_each(|row| scale(beta, &mut row[..n]));
     }
+    let (mut room_a, mut room_b) = (None, None);
+    let (a, b) = (turned(a, n, &mut room_a), turned(b, m, &mut room_b));
     let work = m.saturating_mul(k).saturating_mul(n);
     let threads = if alone || work < PARALLEL_WORK || rayon::current_num_threads() == 1 {
         ::gemm::Parallelism::None
@@ -200,6 +247,22 @@ pub(crate) fn into_strided<T: Float>(
             threads,
         );
     }
+}
+
+/// The same matrix in contiguous rows, written to `room`, if it lies in contiguous columns and each of its
+/// elements is used often.
+fn turned<'a, T: Float>(
+    x: Matrix<'a, T>,
+    uses: usize,
+    room: &'a mut Option<Buffer<T>>,
+) -> Matrix<'a, T> {
+    let small = x.rows < 8 || x.cols < 8;
+    if x.row_stride != 1 || x.col_stride < x.rows || small || uses < WORTH_TURNING {
+        return x;
+    }
+    let room = room.insert(Buffer::unspecified(x.rows * x.cols));
+    transpose(x.data, (x.cols, x.rows), x.col_stride, room);
+    Matrix::new(room, x.rows, x.cols)
 }
 
 /// The checked sizes (m, k, n).

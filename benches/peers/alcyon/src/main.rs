@@ -17,6 +17,7 @@ const MILLIONS: usize = 16 * 1024 * 1024;
 
 fn main() -> Result<()> {
     let args = Args::read();
+    alcyon::kernels::parallel::work_here();
     args.cases.iter().try_for_each(|case| run(&args, case))
 }
 

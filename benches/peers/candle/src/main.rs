@@ -2,7 +2,7 @@
 //!
 //! Its `LayerNorm` and `softmax_last_dim` have no backward, so the GPT uses the slow formulas; its Adam
 //! is AdamW without decay.
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var, D};
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, D};
 use candle_nn::{
     batch_norm, conv2d, conv2d_no_bias, embedding, linear, linear_no_bias, loss, ops, AdamW,
     BatchNorm, Conv2d, Conv2dConfig, Embedding, Linear, Optimizer, ParamsAdamW, VarBuilder, VarMap,
