@@ -40,6 +40,7 @@ pub mod pool;
 pub mod pooling;
 pub mod reduce;
 pub mod second_moment;
+mod simd;
 pub mod softmax;
 pub mod step;
 pub mod strided;
