@@ -40,13 +40,20 @@ impl Frame {
         let (top, left) = self.before;
         let rows = h.min(self.size.0.saturating_sub(top));
         let columns = w.min(self.size.1.saturating_sub(left));
-        if (rows, columns, channels) != (self.size.0, self.size.1, width) {
+        let line = self.size.1 * width;
+        if rows == 0 || columns == 0 || channels < width {
             out.fill(T::ZERO);
+        } else {
+            out[..top * line].fill(T::ZERO);
+            for row in out[top * line..(top + rows) * line].chunks_exact_mut(line) {
+                row[..left * width].fill(T::ZERO);
+                row[(left + columns) * width..].fill(T::ZERO);
+            }
+            out[(top + rows) * line..].fill(T::ZERO);
         }
         if rows == 0 || columns == 0 || channels == 0 {
             return;
         }
-        let line = self.size.1 * width;
         let out = &mut out[top * line + left * width..];
         // Rows without anything between them are one long row.
         let long = columns == w && w == self.size.1;

@@ -12,41 +12,33 @@ use crate::simd::{self, Machine, Vectorised};
 /// The columns of a panel: two AVX2 registers of f32.
 pub(crate) const LANES: usize = 16;
 
-/// out\[r, lane\] = Σ over runs o and i < length of a\[rows\[r\] + runs\[o\] + i\] · b\[o·length + i, lane\]
-///
-/// # Shape
-/// b: \[runs · length, LANES\] · out: \[rows, LANES\]
-pub(crate) fn along<T: Float>(
-    a: &[T],
-    rows: &[usize],
-    runs: &[usize],
-    length: usize,
-    b: &[T],
-    out: &mut [T],
-) {
-    assert_eq!(b.len(), runs.len() * length * LANES, "register_tile::along: length of the panel");
-    assert_eq!(out.len(), rows.len() * LANES, "register_tile::along: length of out");
-    simd::run(Along { a, rows, runs, length, b, out });
+/// Where a row's numbers lie: `count` runs of `length` numbers, one every `apart`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Runs {
+    pub(crate) count: usize,
+    pub(crate) apart: usize,
+    pub(crate) length: usize,
 }
 
-/// out\[r, lane\] += Σ over runs o and i < count of a\[runs\[o\] + i·stride + r\] · b\[o·count + i, lane\]
+/// out\[r, lane\] = Σ over runs o and i < length of
+/// a\[r · stride + o · apart + i\] · b\[o · length + i, lane\]
 ///
 /// # Shape
-/// b: \[runs · count, LANES\] · out: \[rows, LANES\]
-pub(crate) fn add_across<T: Float>(
-    a: &[T],
-    runs: &[usize],
-    (count, stride): (usize, usize),
-    b: &[T],
-    out: &mut [T],
-) {
-    assert_eq!(
-        b.len(),
-        runs.len() * count * LANES,
-        "register_tile::add_across: length of the panel"
-    );
-    assert!(out.len().is_multiple_of(LANES), "register_tile::add_across: length of out");
-    simd::run(Across { a, runs, count, stride, b, out });
+/// b: \[count · length, LANES\] · out: \[rows, LANES\]
+pub(crate) fn along<T: Float>(a: &[T], stride: usize, runs: Runs, b: &[T], out: &mut [T]) {
+    assert_eq!(b.len(), runs.count * runs.length * LANES, "register_tile::along: length of b");
+    assert!(out.len().is_multiple_of(LANES), "register_tile::along: length of out");
+    simd::run(Along { a, stride, runs, b, out });
+}
+
+/// out\[r, lane\] = Σ over i of a\[i · stride + r\] · b\[i, lane\], added to what is there if `add`.
+///
+/// # Shape
+/// b: \[any, LANES\] · out: \[rows, LANES\]
+pub(crate) fn across<T: Float>(a: &[T], stride: usize, b: &[T], add: bool, out: &mut [T]) {
+    assert!(b.len().is_multiple_of(LANES), "register_tile::across: length of b");
+    assert!(out.len().is_multiple_of(LANES), "register_tile::across: length of out");
+    simd::run(Across { a, stride, b, add, out });
 }
 
 type Lanes<T> = [T; LANES];
@@ -58,9 +50,8 @@ const fn height<T>() -> usize {
 
 struct Along<'a, T> {
     a: &'a [T],
-    rows: &'a [usize],
-    runs: &'a [usize],
-    length: usize,
+    stride: usize,
+    runs: Runs,
     b: &'a [T],
     out: &'a mut [T],
 }
@@ -70,16 +61,16 @@ impl<T: Float> Vectorised for Along<'_, T> {
 
     #[inline(always)]
     fn run<M: Machine>(mut self) {
-        let out = std::mem::take(&mut self.out);
-        let tiles = out.as_chunks_mut::<LANES>().0.chunks_mut(height::<T>());
-        for (rows, out) in self.rows.chunks(height::<T>()).zip(tiles) {
-            match rows.len() {
-                1 => self.tile::<M, 1>(rows, out),
-                2 => self.tile::<M, 2>(rows, out),
-                3 => self.tile::<M, 3>(rows, out),
-                4 => self.tile::<M, 4>(rows, out),
-                5 => self.tile::<M, 5>(rows, out),
-                _ => self.tile::<M, 6>(rows, out),
+        let out = std::mem::take(&mut self.out).as_chunks_mut::<LANES>().0;
+        for (tile, out) in out.chunks_mut(height::<T>()).enumerate() {
+            let first = tile * height::<T>();
+            match out.len() {
+                1 => self.tile::<M, 1>(first, out),
+                2 => self.tile::<M, 2>(first, out),
+                3 => self.tile::<M, 3>(first, out),
+                4 => self.tile::<M, 4>(first, out),
+                5 => self.tile::<M, 5>(first, out),
+                _ => self.tile::<M, 6>(first, out),
             }
         }
     }
@@ -87,12 +78,13 @@ impl<T: Float> Vectorised for Along<'_, T> {
 
 impl<T: Float> Along<'_, T> {
     #[inline(always)]
-    fn tile<M: Machine, const R: usize>(&self, rows: &[usize], out: &mut [Lanes<T>]) {
-        let Self { a, runs, length, b, .. } = *self;
+    fn tile<M: Machine, const R: usize>(&self, first: usize, out: &mut [Lanes<T>]) {
+        let Self { a, stride, runs: Runs { count, apart, length }, b, .. } = *self;
         let mut sums = [[T::ZERO; LANES]; R];
         let panel = b.as_chunks::<LANES>().0;
-        for (&run, panel) in runs.iter().zip(panel.chunks_exact(length.max(1))) {
-            let a: [&[T]; R] = std::array::from_fn(|r| &a[rows[r] + run..][..length]);
+        for (run, panel) in panel.chunks_exact(length.max(1)).enumerate().take(count) {
+            let a: [&[T]; R] =
+                std::array::from_fn(|r| &a[(first + r) * stride + run * apart..][..length]);
             for (i, b) in panel.iter().enumerate().take(length) {
                 for r in 0..R {
                     let x = a[r][i];
@@ -108,10 +100,9 @@ impl<T: Float> Along<'_, T> {
 
 struct Across<'a, T> {
     a: &'a [T],
-    runs: &'a [usize],
-    count: usize,
     stride: usize,
     b: &'a [T],
+    add: bool,
     out: &'a mut [T],
 }
 
@@ -120,9 +111,8 @@ impl<T: Float> Vectorised for Across<'_, T> {
 
     #[inline(always)]
     fn run<M: Machine>(mut self) {
-        let out = std::mem::take(&mut self.out);
-        let tiles = out.as_chunks_mut::<LANES>().0.chunks_mut(height::<T>());
-        for (tile, out) in tiles.enumerate() {
+        let out = std::mem::take(&mut self.out).as_chunks_mut::<LANES>().0;
+        for (tile, out) in out.chunks_mut(height::<T>()).enumerate() {
             let first = tile * height::<T>();
             match out.len() {
                 1 => self.tile::<M, 1>(first, out),
@@ -139,23 +129,19 @@ impl<T: Float> Vectorised for Across<'_, T> {
 impl<T: Float> Across<'_, T> {
     #[inline(always)]
     fn tile<M: Machine, const R: usize>(&self, first: usize, out: &mut [Lanes<T>]) {
-        let Self { a, runs, count, stride, b, .. } = *self;
+        let Self { a, stride, b, add, .. } = *self;
         let mut sums = [[T::ZERO; LANES]; R];
-        let panel = b.as_chunks::<LANES>().0;
-        for (&run, panel) in runs.iter().zip(panel.chunks_exact(count.max(1))) {
-            let a = &a[run + first..];
-            for (i, b) in panel.iter().enumerate() {
-                let a = &a[i * stride..][..R];
-                for r in 0..R {
-                    for lane in 0..LANES {
-                        sums[r][lane] = M::mul_add(a[r], b[lane], sums[r][lane]);
-                    }
+        for (i, b) in b.as_chunks::<LANES>().0.iter().enumerate() {
+            let a = &a[i * stride + first..][..R];
+            for r in 0..R {
+                for lane in 0..LANES {
+                    sums[r][lane] = M::mul_add(a[r], b[lane], sums[r][lane]);
                 }
             }
         }
         for (out, sums) in out.iter_mut().zip(&sums) {
             for (out, &sum) in out.iter_mut().zip(sums) {
-                *out += sum;
+                *out = if add { *out + sum } else { sum };
             }
         }
     }
@@ -168,25 +154,28 @@ mod tests {
 
     fn agree<T: Float>(tolerance: f64) {
         let a = noise::<T>(400, 1);
-        let (runs, length, stride) = ([3, 50, 20], 5, 9);
-        let b = noise::<T>(runs.len() * length * LANES, 2);
-        for count in 0..14 {
-            let rows: Vec<usize> = (0..count).map(|r| r * 17 % 101).collect();
-            let sum = |at: &dyn Fn(usize, usize, usize) -> usize, r: usize, lane: usize| -> T {
-                let terms = (0..runs.len() * length)
-                    .map(|s| a[at(r, runs[s / length], s % length)] * b[s * LANES + lane]);
-                terms.sum()
+        let (runs, stride) = (Runs { count: 3, apart: 50, length: 5 }, 17);
+        let steps = runs.count * runs.length;
+        let b = noise::<T>(steps * LANES, 2);
+        for rows in 0..14 {
+            let each = |at: &dyn Fn(usize, usize) -> usize| -> Vec<T> {
+                let one = |i: usize| -> T {
+                    (0..steps).map(|s| a[at(i / LANES, s)] * b[s * LANES + i % LANES]).sum()
+                };
+                (0..rows * LANES).map(one).collect()
             };
-            let each = |at: &dyn Fn(usize, usize, usize) -> usize| -> Vec<T> {
-                (0..count * LANES).map(|i| sum(at, i / LANES, i % LANES)).collect()
-            };
-            let mut got = unwritten(count * LANES);
-            along(&a, &rows, &runs, length, &b, &mut got);
-            assert_close(&got, &each(&|r, run, i| rows[r] + run + i), tolerance);
-            got.fill(T::ONE);
-            add_across(&a, &runs, (length, stride), &b, &mut got);
-            got.iter_mut().for_each(|x| *x -= T::ONE);
-            assert_close(&got, &each(&|r, run, i| run + i * stride + r), tolerance);
+            let mut got = unwritten(rows * LANES);
+            along(&a, stride, runs, &b, &mut got);
+            let place =
+                |r: usize, s: usize| r * stride + s / runs.length * runs.apart + s % runs.length;
+            assert_close(&got, &each(&place), tolerance);
+            let want = each(&|r, s| s * stride + r);
+            got.fill(T::of(f64::NAN));
+            across(&a, stride, &b, false, &mut got);
+            assert_close(&got, &want, tolerance);
+            across(&a, stride, &b, true, &mut got);
+            let twice: Vec<T> = want.iter().map(|&x| x + x).collect();
+            assert_close(&got, &twice, tolerance);
         }
     }
 

@@ -21,7 +21,7 @@ use transform::{POINTS, RESULTS, TAPS};
 
 use super::Conv2d;
 use super::channels_last::{Frame, to_planes};
-use super::register_tile::{self, LANES};
+use super::register_tile::{self, LANES, Runs};
 use crate::float::Float;
 use crate::parallel;
 use crate::pool::Buffer;
@@ -102,7 +102,6 @@ pub fn backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) 
         let work = panel / LANES * tiles.width;
         parallel::items(dw, work, |i, dw: &mut [T]| {
             let mut sums = Buffer::unspecified(AREA * tiles.width * LANES);
-            sums.fill(T::ZERO);
             tiles.products(inputs, &outputs[i * panel..(i + 1) * panel], &mut sums);
             simd::run(AddWeights {
                 sums: &sums,
@@ -218,10 +217,11 @@ impl Tiles {
         }
     }
 
-    /// sums\[point, channel, lane\] += Σ over tiles of V\[point, tile, channel\] · Z\[point, tile, lane\]
+    /// sums\[point, channel, lane\] = Σ over tiles of V\[point, tile, channel\] · Z\[point, tile, lane\]
     fn products<T: Float>(&self, inputs: &[T], outputs: &[T], sums: &mut [T]) {
         let blocks = inputs.chunks(self.block() * self.width * AREA);
-        for (inputs, outputs) in blocks.zip(outputs.chunks(self.block() * LANES * AREA)) {
+        let both = blocks.zip(outputs.chunks(self.block() * LANES * AREA));
+        for (i, (inputs, outputs)) in both.enumerate() {
             let tiles = outputs.len() / (LANES * AREA);
             for (slab, inputs) in inputs.chunks_exact(tiles * self.slab * AREA).enumerate() {
                 for point in 0..AREA {
@@ -229,7 +229,7 @@ impl Tiles {
                     let z = &outputs[point * tiles * LANES..][..tiles * LANES];
                     let at = (point * self.width + slab * self.slab) * LANES;
                     let sums = &mut sums[at..at + self.slab * LANES];
-                    register_tile::add_across(v, &[0], (tiles, self.slab), z, sums);
+                    register_tile::across(v, self.slab, z, i > 0, sums);
                 }
             }
         }
@@ -289,13 +289,12 @@ impl Tiles {
     ) {
         let tiles = inputs.len() / (self.width * AREA);
         let slab = tiles * self.slab * AREA;
-        let rows: Vec<usize> = (0..tiles).map(|tile| tile * self.slab).collect();
-        let runs: Vec<usize> = (0..self.width / self.slab).map(|i| i * slab).collect();
+        let runs = Runs { count: self.width / self.slab, apart: slab, length: self.slab };
         let mut products = Buffer::unspecified(AREA * tiles * LANES);
         for (point, products) in products.chunks_exact_mut(tiles * LANES).enumerate() {
             let filters = &filters[point * self.width * LANES..][..self.width * LANES];
             let inputs = &inputs[point * tiles * self.slab..];
-            register_tile::along(inputs, &rows, &runs, self.slab, filters, products);
+            register_tile::along(inputs, self.slab, runs, filters, products);
         }
         let mut pixels = Buffer::unspecified(self.output.0 * self.output.1 * LANES);
         for (n, y) in y.iter_mut().enumerate() {
