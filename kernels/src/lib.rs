@@ -48,6 +48,7 @@ pub mod pooling;
 pub mod reduce;
 pub mod rms_norm;
 pub mod second_moment;
+mod simd;
 pub mod softmax;
 pub mod sort;
 pub mod step;

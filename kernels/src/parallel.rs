@@ -99,6 +99,15 @@ pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
     }
 }
 
+/// Calls `f(i, item)` for each item, in parallel if `items · cost` elements are worth it.
+pub fn items<T: Send>(items: Vec<T>, cost: usize, f: impl Fn(usize, T) + Sync + Send) {
+    if alone(items.len(), cost) {
+        items.into_iter().enumerate().for_each(|(i, item)| f(i, item));
+    } else {
+        items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item));
+    }
+}
+
 /// Calls `f(i, row)` for the rows of `out` (`width` elements each), in parallel if
 /// `rows · cost` elements of work are worth it. A last, shorter row is a row too.
 pub fn rows<T: Send>(

@@ -13,7 +13,8 @@
 //! The diagonal for patches needs no patches: tap (i, j) of the window sees the image shifted, so
 //! Σ over images comes first, once, and then each tap adds up one strided box of the squares.
 
-use crate::conv::{Conv2d, sum_over_images};
+use crate::conv::Conv2d;
+use crate::conv::unfolded::sum_over_images;
 use crate::float::Float;
 use crate::gemm::{self, Matrix};
 use crate::parallel;

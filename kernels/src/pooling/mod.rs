@@ -4,9 +4,12 @@
 //! maximum was, as a flat index into the plane, so that its gradient is one addition. Padding
 //! counts as −∞ for the maximum and as 0 for the average.
 
+mod tiled;
+
 use crate::float::Float;
 use crate::parallel;
 use crate::reduce::exceeds;
+use crate::simd;
 use crate::unfold::{Window, positions};
 
 /// The maximum under each window, and where it is.
@@ -39,6 +42,11 @@ pub fn max_pool<T: Float>(
     let size = oh * ow;
     parallel::rows2((y, size), (at, size), size * taps, |plane, y, at| {
         let x = &x[plane * h * w..(plane + 1) * h * w];
+        if tiled::fits::<2>(window) {
+            return simd::run(tiled::MaxPool::<_, 2> { x, w, ow, y, at });
+        } else if tiled::fits::<3>(window) {
+            return simd::run(tiled::MaxPool::<_, 3> { x, w, ow, y, at });
+        }
         y.fill(T::NEG_INFINITY);
         at.fill(-1);
         for tap in 0..taps {
@@ -389,6 +397,30 @@ mod tests {
             max_pool_backward(&g, &at, 3, h * w, size, &mut dx);
             let routed: f64 = (0..g.len()).filter(|&i| at[i] >= 0).map(|i| g[i] * max[i]).sum();
             prop_assert!((inner_product(&dx, &x) - routed).abs() < 1e-12);
+        }
+
+        #[test]
+        fn windows_that_tile_the_image_find_the_same_maxima_at_the_same_places(
+            size in 2_usize..4, h in 3_usize..20, w in 3_usize..20, few in 1_usize..4,
+        ) {
+            // Few different numbers, so that maxima are equal; one of them is NaN.
+            let number = |x: f64| [f64::NAN, 1.0, -2.0, 0.5][(x.abs() * few as f64 * 1.3) as usize];
+            let x: Vec<f64> = noise::<f64>(2 * h * w, 1).into_iter().map(number).collect();
+            let tiles = Window { stride: (size, size), ..Window::new((size, size)) };
+            let Some((oh, ow)) = tiles.output((h, w)) else { return Ok(()) };
+            let len = 2 * oh * ow;
+            let (mut y, mut at) = (unwritten(len), vec![-7; len]);
+            max_pool(&x, 2, h, w, &tiles, &mut y, &mut at);
+            for i in 0..len {
+                let (plane, p, q) = (i / (oh * ow), i / ow % oh, i % ow);
+                let pixels = (0..size * size).map(|t| (p * size + t / size) * w + q * size + t % size);
+                let first = pixels.reduce(|best, pixel| {
+                    let value = |pixel| x[plane * h * w + pixel];
+                    if exceeds(value(pixel), value(best)) { pixel } else { best }
+                });
+                prop_assert_eq!(Some(at[i] as usize), first);
+                prop_assert_eq!(y[i].to_bits(), x[plane * h * w + at[i] as usize].to_bits());
+            }
         }
 
         #[test]
