@@ -99,9 +99,10 @@ pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
     }
 }
 
-/// Calls `f(i, item)` for each item, in parallel if `items · cost` elements are worth it.
+/// Calls `f(i, item)` for pieces of work that own what they write, in parallel if `items · cost`
+/// elements are worth it: for outputs that no row of one width divides.
 pub fn items<T: Send>(items: Vec<T>, cost: usize, f: impl Fn(usize, T) + Sync + Send) {
-    if alone(items.len(), cost) {
+    if task(items.len(), cost) == items.len() {
         items.into_iter().enumerate().for_each(|(i, item)| f(i, item));
     } else {
         items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item));
@@ -171,16 +172,6 @@ pub fn rows_and_two<T: Send>(
     let out = out.par_chunks_mut((width * height).max(1));
     let pairs = out.zip(first.par_chunks_mut(height.max(1)));
     on_threads(pairs.zip(second.par_chunks_mut(height.max(1))).enumerate(), run);
-}
-
-/// Calls `f` for pieces of work that own what they write, in parallel if `count · cost` elements are
-/// worth it: for outputs that no row of one width divides.
-pub fn all<W: Send>(work: Vec<W>, cost: usize, f: impl Fn(W) + Sync + Send) {
-    if task(work.len(), cost) == work.len() {
-        work.into_iter().for_each(f);
-    } else {
-        work.into_par_iter().for_each(f);
-    }
 }
 
 /// How many of `count` pieces of work of `cost` elements make a task: all of them if one thread is best

@@ -77,7 +77,7 @@ pub fn attention<T: Float>(
             blocks.enumerate().map(move |(i, (out, sums))| (head, i * BLOCK, out, sums))
         })
         .collect();
-    parallel::all(work, sizes.work_of_a_block(), |(head, first, out, log_sums)| {
+    parallel::items(work, sizes.work_of_a_block(), |_, (head, first, out, log_sums)| {
         let (_, k, v) = sizes.head(head, (q, k, v));
         let (rows, seen) = (log_sums.len(), sizes.seen(first + log_sums.len() - 1));
         let mut scores = Buffer::<T>::unspecified(rows * seen);
@@ -135,7 +135,7 @@ pub fn attention_backward<T: Float>(
         .enumerate()
         .collect();
     let blocks = queries.div_ceil(BLOCK);
-    parallel::all(work, 2 * blocks * sizes.work_of_a_block(), |(head, (dq, (dk, dv)))| {
+    parallel::items(work, 2 * blocks * sizes.work_of_a_block(), |_, (head, (dq, (dk, dv)))| {
         let (_, k, v) = sizes.head(head, (q, k, v));
         // Keys gather from all blocks, one after another.
         dk.fill(T::ZERO);
