@@ -170,7 +170,7 @@ fn check(kernel: &str, labels: &[i64], width: usize, len: usize) {
 
 /// The largest number, NaN aside; in lanes, because a maximum does not mind the order.
 #[inline(always)]
-fn largest<T: Float>(x: &[T]) -> T {
+pub(crate) fn largest<T: Float>(x: &[T]) -> T {
     let larger = |max: T, x: T| if x > max { x } else { max };
     let mut lanes = [T::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);

@@ -19,6 +19,8 @@ use crate::gemm::{self, Matrix};
 use crate::parallel;
 use crate::pool::Buffer;
 use crate::reduce::{dot_lanes, sum_lanes};
+use crate::softmax::largest;
+use crate::vector::vectorized;
 
 /// Queries that are worked on together: a block of scores of 512 keys fills a quarter of an L2 cache.
 pub const BLOCK: usize = 64;
@@ -88,15 +90,7 @@ pub fn attention<T: Float>(
             T::ZERO,
             &mut scores,
         );
-        for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
-            let (row, hidden) = row.split_at_mut(sizes.seen(first + i));
-            let max = row.iter().fold(T::NEG_INFINITY, |max, &x| max.max(x));
-            row.iter_mut().for_each(|x| *x = (*x - max).exp());
-            let sum = sum_lanes(row);
-            row.iter_mut().for_each(|x| *x /= sum);
-            hidden.fill(T::ZERO);
-            log_sums[i] = max + sum.ln();
-        }
+        vectorized(|| probabilities(sizes, first, seen, &mut scores, log_sums));
         let p = Matrix::new(&scores, rows, seen);
         gemm::sequential(T::ONE, p, Matrix::new(v, seen, values), T::ZERO, out);
     });
@@ -132,10 +126,9 @@ pub fn attention_backward<T: Float>(
     let Attention { queries, keys, width, values, .. } = *sizes;
     let work: Vec<_> = (dq.chunks_mut(queries * width))
         .zip(dk.chunks_mut(keys * width).zip(dv.chunks_mut(keys * values)))
-        .enumerate()
         .collect();
     let blocks = queries.div_ceil(BLOCK);
-    parallel::items(work, 2 * blocks * sizes.work_of_a_block(), |_, (head, (dq, (dk, dv)))| {
+    parallel::items(work, 2 * blocks * sizes.work_of_a_block(), |head, (dq, (dk, dv))| {
         let (_, k, v) = sizes.head(head, (q, k, v));
         // Keys gather from all blocks, one after another.
         dk.fill(T::ZERO);
@@ -150,19 +143,10 @@ pub fn attention_backward<T: Float>(
             let mut ds = Buffer::<T>::unspecified(rows * seen);
             gemm::sequential(T::of(sizes.scale), q, k.t(), T::ZERO, &mut p);
             gemm::sequential(T::ONE, g_block, v.t(), T::ZERO, &mut ds);
-            for (i, (p, ds)) in p.chunks_exact_mut(seen).zip(ds.chunks_exact_mut(seen)).enumerate()
-            {
-                let row = head * queries + first + i;
-                let at = row * values..(row + 1) * values;
-                let (log_sum, mean) = (log_sums[row], dot_lanes(&out[at.clone()], &g[at]));
-                let visible = sizes.seen(first + i);
-                p[visible..].fill(T::ZERO);
-                ds[visible..].fill(T::ZERO);
-                for (p, ds) in p[..visible].iter_mut().zip(&mut ds[..visible]) {
-                    *p = (*p - log_sum).exp();
-                    *ds = *p * (*ds - mean);
-                }
-            }
+            let at = head * queries + first..head * queries + first + rows;
+            let wide = at.start * values..at.end * values;
+            let rows_of = (&out[wide.clone()], &g[wide], &log_sums[at]);
+            vectorized(|| score_gradients(sizes, first, seen, rows_of, &mut p, &mut ds));
             let (p, ds) = (Matrix::new(&p, rows, seen), Matrix::new(&ds, rows, seen));
             let scale = T::of(sizes.scale);
             let dq = &mut dq[first * width..(first + rows) * width];
@@ -171,6 +155,50 @@ pub fn attention_backward<T: Float>(
             gemm::sequential(T::ONE, p.t(), g_block, T::ONE, &mut dv[..seen * values]);
         }
     });
+}
+
+/// A block of scores, row by row, turned into weights; writes ℓ of each row.
+#[inline(always)]
+fn probabilities<T: Float>(
+    sizes: &Attention,
+    first: usize,
+    seen: usize,
+    scores: &mut [T],
+    log_sums: &mut [T],
+) {
+    for (i, (row, log_sum)) in scores.chunks_exact_mut(seen).zip(log_sums).enumerate() {
+        let (row, hidden) = row.split_at_mut(sizes.seen(first + i));
+        let max = largest(row);
+        row.iter_mut().for_each(|x| *x = (*x - max).exp());
+        let sum = sum_lanes(row);
+        let scale = T::ONE / sum;
+        row.iter_mut().for_each(|x| *x *= scale);
+        hidden.fill(T::ZERO);
+        *log_sum = max + sum.ln();
+    }
+}
+
+/// A block of scores in `p` and of g Vᵀ in `ds`, turned into P and P ∘ (g Vᵀ − D).
+#[inline(always)]
+fn score_gradients<T: Float>(
+    sizes: &Attention,
+    first: usize,
+    seen: usize,
+    (out, g, log_sums): (&[T], &[T], &[T]),
+    p: &mut [T],
+    ds: &mut [T],
+) {
+    let of_rows = out.chunks_exact(sizes.values).zip(g.chunks_exact(sizes.values)).zip(log_sums);
+    let rows = p.chunks_exact_mut(seen).zip(ds.chunks_exact_mut(seen)).zip(of_rows);
+    for (i, ((p, ds), ((out, g), &log_sum))) in rows.enumerate() {
+        let (visible, mean) = (sizes.seen(first + i), dot_lanes(out, g));
+        p[visible..].fill(T::ZERO);
+        ds[visible..].fill(T::ZERO);
+        for (p, ds) in p[..visible].iter_mut().zip(&mut ds[..visible]) {
+            *p = (*p - log_sum).exp();
+            *ds = *p * (*ds - mean);
+        }
+    }
 }
 
 impl Attention {
