@@ -254,8 +254,10 @@ pub fn each_entry<T: FloatElement, const N: usize>(
     for array in &mut arrays {
         *array = slices.next().transpose()?.unwrap_or_default();
     }
-    parallel::pieces_of(arrays, 1, |start, mut arrays| {
+    parallel::pieces_of(arrays, 1, |start, arrays| {
         let count = arrays[0].len();
+        // Of one length, for the compiler to see: no check is left in the loop.
+        let mut arrays = arrays.map(|array| &mut array[..count]);
         for (i, &g) in grad[start..start + count].iter().enumerate() {
             update(g, arrays.each_mut().map(|array| &mut array[i]));
         }
