@@ -50,7 +50,7 @@ fn every_optimizer_finds_the_bottom_of_a_bowl() {
     let mut slow = Vec::new();
     for name in known() {
         let run = |optimizer: &mut dyn Optimizer| -> f64 {
-            let mut layer = Layer { weight: Parameter::new(Tensor::zeros([2, 3], DType::F64)) };
+            let mut layer = Layer { weight: Parameter::new(noise([2, 3], 4)) };
             let forward = |layer: &Layer, tape: &Tape| layer.forward(tape, &x);
             let mut losses = Vec::new();
             for _ in 0..300 {
