@@ -25,7 +25,8 @@ fn gradients(model: &Mlp, optimizer: &mut dyn Optimizer) -> Result<Gradients> {
 
 fn updates(c: &mut Criterion) {
     let mut group = c.benchmark_group("optimizer");
-    for name in ["sgd", "adam", "adafisher", "kfac", "shampoo"] {
+    let names = ["sgd", "adam", "radam", "lion", "adafactor", "muon", "adafisher", "kfac", "eva"];
+    for name in names.into_iter().chain(["shampoo", "soap"]) {
         let mut model = Mlp::new(&WIDTHS, &mut Rng::new(1));
         group.throughput(Throughput::Elements(model.parameter_count() as u64));
         // The rate is so small that no number grows however long it is measured.

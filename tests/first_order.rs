@@ -62,9 +62,9 @@ struct Moments {
 
 impl Moments {
     fn advance(&mut self, g: &[f64], beta1: f64, beta2: f64) {
-        for i in 0..5 {
-            self.m[i] = beta1 * self.m[i] + (1.0 - beta1) * g[i];
-            self.v[i] = beta2 * self.v[i] + (1.0 - beta2) * g[i] * g[i];
+        for ((m, v), g) in self.m.iter_mut().zip(&mut self.v).zip(g) {
+            *m = beta1 * *m + (1.0 - beta1) * g;
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
         }
     }
 }

@@ -132,7 +132,7 @@ impl Rule for AdafactorConfig {
         let mut update = grad.clone();
         for_float!(grad.dtype(), T => {
             let scales = self.second_moment::<T>(grad, kept, T::of(fresh))?;
-            each_entry(&mut update, &scales, &mut [], |scale: T, [u]| *u = *u * scale)?;
+            each_entry(&mut update, &scales, &mut [], |scale: T, [u]| *u *= scale)?;
             let size = T::of(relative / (rms(&update)? / self.clip).max(1.0));
             let decay = T::of(1.0 - self.rate * self.weight_decay);
             each_entry(value, &update, &mut [], |u: T, [theta]| *theta = decay * *theta - size * u)

@@ -1,8 +1,10 @@
 //! All trainable parameters of a model as one vector of f64, in the model's order, and back.
 
 use engine::{
-    Element as _, Error, Gradients, Parameter, Parameters, Result, Tensor, Var, for_float,
+    DType, Element as _, Error, Gradients, Parameter, Parameters, Result, Tensor, Var, for_float,
 };
+
+use crate::saved::Saved;
 
 /// The trainable parameters.
 fn trainable(model: &dyn Parameters) -> impl Iterator<Item = (String, &Parameter)> {
@@ -36,6 +38,34 @@ pub(crate) fn set_values(model: &mut dyn Parameters, x: &[f64]) -> Result<()> {
         rest = tail;
     }
     Ok(())
+}
+
+/// Writes a vector down, each parameter's part under its own path.
+pub(crate) fn save(
+    model: &dyn Parameters,
+    key: &str,
+    v: &[f64],
+    state: &mut crate::State,
+) -> Result<()> {
+    let mut rest = v;
+    for (path, parameter) in trainable(model) {
+        let (part, tail) = rest.split_at(parameter.value().numel().min(rest.len()));
+        let tensor = Tensor::from_slice(part, [part.len()])?;
+        state.tensors.insert(format!("{path}/{key}"), tensor);
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// Reads what [`save`] wrote.
+pub(crate) fn load(model: &dyn Parameters, key: &str, saved: &mut Saved) -> Result<Vec<f64>> {
+    let mut all = Vec::new();
+    for (path, parameter) in trainable(model) {
+        let shape = [parameter.value().numel()].into();
+        let tensor = saved.tensor(&format!("{path}/{key}"), &shape, DType::F64)?;
+        all.extend(tensor.to_vec::<f64>()?);
+    }
+    Ok(all)
 }
 
 /// ⟨v, grads⟩ on the tape: a scalar whose gradient is the product of grads' Jacobian with v. `None`

@@ -11,7 +11,7 @@
 //! Deviations: the last iterate is taken (the paper goes back to the best), the preconditioner is the
 //! identity, and gradient and products see the same batch.
 
-use engine::{DType, Gradients, Parameter, Parameters, Result, Tensor};
+use engine::{Gradients, Parameter, Parameters, Result};
 
 use crate::coverage::Coverage;
 use crate::curvature::conjugate_gradients::{Stop, solve};
@@ -196,13 +196,13 @@ impl Optimizer for HessianFree {
         })
     }
 
-    fn state(&self, _: &dyn Parameters) -> Result<State> {
+    fn state(&self, model: &dyn Parameters) -> Result<State> {
         let mut state = State { optimizer: self.name().into(), ..State::default() };
         state.numbers.insert("rate".into(), self.config.rate.to_string());
         state.numbers.insert("damping".into(), self.damping.to_string());
+        state.numbers.insert("last".into(), u8::from(!self.last.is_empty()).to_string());
         if !self.last.is_empty() {
-            let last = Tensor::from_slice(&self.last, [self.last.len()])?;
-            state.tensors.insert("last".into(), last);
+            flat::save(model, "last", &self.last, &mut state)?;
         }
         Ok(state)
     }
@@ -210,10 +210,9 @@ impl Optimizer for HessianFree {
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
         let (rate, damping) = (saved.number("rate")?, saved.number("damping")?);
-        let size = flat::values(model)?.len();
-        let last = match state.tensors.contains_key("last") {
-            true => saved.tensor("last", &[size].into(), DType::F64)?.to_vec::<f64>()?,
-            false => Vec::new(),
+        let last = match saved.number::<u8>("last")? {
+            0 => Vec::new(),
+            _ => flat::load(model, "last", &mut saved)?,
         };
         saved.close(model)?;
         (self.config.rate, self.damping, self.last) = (rate, damping, last);

@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use engine::{DType, Gradients, Parameter, Parameters, Result, Tensor};
+use engine::{Gradients, Parameter, Parameters, Result};
 
 use crate::coverage::Coverage;
 use crate::flat::{self, dot, plus};
@@ -206,19 +206,18 @@ impl Optimizer for Lbfgs {
         })
     }
 
-    fn state(&self, _: &dyn Parameters) -> Result<State> {
+    fn state(&self, model: &dyn Parameters) -> Result<State> {
         let mut state = State { optimizer: self.name().into(), ..State::default() };
         state.numbers.insert("rate".into(), self.config.rate.to_string());
         state.numbers.insert("pairs".into(), self.pairs.len().to_string());
-        let vector = |x: &[f64]| Tensor::from_slice(x, [x.len()]);
         for (at, (s, y)) in self.pairs.iter().enumerate() {
-            state.tensors.insert(format!("s.{at}"), vector(s)?);
-            state.tensors.insert(format!("y.{at}"), vector(y)?);
+            flat::save(model, &format!("s.{at}"), s, &mut state)?;
+            flat::save(model, &format!("y.{at}"), y, &mut state)?;
         }
         state.numbers.insert("last".into(), u8::from(self.last.is_some()).to_string());
         if let Some((theta, gradient)) = &self.last {
-            state.tensors.insert("theta".into(), vector(theta)?);
-            state.tensors.insert("gradient".into(), vector(gradient)?);
+            flat::save(model, "theta", theta, &mut state)?;
+            flat::save(model, "gradient", gradient, &mut state)?;
         }
         Ok(state)
     }
@@ -226,20 +225,16 @@ impl Optimizer for Lbfgs {
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
         let (rate, count): (f64, usize) = (saved.number("rate")?, saved.number("pairs")?);
-        let size = flat::values(model)?.len();
-        let mut vector = |key: String| -> Result<Vec<f64>> {
-            saved.tensor(&key, &[size].into(), DType::F64)?.to_vec::<f64>()
-        };
         let mut pairs = VecDeque::with_capacity(count);
         for at in 0..count {
-            pairs.push_back((vector(format!("s.{at}"))?, vector(format!("y.{at}"))?));
+            let s = flat::load(model, &format!("s.{at}"), &mut saved)?;
+            pairs.push_back((s, flat::load(model, &format!("y.{at}"), &mut saved)?));
         }
         let last = match saved.number::<u8>("last")? {
             0 => None,
             1 => {
-                let mut named =
-                    |key| saved.tensor(key, &[size].into(), DType::F64)?.to_vec::<f64>();
-                Some((named("theta")?, named("gradient")?))
+                let theta = flat::load(model, "theta", &mut saved)?;
+                Some((theta, flat::load(model, "gradient", &mut saved)?))
             }
             other => return Err(refused("`last` = 0 or 1", other.to_string())),
         };

@@ -103,7 +103,7 @@ impl Default for MuonConfig {
 /// let mut weight = Parameter::new(Tensor::from_slice(&[0.0; 4], [2, 2])?);
 /// let mut grads = Gradients::default();
 /// grads.set(&weight, Tensor::from_slice(&[9.0, 0.0, 0.0, -1.0], [2, 2])?);
-/// let config = MuonConfig { rate: 1.0, iterations: 30, quintic: alcyon_optim::muon::CONVERGENT,
+/// let config = MuonConfig { rate: 1.0, iterations: 60, quintic: alcyon_optim::muon::CONVERGENT,
 ///     ..MuonConfig::default() };
 /// Muon::new(config)?.step(&mut weight, &grads)?;
 /// let moved = weight.value().to_vec::<f64>()?; // U Vᵀ of the gradient
@@ -200,7 +200,7 @@ impl MuonConfig {
 /// # Example
 /// ```
 /// use alcyon_optim::muon::{CONVERGENT, newton_schulz};
-/// let x = newton_schulz(&[3.0, 4.0], (1, 2), CONVERGENT, 9, 0.0); // a row: its direction
+/// let x = newton_schulz(&[3.0_f64, 4.0], (1, 2), CONVERGENT, 9, 0.0); // a row: its direction
 /// assert!((x[0] - 0.6).abs() < 1e-12 && (x[1] - 0.8).abs() < 1e-12);
 /// ```
 #[must_use]

@@ -6,21 +6,22 @@
 //! ```text
 //! natural gradient     δ = −(C + λ I)⁻¹ ∇L          C: the Gauss–Newton matrix, the Fisher matrix here
 //! saddle-free Newton   δ = −(|H| + λ I)⁻¹ ∇L        |H|: the Hessian with the sizes of its eigenvalues
-//! θ ← θ + α δ
+//! θ ← θ + α δ          if the loss falls; else λ ← 10 λ, and again        Marquardt 1963
+//! λ ← λ/3              after a step that fell at the first try
 //! ```
 //! The matrix is formed column by column, one product each, at every step: n products and n³ operations
-//! for n parameters. λ stays as given.
+//! for n parameters. A λ that is grown 20 times in vain leaves θ where it is.
 
-use engine::{Gradients, Parameter, Parameters, Result, Tape, Var};
+use engine::{Error, Gradients, Parameter, Parameters, Result, Tape, Var};
 use kernels::linalg;
 
 use crate::coverage::Coverage;
 use crate::curvature::precondition::failed;
 use crate::curvature::products::{GaussNewton, Hessian};
-use crate::flat::{self, dot, plus};
-use crate::matrix::shift;
+use crate::flat::{self, plus};
+use crate::matrix::{product, shift};
 use crate::moments::{check_gradients, not_negative, positive};
-use crate::problem::{Problem, gradients_alone};
+use crate::problem::{Problem, evaluate, gradients_alone};
 use crate::saved::Saved;
 use crate::{Optimizer, State};
 
@@ -42,12 +43,20 @@ pub struct NewtonConfig {
     pub damping: f64,
     /// The matrix.
     pub metric: Metric,
+    /// Whether λ follows the loss. Otherwise every step is taken, with λ as given.
+    pub adapt: bool,
 }
 
+/// How often λ is grown for one step.
+const TRIES: usize = 20;
+
+/// The smallest λ that adapting comes to.
+const LEAST_DAMPING: f64 = 1e-12;
+
 impl Default for NewtonConfig {
-    /// The exact natural gradient: α 1, λ 10⁻³.
+    /// The exact natural gradient: α 1, λ 10⁻³ at first, adapted.
     fn default() -> Self {
-        Self { rate: 1.0, damping: 1e-3, metric: Metric::GaussNewton }
+        Self { rate: 1.0, damping: 1e-3, metric: Metric::GaussNewton, adapt: true }
     }
 }
 
@@ -86,29 +95,44 @@ impl NewtonConfig {
 #[derive(Debug)]
 pub struct Newton {
     config: NewtonConfig,
+    /// λ
+    damping: f64,
+}
+
+/// M, ready to be solved with under any λ.
+enum Solver {
+    /// The matrix itself.
+    Definite(Vec<f64>),
+    /// Eigenvectors as columns, and eigenvalues.
+    Eigen(linalg::Eigen),
 }
 
 impl Newton {
     /// With these constants.
     ///
     /// # Errors
-    /// [`Error::Argument`](engine::Error::Argument) when an option is outside its range.
+    /// [`Error::Argument`] when an option is outside its range.
     pub fn new(config: NewtonConfig) -> Result<Self> {
         not_negative("newton", "rate", config.rate)?;
         positive("newton", "damping", config.damping)?;
-        Ok(Self { config })
+        Ok(Self { config, damping: config.damping })
     }
 
-    /// (M + λ I)⁻¹ v
-    fn solve(
+    /// λ now.
+    #[must_use]
+    pub const fn damping(&self) -> f64 {
+        self.damping
+    }
+
+    /// M, column by column.
+    fn matrix(
         &self,
         problem: &dyn Problem,
         tape: &Tape,
-        outputs: &Var,
-        nll: &Var,
-        v: &[f64],
-    ) -> Result<Vec<f64>> {
-        let (model, n) = (problem.model(), v.len());
+        (outputs, nll): (&Var, &Var),
+        n: usize,
+    ) -> Result<Solver> {
+        let model = problem.model();
         let unit = |i: usize| (0..n).map(|j| f64::from(u8::from(i == j))).collect::<Vec<f64>>();
         let mut matrix = Vec::with_capacity(n * n);
         match self.config.metric {
@@ -117,8 +141,7 @@ impl Newton {
                 for i in 0..n {
                     matrix.extend(products.times(model, &unit(i))?);
                 }
-                shift(&mut matrix, n, self.config.damping);
-                linalg::solve(&matrix, n, v, 1).map_err(|e| failed(&e))
+                Ok(Solver::Definite(matrix))
             }
             Metric::Hessian => {
                 let products = Hessian::new(tape, nll)?;
@@ -126,13 +149,30 @@ impl Newton {
                     matrix.extend(products.times(model, &unit(i))?);
                 }
                 let eigen = linalg::symmetric_eigen(&matrix, n).map_err(|e| failed(&e))?;
-                let mut out = vec![0.0; n];
-                for (j, value) in eigen.values.iter().enumerate() {
-                    let vector: Vec<f64> = (0..n).map(|i| eigen.vectors[i * n + j]).collect();
-                    let along = dot(&vector, v) / (value.abs() + self.config.damping);
-                    out = plus(&out, along, &vector);
-                }
-                Ok(out)
+                Ok(Solver::Eigen(eigen))
+            }
+        }
+    }
+}
+
+impl Solver {
+    /// (M + λ I)⁻¹ v
+    fn solve(&self, v: &[f64], damping: f64) -> Result<Vec<f64>> {
+        let n = v.len();
+        match self {
+            Self::Definite(matrix) => {
+                let mut damped = matrix.clone();
+                shift(&mut damped, n, damping);
+                linalg::solve(&damped, n, v, 1).map_err(|e| failed(&e))
+            }
+            Self::Eigen(eigen) => {
+                let turned = product(&eigen.vectors, (n, n), true, v, (n, 1), false);
+                let scaled: Vec<f64> = turned
+                    .iter()
+                    .zip(&eigen.values)
+                    .map(|(x, w)| x / (w.abs() + damping))
+                    .collect();
+                Ok(product(&eigen.vectors, (n, n), false, &scaled, (n, 1), false))
             }
         }
     }
@@ -157,12 +197,38 @@ impl Optimizer for Newton {
         let (loss, grads) = (nll.item()?, tape.backward(&nll)?);
         check_gradients(problem.model(), &grads)?;
         let gradient = flat::gradients(problem.model(), &grads)?;
-        let step = self.solve(problem, &tape, &outputs, &nll, &gradient)?;
+        let solver = self.matrix(problem, &tape, (&outputs, &nll), gradient.len())?;
         let staged = tape.staged();
         drop((outputs, nll, tape));
         problem.model_mut().commit(staged)?;
         let theta = flat::values(problem.model())?;
-        flat::set_values(problem.model_mut(), &plus(&theta, -self.config.rate, &step))?;
+        for tried in 0..TRIES {
+            let step = match solver.solve(&gradient, self.damping) {
+                Ok(step) => step,
+                // Not definite but for rounding: more λ makes it so.
+                Err(Error::Linalg { .. }) if self.config.adapt && tried + 1 < TRIES => {
+                    self.damping *= 10.0;
+                    continue;
+                }
+                Err(error) => {
+                    flat::set_values(problem.model_mut(), &theta)?;
+                    return Err(error);
+                }
+            };
+            flat::set_values(problem.model_mut(), &plus(&theta, -self.config.rate, &step))?;
+            if !self.config.adapt {
+                return Ok(loss);
+            }
+            let now = evaluate(problem)?;
+            if now <= loss {
+                if tried == 0 {
+                    self.damping = (self.damping / 3.0).max(LEAST_DAMPING);
+                }
+                return Ok(loss);
+            }
+            self.damping *= 10.0;
+        }
+        flat::set_values(problem.model_mut(), &theta)?;
         Ok(loss)
     }
 
@@ -190,14 +256,15 @@ impl Optimizer for Newton {
     fn state(&self, _: &dyn Parameters) -> Result<State> {
         let mut state = State { optimizer: self.name().into(), ..State::default() };
         state.numbers.insert("rate".into(), self.config.rate.to_string());
+        state.numbers.insert("damping".into(), self.damping.to_string());
         Ok(state)
     }
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
-        let rate = saved.number("rate")?;
+        let (rate, damping) = (saved.number("rate")?, saved.number("damping")?);
         saved.close(model)?;
-        self.config.rate = rate;
+        (self.config.rate, self.damping) = (rate, damping);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 
 use engine::{Error, FloatElement, Gradients, Parameter, Parameters, Result, Tensor};
 use kernels::parallel;
+use kernels::vector::vectorized;
 
 use crate::coverage::Coverage;
 use crate::moments::{Moments, check_gradients, demand, trainable};
@@ -254,12 +255,20 @@ pub fn each_entry<T: FloatElement, const N: usize>(
     for array in &mut arrays {
         *array = slices.next().transpose()?.unwrap_or_default();
     }
-    parallel::pieces_of(arrays, 1, |start, mut arrays| {
+    let piece = |start: usize, arrays: [&mut [T]; N]| {
         let count = arrays[0].len();
-        for (i, &g) in grad[start..start + count].iter().enumerate() {
-            update(g, arrays.each_mut().map(|array| &mut array[i]));
-        }
-    });
+        // Of one length, for the compiler to see: no check is left in the loop.
+        let mut arrays = arrays.map(|array| &mut array[..count]);
+        let grad = &grad[start..start + count];
+        vectorized(|| {
+            for (i, &g) in grad.iter().enumerate() {
+                update(g, arrays.each_mut().map(|array| &mut array[i]));
+            }
+        });
+    };
+    // By reference: how work is handed out is compiled once, and only the loop for each rule.
+    let piece: &(dyn Fn(usize, [&mut [T]; N]) + Sync) = &piece;
+    parallel::pieces_of(arrays, 1, piece);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use optim::curvature::bounds::gershgorin;
 use optim::curvature::conjugate_gradients::{Stop, solve};
 use optim::curvature::factors::Kronecker;
 use optim::curvature::products::{GaussNewton, Hessian};
-use optim::{Fisher, KfacConfig};
+use optim::{Batch, Fisher, KfacConfig, Newton, NewtonConfig, Optimizer};
 
 use crate::document::{Array, Document, Node, Result, wrong};
 use crate::expected::{Expected, line};
@@ -61,7 +61,16 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
         let gradient = expected.array("gradient")?;
         let newton = ggn.solve_damped(0.1, &gradient.data)?;
         let golden = expected.array("newton_direction_damped_0.1_ggn")?;
-        comparison.numbers("newton direction", &newton, &golden.data)
+        comparison.numbers("newton direction", &newton, &golden.data)?;
+        let mut network = (problem.network)()?;
+        let before = flattened(&network)?;
+        let forward = |network: &Network, tape: &Tape| network.outputs(tape, problem.x.clone());
+        let config = NewtonConfig { damping: 0.1, adapt: false, ..NewtonConfig::default() };
+        let mut optimizer = Newton::new(config)?;
+        optimizer.minimize(&mut Batch::new(&mut network, forward, problem.loss))?;
+        let steps = before.iter().zip(flattened(&network)?);
+        let direction: Vec<f64> = steps.map(|(before, after)| before - after).collect();
+        comparison.numbers("the optimizer's direction", &direction, &golden.data)
     }));
     lines.push(line(file, "empirical Fisher", &root, |comparison| {
         let (network, records) = problem.records()?;
@@ -92,6 +101,15 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
     }));
     lines.extend(expected.rest(file)?);
     Ok(lines)
+}
+
+/// All parameters, one after the other.
+fn flattened(network: &Network) -> Result<Vec<f64>> {
+    let mut all = Vec::new();
+    for (_, parameter) in network.parameters() {
+        all.extend(parameter.value().to_f64_vec()?);
+    }
+    Ok(all)
 }
 
 /// H v and C v from products alone, and eight conjugate gradients on (C + 0.1 I) x = ∇L.
