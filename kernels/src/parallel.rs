@@ -5,8 +5,7 @@
 //! on the number of threads, so the same input gives the same bits on any machine.
 //!
 //! Each piece runs [`vectorized`]: what a kernel hands over here has been compiled for the widest
-//! vectors of this machine. For that the closure must be inlined, which a long one says with
-//! `#[inline(always)]`.
+//! vectors of this machine.
 
 use rayon::prelude::*;
 
@@ -41,7 +40,12 @@ pub fn work_here() -> bool {
 /// `start` is the index of the piece's first element; pieces begin at multiples of `unit`.
 pub fn pieces<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let threads = rayon::current_num_threads();
-    let run = |start, piece: &mut [T]| vectorized(|| f(start, piece));
+    let run = |start, piece: &mut [T]| {
+        vectorized(
+            #[inline(always)]
+            || f(start, piece),
+        )
+    };
     if threads == 1 || out.len() < 2 * GRAIN {
         if !out.is_empty() {
             run(0, out);
@@ -66,7 +70,12 @@ pub fn pieces_of<T: Send, const N: usize>(
     if len == 0 {
         return;
     }
-    let run = |start, piece: [&mut [T]; N]| vectorized(|| f(start, piece));
+    let run = |start, piece: [&mut [T]; N]| {
+        vectorized(
+            #[inline(always)]
+            || f(start, piece),
+        )
+    };
     if threads == 1 || len < 2 * GRAIN {
         return run(0, arrays);
     }
@@ -90,7 +99,10 @@ pub fn pieces_of<T: Send, const N: usize>(
 pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
     let height = task(count, cost);
     let run = |t: usize| {
-        vectorized(|| (t * height..count.min((t + 1) * height)).for_each(|i| f(i)));
+        vectorized(
+            #[inline(always)]
+            || (t * height..count.min((t + 1) * height)).for_each(|i| f(i)),
+        );
     };
     if height == count {
         (0..count.min(1)).for_each(run);
@@ -120,11 +132,14 @@ pub fn rows<T: Send>(
     let width = width.max(1);
     let height = task(out.len().div_ceil(width), cost);
     let run = |(t, rows): (usize, &mut [T])| {
-        vectorized(|| {
-            for (i, row) in (t * height..).zip(rows.chunks_mut(width)) {
-                f(i, row);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, row) in (t * height..).zip(rows.chunks_mut(width)) {
+                    f(i, row);
+                }
+            },
+        );
     };
     let tasks = out.par_chunks_mut((width * height).max(1)).enumerate();
     on_threads(tasks, run);
@@ -140,12 +155,15 @@ pub fn rows2<T: Send, U: Send>(
     let (v, w) = (first_width.max(1), second_width.max(1));
     let height = task(first.len().div_ceil(v), cost);
     let run = |(t, (first, second)): (usize, (&mut [T], &mut [U]))| {
-        vectorized(|| {
-            let both = first.chunks_mut(v).zip(second.chunks_mut(w));
-            for (i, (a, b)) in (t * height..).zip(both) {
-                f(i, a, b);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                let both = first.chunks_mut(v).zip(second.chunks_mut(w));
+                for (i, (a, b)) in (t * height..).zip(both) {
+                    f(i, a, b);
+                }
+            },
+        );
     };
     let first = first.par_chunks_mut((v * height).max(1));
     on_threads(first.zip(second.par_chunks_mut((w * height).max(1))).enumerate(), run);
@@ -162,12 +180,15 @@ pub fn rows_and_two<T: Send>(
     let (out, width) = (wide.0, wide.1.max(1));
     let height = task(first.len(), cost);
     let run = |(t, ((rows, first), second)): (usize, ((&mut [T], &mut [T]), &mut [T]))| {
-        vectorized(|| {
-            let all = rows.chunks_mut(width).zip(first.iter_mut().zip(second));
-            for (i, (row, (a, b))) in (t * height..).zip(all) {
-                f(i, row, a, b);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                let all = rows.chunks_mut(width).zip(first.iter_mut().zip(second));
+                for (i, (row, (a, b))) in (t * height..).zip(all) {
+                    f(i, row, a, b);
+                }
+            },
+        );
     };
     let out = out.par_chunks_mut((width * height).max(1));
     let pairs = out.zip(first.par_chunks_mut(height.max(1)));

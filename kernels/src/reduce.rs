@@ -121,7 +121,10 @@ pub(crate) fn exceeds<T: Float>(x: T, max: T) -> bool {
 /// Combines `block(from, to)` over fixed blocks of `0..len`.
 fn in_blocks<T: Float>(len: usize, block: impl Fn(usize, usize) -> T + Sync + Send) -> T {
     if len <= BLOCK {
-        return vectorized(|| block(0, len));
+        return vectorized(
+            #[inline(always)]
+            || block(0, len),
+        );
     }
     let mut partial = Buffer::<T>::unspecified(len.div_ceil(BLOCK));
     parallel::rows(&mut partial, 1, BLOCK, |i, sum| {
@@ -186,14 +189,20 @@ pub(crate) fn in_row_blocks<T: Float>(
     let len = out.len();
     let height = block_height(width);
     if n <= height {
-        return vectorized(|| block(0, n, out));
+        return vectorized(
+            #[inline(always)]
+            || block(0, n, out),
+        );
     }
     let blocks = n.div_ceil(height);
     let mut partial = Buffer::<T>::unspecified(blocks * len);
     parallel::rows(&mut partial, len, height * width, |i, partial| {
         block(i * height, n.min((i + 1) * height), partial);
     });
-    vectorized(|| fold_rows(&partial, len.max(1), out, |sum, x| sum + x));
+    vectorized(
+        #[inline(always)]
+        || fold_rows(&partial, len.max(1), out, |sum, x| sum + x),
+    );
 }
 
 /// out\[k\] = Σ over n and s of f(k, a\[n, k, s\], b\[n, k, s\]), in a fixed order.

@@ -79,7 +79,7 @@ fn affine<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T]) {
         // The bias is laid down first, so that the product adds to it while it is in cache.
         Some(bias) => {
             let bias = bias.slice::<T>();
-            out.chunks_exact_mut(width.max(1)).for_each(|row| row.copy_from_slice(bias));
+            kernels::parallel::rows(out, width, width, |_, row| row.copy_from_slice(bias));
             T::ONE
         }
         None => T::ZERO,
