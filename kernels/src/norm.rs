@@ -8,9 +8,13 @@
 //! Variances are biased (divided by m) and taken in a second pass around the mean: the difference
 //! of large squares would cancel.
 
+mod batch;
+
+pub use batch::{batch_moments, batch_norm, batch_norm_apply, batch_norm_backward, normalized};
+
 use crate::float::Float;
 use crate::parallel;
-use crate::reduce::{channel_sums, in_row_blocks, lanes2, sum_axis, sum_lanes};
+use crate::reduce::{in_row_blocks, lanes2, sum_axis, sum_lanes};
 
 /// y = scale ∘ (x − mean) · rstd + shift along rows; writes each row's mean and rstd = 1/√(σ² + ε).
 ///
@@ -136,166 +140,16 @@ pub fn normalized_rows<T: Float>(x: &[T], width: usize, mean: &[T], rstd: &[T], 
     });
 }
 
-/// The mean and the biased variance of each channel.
-///
-/// # Shape
-/// x: \[n, c, s\] · mean, variance: \[c\]
-///
-/// # Example
-/// ```
-/// let (mut mean, mut variance) = ([0.0; 2], [0.0; 2]);
-/// let x = [1.0, 3.0, 5.0, 5.0]; // one example, two channels
-/// alcyon_kernels::norm::batch_moments(&x, 1, 2, 2, &mut mean, &mut variance);
-/// assert_eq!((mean, variance), ([2.0, 5.0], [1.0, 0.0]));
-/// ```
-pub fn batch_moments<T: Float>(
-    x: &[T],
-    n: usize,
-    c: usize,
-    s: usize,
-    mean: &mut [T],
-    variance: &mut [T],
-) {
-    assert_eq!(x.len(), n * c * s, "batch_moments: input length");
-    assert_eq!((mean.len(), variance.len()), (c, c), "batch_moments: output lengths");
-    let m = T::of((n * s) as f64);
-    channel_sums(x, x, (n, c, s), mean, |_, x, _| x);
-    mean.iter_mut().for_each(|mean| *mean /= m);
-    channel_sums(x, x, (n, c, s), variance, |k, x, _| (x - mean[k]) * (x - mean[k]));
-    variance.iter_mut().for_each(|variance| *variance /= m);
-}
-
-/// y = scale ∘ (x − mean) · rstd + shift, channel by channel.
-///
-/// # Shape
-/// x, y: \[n, c, s\] · mean, rstd, scale, shift: \[c\]
-///
-/// # Example
-/// ```
-/// let mut y = [0.0; 2];
-/// alcyon_kernels::norm::batch_norm_apply(
-///     &[3.0, 4.0], 2, 1, 1, &[3.0], &[2.0], Some(&[5.0]), Some(&[1.0]), &mut y);
-/// assert_eq!(y, [1.0, 11.0]);
-/// ```
-#[expect(clippy::too_many_arguments, reason = "three sizes and four vectors")]
-pub fn batch_norm_apply<T: Float>(
-    x: &[T],
-    n: usize,
-    c: usize,
-    s: usize,
-    mean: &[T],
-    rstd: &[T],
-    scale: Option<&[T]>,
-    shift: Option<&[T]>,
-    y: &mut [T],
-) {
-    assert_eq!((x.len(), y.len()), (n * c * s, x.len()), "batch_norm_apply: lengths");
-    assert_eq!((mean.len(), rstd.len()), (c, c), "batch_norm_apply: moments");
-    check_parameters("batch_norm_apply", c, scale, shift);
-    by_channel(x, x, (c, s), y, |k, x, _| {
-        let scale = scale.map_or(T::ONE, |scale| scale[k]);
-        let shift = shift.map_or(T::ZERO, |shift| shift[k]);
-        (x - mean[k]) * rstd[k] * scale + shift
-    });
-}
-
-/// x̂ = (x − mean) · rstd, channel by channel.
-///
-/// # Shape
-/// x, out: \[n, c, s\] · mean, rstd: \[c\]
-///
-/// # Example
-/// ```
-/// let mut out = [0.0; 2];
-/// alcyon_kernels::norm::normalized(&[1.0, 5.0], 1, 1, 2, &[3.0], &[0.5], &mut out);
-/// assert_eq!(out, [-1.0, 1.0]);
-/// ```
-pub fn normalized<T: Float>(
-    x: &[T],
-    n: usize,
-    c: usize,
-    s: usize,
-    mean: &[T],
-    rstd: &[T],
-    out: &mut [T],
-) {
-    batch_norm_apply(x, n, c, s, mean, rstd, None, None, out);
-}
-
-/// The gradients of batch norm in training mode, where the moments depend on x (formula above).
-///
-/// # Shape
-/// x, g, dx: \[n, c, s\] · mean, rstd, scale, dscale, dshift: \[c\]
-///
-/// # Example
-/// ```
-/// use alcyon_kernels::norm::batch_norm_backward;
-/// // Two numbers normalise to ±1 whatever they are, so nothing flows back.
-/// let (mut dx, mut dscale, mut dshift) = ([9.0; 2], [0.0], [0.0]);
-/// batch_norm_backward(
-///     &[1.0, 5.0], &[2.0, 7.0], 2, 1, 1, &[3.0], &[0.5], None, &mut dx, &mut dscale, &mut dshift);
-/// assert_eq!((dx, dscale, dshift), ([0.0, 0.0], [5.0], [9.0]));
-/// ```
-#[expect(clippy::too_many_arguments, reason = "three gradients of six inputs")]
-pub fn batch_norm_backward<T: Float>(
-    x: &[T],
-    g: &[T],
-    n: usize,
-    c: usize,
-    s: usize,
-    mean: &[T],
-    rstd: &[T],
-    scale: Option<&[T]>,
-    dx: &mut [T],
-    dscale: &mut [T],
-    dshift: &mut [T],
-) {
-    let len = n * c * s;
-    assert_eq!((x.len(), g.len(), dx.len()), (len, len, len), "batch_norm_backward: lengths");
-    assert_eq!((mean.len(), rstd.len()), (c, c), "batch_norm_backward: moments");
-    assert_eq!((dscale.len(), dshift.len()), (c, c), "batch_norm_backward: gradients");
-    check_parameters("batch_norm_backward", c, scale, None);
-    channel_sums(x, g, (n, c, s), dscale, |k, x, g| g * (x - mean[k]) * rstd[k]);
-    channel_sums(g, g, (n, c, s), dshift, |_, g, _| g);
-    let m = T::of((n * s) as f64);
-    by_channel(x, g, (c, s), dx, |k, x, g| {
-        let scale = scale.map_or(T::ONE, |scale| scale[k]);
-        let normal = (x - mean[k]) * rstd[k];
-        scale * rstd[k] * (g - dshift[k] / m - normal * (dscale[k] / m))
-    });
-}
-
 fn check_parameters<T>(kernel: &str, width: usize, scale: Option<&[T]>, shift: Option<&[T]>) {
     for parameter in [scale, shift].into_iter().flatten() {
         assert_eq!(parameter.len(), width, "{kernel}: length of scale or shift");
     }
 }
 
-/// out\[n, k, s\] = f(k, a\[n, k, s\], b\[n, k, s\]).
-fn by_channel<T: Float>(
-    a: &[T],
-    b: &[T],
-    (c, s): (usize, usize),
-    out: &mut [T],
-    f: impl Fn(usize, T, T) -> T + Sync + Send,
-) {
-    // A row is an example where channels are neighbours, a plane otherwise.
-    let width = if s == 1 { c } else { s };
-    parallel::rows(out, width, 2 * width, |r, out| {
-        let (a, b) = (&a[r * width..(r + 1) * width], &b[r * width..(r + 1) * width]);
-        for (i, (out, (&a, &b))) in out.iter_mut().zip(a.iter().zip(b)).enumerate() {
-            *out = f(if s == 1 { i } else { r % c }, a, b);
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::{
-        assert_close, assert_same_bits_for_any_number_of_threads, finite_differences,
-        inner_product, noise, unwritten,
-    };
+    use crate::oracle::{assert_close, finite_differences, inner_product, noise, unwritten};
 
     const EPS: f64 = 1e-5;
 
@@ -304,15 +158,6 @@ mod tests {
         let mut out = [unwritten(x.len()), unwritten(rows), unwritten(rows)];
         let [y, mean, rstd] = &mut out;
         layer_norm(x, width, EPS, Some(scale), Some(shift), y, mean, rstd);
-        out
-    }
-
-    fn batch(x: &[f64], (n, c, s): (usize, usize, usize), scale: &[f64]) -> [Vec<f64>; 3] {
-        let mut out = [unwritten(x.len()), unwritten(c), unwritten(c)];
-        let [y, mean, rstd] = &mut out;
-        batch_moments(x, n, c, s, mean, rstd);
-        rstd.iter_mut().for_each(|v| *v = 1.0 / (*v + EPS).sqrt());
-        batch_norm_apply(x, n, c, s, mean, rstd, Some(scale), None, y);
         out
     }
 
@@ -358,53 +203,5 @@ mod tests {
         assert_close(&dx, &finite_differences(&x, |x| loss(x, &scale, &shift)), 1e-8);
         assert_close(&dscale, &finite_differences(&scale, |s| loss(&x, s, &shift)), 1e-8);
         assert_close(&dshift, &finite_differences(&shift, |s| loss(&x, &scale, s)), 1e-8);
-    }
-
-    #[test]
-    fn batch_norm_gradients_agree_with_finite_differences() {
-        for (n, c, s) in [(4, 3, 1), (2, 3, 5), (1, 2, 7), (3, 1, 4)] {
-            let len = n * c * s;
-            let (x, g, scale) = (noise::<f64>(len, 1), noise::<f64>(len, 2), noise::<f64>(c, 3));
-            let [_, mean, rstd] = batch(&x, (n, c, s), &scale);
-            let [mut dx, mut dscale, mut dshift] = [len, c, c].map(unwritten);
-            batch_norm_backward(
-                &x,
-                &g,
-                n,
-                c,
-                s,
-                &mean,
-                &rstd,
-                Some(&scale),
-                &mut dx,
-                &mut dscale,
-                &mut dshift,
-            );
-            let loss = |x: &[f64], scale: &[f64]| inner_product(&batch(x, (n, c, s), scale)[0], &g);
-            assert_close(&dx, &finite_differences(&x, |x| loss(x, &scale)), 1e-7);
-            assert_close(&dscale, &finite_differences(&scale, |scale| loss(&x, scale)), 1e-7);
-            let total: Vec<f64> =
-                (0..c).map(|k| (0..len).filter(|i| i / s % c == k).map(|i| g[i]).sum()).collect();
-            assert_close(&dshift, &total, 1e-13);
-            let mut normal = unwritten(len);
-            normalized(&x, n, c, s, &mean, &rstd, &mut normal);
-            assert!((0..len).all(|i| {
-                let k = i / s % c;
-                (normal[i] - (x[i] - mean[k]) * rstd[k]).abs() < 1e-14
-            }));
-        }
-    }
-
-    #[test]
-    fn threads_do_not_change_moments() {
-        let x = noise::<f32>(20_000 * 12, 5);
-        for (n, c, s) in [(20_000, 12, 1), (200, 12, 100)] {
-            assert_same_bits_for_any_number_of_threads(|| {
-                let mut out = unwritten(2 * c);
-                let (mean, variance) = out.split_at_mut(c);
-                batch_moments(&x, n, c, s, mean, variance);
-                out
-            });
-        }
     }
 }

@@ -112,10 +112,7 @@ fn forward<T: FloatElement>(inputs: &[CpuView<'_>], eps: f64, out: &mut [T]) -> 
     let [x, scale, shift] = [0, 1, 2].map(|i| inputs[i].slice::<T>());
     let mut moments = [(); 3].map(|()| CpuStorage::unspecified(T::DTYPE, c));
     let [mean, rstd, variance] = moments.each_mut().map(CpuStorage::slice_mut::<T>);
-    kernel::batch_moments(x, n, c, s, mean, variance);
-    let eps = T::of(eps);
-    kernels::elementwise::map(variance, rstd, |v| T::ONE / (v + eps).sqrt());
-    kernel::batch_norm_apply(x, n, c, s, mean, rstd, Some(scale), Some(shift), out);
+    kernel::batch_norm(x, n, c, s, T::of(eps), scale, shift, out, [mean, rstd, variance]);
     Ok(moments.map(|moment| Tensor::from_cpu(moment, [c].into())).into())
 }
 

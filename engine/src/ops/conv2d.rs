@@ -194,8 +194,8 @@ fn four(dims: &[usize]) -> Result<[usize; 4]> {
 
 /// The kernel's view of a convolution of images `x` to `outputs` channels.
 pub(super) fn sizes(geometry: &Geometry, x: &[usize], outputs: usize) -> Result<conv::Conv2d> {
-    let [n, c, h, w] = four(x)?;
-    conv::Conv2d::new(n, geometry.groups, c, outputs, (h, w), geometry.window)
+    geometry
+        .sizes(x, outputs)
         .ok_or_else(|| Error::shape("conv2d", "a kernel that fits on the image", &[]))
 }
 

@@ -3,6 +3,7 @@
 use super::{Node, NodeId};
 use crate::tensor::{Tensor, Var};
 use crate::{DType, Error, ParamId, Result};
+use kernels::conv::Conv2d;
 use kernels::unfold::Window;
 
 /// The kind of a layer: what its weight gradient is made of.
@@ -29,6 +30,24 @@ pub struct Geometry {
     pub window: Window,
     /// Channels are split into this many independent convolutions.
     pub groups: usize,
+}
+
+impl Geometry {
+    /// The sizes of this convolution of images `[N, C, H, W]` to `outputs` channels, as kernels want
+    /// them. None if the window does not fit, or those are no images.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{Geometry, Window};
+    /// let geometry = Geometry { window: Window::new((3, 3)), groups: 1 };
+    /// assert_eq!(geometry.sizes(&[8, 1, 28, 28], 16).map(|conv| conv.output), Some((26, 26)));
+    /// assert_eq!(geometry.sizes(&[8, 1, 2, 28], 16), None);
+    /// ```
+    #[must_use]
+    pub fn sizes(&self, images: &[usize], outputs: usize) -> Option<Conv2d> {
+        let &[n, c, h, w] = images else { return None };
+        Conv2d::new(n, self.groups, c, outputs, (h, w), self.window)
+    }
 }
 
 /// What a normalising layer normalises over.
@@ -219,6 +238,19 @@ impl LayerRecord {
         x.sub(&mean.reshape(aligned)?)?.mul(&rstd.reshape(aligned)?)?.reshape(shape)
     }
 
+    /// The sizes of a convolution.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the layer is another one.
+    pub fn convolution(&self) -> Result<Conv2d> {
+        let sizes = match self.layer {
+            Layer::Conv2d(geometry) => geometry.sizes(self.input.shape(), self.weight_shape[0]),
+            _ => None,
+        };
+        let expected = "the images of a convolution, [N, C, H, W]";
+        sizes.ok_or_else(|| Error::shape("convolution", expected, &[self.input.shape()]))
+    }
+
     /// N: the first axis, unless the input is a single example without one.
     fn examples(&self) -> usize {
         let own_axes = usize::from(self.layer != Layer::Lookup);
@@ -236,11 +268,15 @@ fn patches_and_pixels(
     image: &Tensor,
     pixels: &Tensor,
 ) -> Result<Vec<(Tensor, Tensor)>> {
-    let (&[n, c, h, w], &[_, out, oh, ow]) = (&**image.shape(), &**pixels.shape()) else {
+    let sizes = match **pixels.shape() {
+        [_, out, _, _] => geometry.sizes(image.shape(), out),
+        _ => None,
+    };
+    let Some(conv) = sizes else {
         return Err(Error::shape("rows", "[N, C, H, W]", &[image.shape(), pixels.shape()]));
     };
-    let (groups, positions) = (geometry.groups, oh * ow);
-    let width = c / groups * geometry.window.kernel.0 * geometry.window.kernel.1;
+    let (n, c, (h, w), out) = (conv.batch, conv.in_channels, conv.input, conv.out_channels);
+    let (groups, width, positions) = (conv.groups, conv.patch(), conv.positions());
     let image = image.contiguous()?;
     let columns = crate::for_float!(image.dtype(), T => {
         let mut columns = vec![T::default(); n * groups * width * positions];

@@ -139,11 +139,16 @@ impl<T: Float> Across<'_, T> {
                 }
             }
         }
-        for (out, sums) in out.iter_mut().zip(&sums) {
-            for (out, &sum) in out.iter_mut().zip(sums) {
-                *out = if add { *out + sum } else { sum };
+        // A copy, so that the sums above are never needed in memory and stay in registers.
+        let mut total = sums;
+        if add {
+            for (total, out) in total.iter_mut().zip(&*out) {
+                for (total, &out) in total.iter_mut().zip(out) {
+                    *total += out;
+                }
             }
         }
+        out.copy_from_slice(&total);
     }
 }
 

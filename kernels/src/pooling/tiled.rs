@@ -2,7 +2,6 @@
 //! once and nothing is asked about edges.
 
 use crate::float::Float;
-use crate::reduce::exceeds;
 use crate::simd::{Machine, Vectorised};
 use crate::unfold::Window;
 
@@ -21,6 +20,9 @@ pub(super) struct MaxPool<'a, T, const K: usize> {
     pub(super) at: &'a mut [i64],
 }
 
+/// The tiles of a row that are compared at one time.
+const LANES: usize = 8;
+
 impl<T: Float, const K: usize> Vectorised for MaxPool<'_, T, K> {
     type Output = ();
 
@@ -31,18 +33,43 @@ impl<T: Float, const K: usize> Vectorised for MaxPool<'_, T, K> {
         for (p, (y, at)) in outputs.enumerate() {
             let rows: [&[[T; K]]; K] =
                 std::array::from_fn(|i| &x[(p * K + i) * w..][..ow * K].as_chunks().0[..ow]);
-            for (q, (y, at)) in y.iter_mut().zip(at).enumerate() {
-                let (mut max, mut offset) = (rows[0][q][0], 0);
-                for (i, row) in rows.iter().enumerate() {
-                    for (j, &x) in row[q].iter().enumerate() {
-                        let larger = exceeds(x, max);
-                        max = if larger { x } else { max };
-                        offset = if larger { i * w + j } else { offset };
-                    }
-                }
-                *y = max;
-                *at = (p * K * w + q * K + offset) as i64;
+            let mut write = |q: usize, (max, offset): (T, u32)| {
+                y[q] = max;
+                at[q] = (p * K * w + q * K) as i64 + i64::from(offset);
+            };
+            let whole = ow - ow % LANES;
+            for q in (0..whole).step_by(LANES) {
+                let (max, offset) = maxima::<T, K, LANES>(rows, q, w);
+                (0..LANES).for_each(|lane| write(q + lane, (max[lane], offset[lane])));
+            }
+            for q in whole..ow {
+                let ([max], [offset]) = maxima::<T, K, 1>(rows, q, w);
+                write(q, (max, offset));
             }
         }
     }
+}
+
+/// The maxima of `L` neighbouring tiles, and where they are from each tile's corner. Written without
+/// branches: of random numbers none could be predicted.
+#[inline(always)]
+fn maxima<T: Float, const K: usize, const L: usize>(
+    rows: [&[[T; K]]; K],
+    first: usize,
+    w: usize,
+) -> ([T; L], [u32; L]) {
+    let rows = rows.map(|row| &row[first..first + L]);
+    let mut max: [T; L] = std::array::from_fn(|lane| rows[0][lane][0]);
+    let mut offset = [0; L];
+    for (i, row) in rows.iter().enumerate() {
+        for j in 0..K {
+            for (lane, tile) in row.iter().enumerate() {
+                let x = tile[j];
+                let larger = (x > max[lane]) | (x.is_nan() & !max[lane].is_nan());
+                max[lane] = if larger { x } else { max[lane] };
+                offset[lane] = if larger { (i * w + j) as u32 } else { offset[lane] };
+            }
+        }
+    }
+    (max, offset)
 }

@@ -11,7 +11,6 @@
 //! The sums are formed by kernels that read each record once; only [`Share::Reduce`] writes rows down.
 
 use engine::{Error, Layer, LayerRecord, Norm, ParamId, Product, Result, Rows, Tensor, for_float};
-use kernels::conv::Conv2d;
 use kernels::second_moment;
 
 /// What becomes of the positions that share a weight. Eschenhagen et al. 2023, section 3.
@@ -73,9 +72,7 @@ impl Moments {
             (Layer::ScaleShift(norm), _) => (Vec::new(), 1, scale_shift(record, norm)?),
             (_, Share::Reduce) => reduced(record, inputs)?,
             (Layer::ConvTranspose2d(_), Share::Expand) => of_rows(record, inputs)?,
-            (Layer::Conv2d(geometry), Share::Expand) => {
-                convolution(record, &sizes(record, geometry)?, inputs)?
-            }
+            (Layer::Conv2d(_), Share::Expand) => convolution(record, inputs)?,
             (_, Share::Expand) => dense(record, inputs)?,
         };
         let rows = if inputs { rows } else { 0 };
@@ -106,15 +103,15 @@ fn lookup(record: &LayerRecord, inputs: bool) -> Result<Sums> {
     Ok((counts, record.input.numel(), gram(&g, false)?))
 }
 
-fn convolution(record: &LayerRecord, conv: &Conv2d, inputs: bool) -> Result<Sums> {
-    let ones = record.bias.is_some();
+fn convolution(record: &LayerRecord, inputs: bool) -> Result<Sums> {
+    let (conv, ones) = (record.convolution()?, record.bias.is_some());
     let (groups, positions) = (conv.groups, conv.positions());
     let n = conv.patch() + usize::from(ones);
     let x = record.input.contiguous()?;
     let a = for_float!(x.dtype(), T => {
         let mut a = vec![T::default(); if inputs { groups * n * n } else { 0 }];
         if inputs {
-            second_moment::patch_gram(conv, x.as_slice::<T>()?, ones, &mut a);
+            second_moment::patch_gram(&conv, x.as_slice::<T>()?, ones, &mut a);
         }
         widened(a)
     });
@@ -181,15 +178,6 @@ fn scale_shift(record: &LayerRecord, norm: Norm) -> Result<Vec<f64>> {
         out.extend(squares(g)?);
     }
     Ok(out)
-}
-
-fn sizes(record: &LayerRecord, geometry: engine::Geometry) -> Result<Conv2d> {
-    let (x, g) = (record.input.shape(), record.output_grad.shape());
-    let (&[n, c, h, w], &[_, out, ..]) = (&**x, &**g) else {
-        return Err(Error::shape("kfac", "[N, C, H, W]", &[x, g]));
-    };
-    Conv2d::new(n, geometry.groups, c, out, (h, w), geometry.window)
-        .ok_or_else(|| Error::shape("kfac", "an image that the window fits", &[x]))
 }
 
 /// All leading axes flattened, and how many rows that makes.

@@ -101,14 +101,14 @@ pub fn backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) 
         let dw = dw.chunks_mut(LANES * conv.patch()).collect();
         let work = panel / LANES * tiles.width;
         parallel::items(dw, work, |i, dw: &mut [T]| {
-            let mut sums = Buffer::unspecified(AREA * tiles.width * LANES);
-            tiles.products(inputs, &outputs[i * panel..(i + 1) * panel], &mut sums);
-            simd::run(AddWeights {
-                sums: &sums,
-                width: tiles.width,
-                channels: conv.in_channels,
-                dw,
-            });
+            let outputs = &outputs[i * panel..(i + 1) * panel];
+            let mut sums = Buffer::unspecified(AREA * tiles.slab * LANES);
+            for first in (0..conv.in_channels).step_by(tiles.slab) {
+                tiles.products(inputs, first, outputs, &mut sums);
+                let channels = first..conv.in_channels.min(first + tiles.slab);
+                let (sums, width, all) = (&sums, tiles.slab, conv.in_channels);
+                simd::run(AddWeights { sums, width, channels, all, dw });
+            }
         });
     }
 }
@@ -218,19 +218,17 @@ impl Tiles {
     }
 
     /// sums\[point, channel, lane\] = Σ over tiles of V\[point, tile, channel\] · Z\[point, tile, lane\]
-    fn products<T: Float>(&self, inputs: &[T], outputs: &[T], sums: &mut [T]) {
+    /// for the slab that begins with channel `first`.
+    fn products<T: Float>(&self, inputs: &[T], first: usize, outputs: &[T], sums: &mut [T]) {
         let blocks = inputs.chunks(self.block() * self.width * AREA);
         let both = blocks.zip(outputs.chunks(self.block() * LANES * AREA));
-        for (i, (inputs, outputs)) in both.enumerate() {
+        for (block, (inputs, outputs)) in both.enumerate() {
             let tiles = outputs.len() / (LANES * AREA);
-            for (slab, inputs) in inputs.chunks_exact(tiles * self.slab * AREA).enumerate() {
-                for point in 0..AREA {
-                    let v = &inputs[point * tiles * self.slab..][..tiles * self.slab];
-                    let z = &outputs[point * tiles * LANES..][..tiles * LANES];
-                    let at = (point * self.width + slab * self.slab) * LANES;
-                    let sums = &mut sums[at..at + self.slab * LANES];
-                    register_tile::across(v, self.slab, z, i > 0, sums);
-                }
+            let inputs = inputs[tiles * first * AREA..].chunks_exact(tiles * self.slab);
+            let outputs = outputs.chunks_exact(tiles * LANES);
+            let sums = sums.chunks_exact_mut(self.slab * LANES);
+            for ((v, z), sums) in inputs.zip(outputs).zip(sums) {
+                register_tile::across(v, self.slab, z, block > 0, sums);
             }
         }
     }

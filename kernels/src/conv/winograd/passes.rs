@@ -1,6 +1,8 @@
 //! The transforms of `transform.rs` over whole images, filters and results, sixteen channels at a
 //! time.
 
+use std::ops::Range;
+
 use super::transform::{
     Lanes, POINTS, RESULTS, TAPS, both_ways, filter, filter_adjoint, input, output, output_adjoint,
 };
@@ -149,11 +151,14 @@ impl<T: Float> Vectorised for Filters<'_, T> {
     }
 }
 
-/// dw\[lane, channel, tap\] += Gᵀ u G for u = sums\[point, channel, lane\].
+/// dw\[lane, channel, tap\] += Gᵀ u G for u = sums\[point, channel, lane\], for some of the channels.
 pub(super) struct AddWeights<'a, T> {
     pub(super) sums: &'a [T],
+    /// The channels in `sums`, with those that are missing.
     pub(super) width: usize,
-    pub(super) channels: usize,
+    pub(super) channels: Range<usize>,
+    /// The channels of all `dw`.
+    pub(super) all: usize,
     pub(super) dw: &'a mut [T],
 }
 
@@ -162,17 +167,17 @@ impl<T: Float> Vectorised for AddWeights<'_, T> {
 
     #[inline(always)]
     fn run<M: Machine>(self) {
-        let Self { sums, width, channels, dw } = self;
+        let Self { sums, width, channels, all, dw } = self;
         debug_assert_eq!(sums.len(), AREA * width * LANES, "AddWeights: length of sums");
         let area = TAPS * TAPS;
-        for c in 0..channels {
+        for (i, c) in channels.enumerate() {
             let mut taps = [[T::ZERO; LANES]; TAPS * TAPS];
             both_ways::<T, POINTS, TAPS>(
                 filter_adjoint,
-                |point| lanes(sums, (point * width + c) * LANES),
+                |point| lanes(sums, (point * width + i) * LANES),
                 |tap, w| taps[tap] = *w,
             );
-            for (lane, dw) in dw.chunks_exact_mut(channels * area).enumerate() {
+            for (lane, dw) in dw.chunks_exact_mut(all * area).enumerate() {
                 for (dw, taps) in dw[c * area..(c + 1) * area].iter_mut().zip(&taps) {
                     *dw += taps[lane];
                 }

@@ -1,9 +1,6 @@
 //! One layer record → sums. The only place in AdaFisher that knows kinds of layers.
 
-use engine::{
-    DType, Element, Error, Geometry, Layer, LayerRecord, Norm, ParamId, Result, Tensor, for_float,
-};
-use kernels::conv::Conv2d;
+use engine::{DType, Element, Layer, LayerRecord, Norm, ParamId, Result, Tensor, for_float};
 use kernels::second_moment::{channel_squares, column_squares, patch_squares};
 
 use super::{ConvGroups, ConvScale, Diagonal, DiagonalRule, Form, NormFactor, NormInput};
@@ -46,7 +43,7 @@ impl Sums {
             extent: 1.0,
         };
         match record.layer {
-            Layer::Conv2d(geometry) => sums.convolution(record, &geometry, rule)?,
+            Layer::Conv2d(_) => sums.convolution(record, rule)?,
             Layer::Lookup => sums.table(record)?,
             Layer::ScaleShift(norm) => match rule.norm_factor {
                 NormFactor::Thesis | NormFactor::Identity => {
@@ -69,20 +66,10 @@ impl Sums {
         Ok(())
     }
 
-    fn convolution(
-        &mut self,
-        record: &LayerRecord,
-        geometry: &Geometry,
-        rule: DiagonalRule,
-    ) -> Result<()> {
+    fn convolution(&mut self, record: &LayerRecord, rule: DiagonalRule) -> Result<()> {
         let (x, g) = (record.input.contiguous()?, record.output_grad.contiguous()?);
-        let (&[m, c, h, w], &[_, out, oh, ow]) = (&**x.shape(), &**g.shape()) else {
-            return Err(Error::shape("conv2d", "[N, C, H, W]", &[x.shape(), g.shape()]));
-        };
-        let (groups, window) = (geometry.groups, geometry.window);
-        let (input, output) = ((h, w), (oh, ow));
-        let conv =
-            Conv2d { batch: m, groups, in_channels: c, out_channels: out, input, output, window };
+        let conv = record.convolution()?;
+        let (m, groups, (_, ow)) = (conv.batch, conv.groups, conv.output);
         let patch = conv.patch();
         self.h = for_float!(x.dtype(), T => {
             let mut squares = vec![T::default(); groups * patch];
@@ -90,7 +77,7 @@ impl Sums {
             squares.into_iter().map(Element::to_f64).collect()
         });
         self.s = channel_squares_of(&g)?;
-        self.rows = (m * oh * ow) as f64;
+        self.rows = (m * conv.positions()) as f64;
         let shared = rule.conv_groups == ConvGroups::Shared;
         if shared {
             let add = |d| self.h.iter().skip(d).step_by(patch).sum();
