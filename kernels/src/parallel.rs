@@ -5,7 +5,8 @@
 //! on the number of threads, so the same input gives the same bits on any machine.
 //!
 //! Each piece runs [`vectorized`]: what a kernel hands over here has been compiled for the widest
-//! vectors of this machine.
+//! vectors of this machine. A closure that is more than a line says `#[inline(always)]`, or else the
+//! compiler, which sees it called in three places, leaves it outside (`nm` shows which).
 
 use rayon::prelude::*;
 
@@ -101,7 +102,7 @@ pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
     let run = |t: usize| {
         vectorized(
             #[inline(always)]
-            || (t * height..count.min((t + 1) * height)).for_each(|i| f(i)),
+            || (t * height..count.min((t + 1) * height)).for_each(&f),
         );
     };
     if height == count {
