@@ -112,21 +112,21 @@ pub fn adam<T: Float>(
     let constants = AdamConstants::new(rule);
     match vmax {
         None => parallel::pieces_of([theta, m, v], 1, |start, [theta, m, v]| {
-            let constants = constants; // a copy: a loop that writes cannot change it
+            let local = constants; // a copy: a loop that writes cannot change it
             let grad = &grad[start..start + theta.len()];
             for (((theta, m), v), &g) in theta.iter_mut().zip(m).zip(v).zip(grad) {
-                (*m, *v) = constants.moments(*theta, g, *m, *v);
-                *theta = constants.moved(*theta, *m, *v);
+                (*m, *v) = local.moments(*theta, g, *m, *v);
+                *theta = local.moved(*theta, *m, *v);
             }
         }),
         Some(vmax) => parallel::pieces_of([theta, m, v, vmax], 1, |start, [theta, m, v, vmax]| {
-            let constants = constants;
+            let local = constants;
             let grad = &grad[start..start + theta.len()];
             let state = m.iter_mut().zip(v).zip(vmax);
             for ((theta, ((m, v), vmax)), &g) in theta.iter_mut().zip(state).zip(grad) {
-                (*m, *v) = constants.moments(*theta, g, *m, *v);
+                (*m, *v) = local.moments(*theta, g, *m, *v);
                 *vmax = vmax.max(*v);
-                *theta = constants.moved(*theta, *m, *vmax);
+                *theta = local.moved(*theta, *m, *vmax);
             }
         }),
     }
