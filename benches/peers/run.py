@@ -128,7 +128,8 @@ def machine():
 
 def main():
     cases, peers = args.cases.split(","), args.peers.split(",")
-    build(["alcyon", *[p for p in peers if not p.startswith("torch")]])
+    if not args.built:
+        build(["alcyon", *[p for p in peers if not p.startswith("torch")]])
     lines = [f"{machine()}; {args.threads} threads; {args.rounds} rounds; {datetime.date.today()}", ""]
 
     def say(line):
@@ -159,6 +160,7 @@ ap.add_argument("--threads", type=int, default=2)
 ap.add_argument("--rounds", type=int, default=5)
 ap.add_argument("--seconds", type=float, default=1.0, help="the least time a case is measured in a round")
 ap.add_argument("--iterations", type=int, default=10, help="the least number of timed iterations")
+ap.add_argument("--built", action="store_true", help="do not build: the programs are as wanted")
 ap.add_argument("--priority", action="store_true", help="ahead of other programs (root, Linux)")
 ap.add_argument("--write", action="store_true", help="keep the table in benches/results/peers.md")
 args = ap.parse_args()

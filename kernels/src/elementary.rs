@@ -15,7 +15,7 @@
 //! NaN gives NaN.
 
 /// ln 2 = HIGH + LOW, where HIGH has so few digits that n·HIGH is exact for every exponent n.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 355.0 / 512.0;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// Adding and subtracting this rounds to the nearest integer: 1.5 · 2²³.
@@ -29,7 +29,7 @@ fn reduced_expm1(x: f32) -> (i32, f32) {
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
     // (eʳ − 1 − r) / r²
     let p = 1.381_464_6e-3;
-    let p = p * r + 8.368_719_5e-3;
+    let p = p * r + 8.368_719e-3;
     let p = p * r + 4.166_839_3e-2;
     let p = p * r + 1.666_652_1e-1;
     let p = p * r + 4.999_999_3e-1;

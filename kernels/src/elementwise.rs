@@ -65,13 +65,18 @@ pub fn map3<A: Copy + Sync, B: Copy + Sync, C: Copy + Sync, T: Send>(
 ) {
     let n = out.len();
     assert_eq!((a.len(), b.len(), c.len()), (n, n, n), "map3: lengths");
-    parallel::pieces(out, 1, |start, out| {
-        let end = start + out.len();
-        let (a, b, c) = (&a[start..end], &b[start..end], &c[start..end]);
-        for (((out, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
-            *out = f(a, b, c);
-        }
-    });
+    parallel::pieces(
+        out,
+        1,
+        #[inline(always)]
+        |start, out| {
+            let end = start + out.len();
+            let (a, b, c) = (&a[start..end], &b[start..end], &c[start..end]);
+            for (((out, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
+                *out = f(a, b, c);
+            }
+        },
+    );
 }
 
 /// x\[i\] = f(x\[i\])

@@ -40,24 +40,31 @@ pub fn layer_norm<T: Float>(
     assert_eq!((x.len(), y.len()), (mean.len() * width, x.len()), "layer_norm: lengths");
     assert_eq!(mean.len(), rstd.len(), "layer_norm: one mean and rstd per row");
     check_parameters("layer_norm", width, scale, shift);
-    parallel::rows_and_two((y, width), mean, rstd, 4 * width, |r, y, mean, rstd| {
-        let x = &x[r * width..(r + 1) * width];
-        let m = T::of(width as f64);
-        *mean = sum_lanes(x) / m;
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - *mean) * (x - *mean);
-        }
-        *rstd = T::ONE / (sum_lanes(y) / m + eps).sqrt();
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - *mean) * *rstd;
-        }
-        if let Some(scale) = scale {
-            y.iter_mut().zip(scale).for_each(|(y, &scale)| *y *= scale);
-        }
-        if let Some(shift) = shift {
-            y.iter_mut().zip(shift).for_each(|(y, &shift)| *y += shift);
-        }
-    });
+    parallel::rows_and_two(
+        (y, width),
+        mean,
+        rstd,
+        4 * width,
+        #[inline(always)]
+        |r, y, mean, rstd| {
+            let x = &x[r * width..(r + 1) * width];
+            let m = T::of(width as f64);
+            *mean = sum_lanes(x) / m;
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = (x - *mean) * (x - *mean);
+            }
+            *rstd = T::ONE / (sum_lanes(y) / m + eps).sqrt();
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = (x - *mean) * *rstd;
+            }
+            if let Some(scale) = scale {
+                y.iter_mut().zip(scale).for_each(|(y, &scale)| *y *= scale);
+            }
+            if let Some(shift) = shift {
+                y.iter_mut().zip(shift).for_each(|(y, &shift)| *y += shift);
+            }
+        },
+    );
 }
 
 /// The gradients of [`layer_norm`] (formula above).
@@ -90,31 +97,43 @@ pub fn layer_norm_backward<T: Float>(
     assert_eq!((x.len(), g.len()), (rows * width, rows * width), "layer_norm_backward: lengths");
     assert_eq!((dx.len(), rstd.len()), (x.len(), rows), "layer_norm_backward: lengths");
     check_parameters("layer_norm_backward", width, scale, None);
-    parallel::rows(dx, width, 4 * width, |r, dx| {
-        let (x, g) = (&x[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
-        let (mean, rstd, m) = (mean[r], rstd[r], T::of(width as f64));
-        dx.copy_from_slice(g);
-        if let Some(scale) = scale {
-            dx.iter_mut().zip(scale).for_each(|(dx, &scale)| *dx *= scale);
-        }
-        let average = sum_lanes(dx) / m;
-        let along = lanes2(dx, x, |g, x| g * (x - mean) * rstd) / m;
-        for (dx, &x) in dx.iter_mut().zip(x) {
-            *dx = rstd * (*dx - average - (x - mean) * rstd * along);
-        }
-    });
+    parallel::rows(
+        dx,
+        width,
+        4 * width,
+        #[inline(always)]
+        |r, dx| {
+            let (x, g) = (&x[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
+            let (mean, rstd, m) = (mean[r], rstd[r], T::of(width as f64));
+            dx.copy_from_slice(g);
+            if let Some(scale) = scale {
+                dx.iter_mut().zip(scale).for_each(|(dx, &scale)| *dx *= scale);
+            }
+            let average = sum_lanes(dx) / m;
+            let along = lanes2(dx, x, |g, x| g * (x - mean) * rstd) / m;
+            for (dx, &x) in dx.iter_mut().zip(x) {
+                *dx = rstd * (*dx - average - (x - mean) * rstd * along);
+            }
+        },
+    );
     if let Some(dscale) = dscale {
         assert_eq!(dscale.len(), width, "layer_norm_backward: dscale");
-        in_row_blocks(rows, width, dscale, |from, to, sum| {
-            sum.fill(T::ZERO);
-            for r in from..to {
-                let (x, g) = (&x[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
-                let (mean, rstd) = (mean[r], rstd[r]);
-                for ((sum, &x), &g) in sum.iter_mut().zip(x).zip(g) {
-                    *sum += g * (x - mean) * rstd;
+        in_row_blocks(
+            rows,
+            width,
+            dscale,
+            #[inline(always)]
+            |from, to, sum| {
+                sum.fill(T::ZERO);
+                for r in from..to {
+                    let (x, g) = (&x[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
+                    let (mean, rstd) = (mean[r], rstd[r]);
+                    for ((sum, &x), &g) in sum.iter_mut().zip(x).zip(g) {
+                        *sum += g * (x - mean) * rstd;
+                    }
                 }
-            }
-        });
+            },
+        );
     }
     if let Some(dshift) = dshift {
         sum_axis(g, 1, rows, width, dshift);
@@ -132,12 +151,18 @@ pub fn layer_norm_backward<T: Float>(
 pub fn normalized_rows<T: Float>(x: &[T], width: usize, mean: &[T], rstd: &[T], out: &mut [T]) {
     assert_eq!((x.len(), out.len()), (mean.len() * width, x.len()), "normalized_rows: lengths");
     assert_eq!(mean.len(), rstd.len(), "normalized_rows: one mean and rstd per row");
-    parallel::rows(out, width, width, |r, out| {
-        let (mean, rstd) = (mean[r], rstd[r]);
-        for (out, &x) in out.iter_mut().zip(&x[r * width..(r + 1) * width]) {
-            *out = (x - mean) * rstd;
-        }
-    });
+    parallel::rows(
+        out,
+        width,
+        width,
+        #[inline(always)]
+        |r, out| {
+            let (mean, rstd) = (mean[r], rstd[r]);
+            for (out, &x) in out.iter_mut().zip(&x[r * width..(r + 1) * width]) {
+                *out = (x - mean) * rstd;
+            }
+        },
+    );
 }
 
 fn check_parameters<T>(kernel: &str, width: usize, scale: Option<&[T]>, shift: Option<&[T]>) {

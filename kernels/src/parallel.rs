@@ -5,7 +5,8 @@
 //! on the number of threads, so the same input gives the same bits on any machine.
 //!
 //! Each piece runs [`vectorized`]: what a kernel hands over here has been compiled for the widest
-//! vectors of this machine.
+//! vectors of this machine. A closure that is more than a line says `#[inline(always)]`, or else the
+//! compiler, which sees it called in three places, leaves it outside (`nm` shows which).
 
 use rayon::prelude::*;
 
@@ -27,6 +28,7 @@ pub const GRAIN: usize = 1 << 15;
 /// assert!(!alcyon_kernels::parallel::work_here()); // once is enough
 /// # let _ = here;
 /// ```
+#[allow(clippy::must_use_candidate, reason = "a program that does not ask works as well")]
 pub fn work_here() -> bool {
     // A pool of one would leave every other thread of the program without a worker.
     let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok());
@@ -44,7 +46,7 @@ pub fn pieces<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) +
         vectorized(
             #[inline(always)]
             || f(start, piece),
-        )
+        );
     };
     if threads == 1 || out.len() < 2 * GRAIN {
         if !out.is_empty() {
@@ -74,7 +76,7 @@ pub fn pieces_of<T: Send, const N: usize>(
         vectorized(
             #[inline(always)]
             || f(start, piece),
-        )
+        );
     };
     if threads == 1 || len < 2 * GRAIN {
         return run(0, arrays);
@@ -101,7 +103,7 @@ pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
     let run = |t: usize| {
         vectorized(
             #[inline(always)]
-            || (t * height..count.min((t + 1) * height)).for_each(|i| f(i)),
+            || (t * height..count.min((t + 1) * height)).for_each(&f),
         );
     };
     if height == count {
@@ -142,7 +144,7 @@ pub fn rows<T: Send>(
         );
     };
     let tasks = out.par_chunks_mut((width * height).max(1)).enumerate();
-    on_threads(tasks, run);
+    tasks.for_each(run);
 }
 
 /// [`rows`] for a kernel with two outputs of as many rows each.
@@ -166,7 +168,8 @@ pub fn rows2<T: Send, U: Send>(
         );
     };
     let first = first.par_chunks_mut((v * height).max(1));
-    on_threads(first.zip(second.par_chunks_mut((w * height).max(1))).enumerate(), run);
+    let second = second.par_chunks_mut((w * height).max(1));
+    first.zip(second).enumerate().for_each(run);
 }
 
 /// [`rows`] for a kernel with a wide output and two numbers for each of its rows.
@@ -177,9 +180,10 @@ pub fn rows_and_two<T: Send>(
     cost: usize,
     f: impl Fn(usize, &mut [T], &mut T, &mut T) + Sync + Send,
 ) {
+    type Task<'a, T> = (usize, ((&'a mut [T], &'a mut [T]), &'a mut [T]));
     let (out, width) = (wide.0, wide.1.max(1));
     let height = task(first.len(), cost);
-    let run = |(t, ((rows, first), second)): (usize, ((&mut [T], &mut [T]), &mut [T]))| {
+    let run = |(t, ((rows, first), second)): Task<'_, T>| {
         vectorized(
             #[inline(always)]
             || {
@@ -192,7 +196,7 @@ pub fn rows_and_two<T: Send>(
     };
     let out = out.par_chunks_mut((width * height).max(1));
     let pairs = out.zip(first.par_chunks_mut(height.max(1)));
-    on_threads(pairs.zip(second.par_chunks_mut(height.max(1))).enumerate(), run);
+    pairs.zip(second.par_chunks_mut(height.max(1))).enumerate().for_each(run);
 }
 
 /// How many of `count` pieces of work of `cost` elements make a task: all of them if one thread is best
@@ -204,11 +208,6 @@ fn task(count: usize, cost: usize) -> usize {
     }
     let least = (GRAIN / 4).div_ceil(cost.max(1));
     count.div_ceil(8 * threads).max(least).min(count)
-}
-
-/// Runs tasks in parallel; a single one on the calling thread.
-fn on_threads<I: IndexedParallelIterator>(tasks: I, run: impl Fn(I::Item) + Sync + Send) {
-    tasks.for_each(run);
 }
 
 #[cfg(test)]

@@ -24,7 +24,11 @@ pub const LANES: usize = 16;
 /// ```
 #[must_use]
 pub fn sum<T: Float>(x: &[T]) -> T {
-    in_blocks(x.len(), |from, to| sum_lanes(&x[from..to]))
+    in_blocks(
+        x.len(),
+        #[inline(always)]
+        |from, to| sum_lanes(&x[from..to]),
+    )
 }
 
 /// Σᵢ a\[i\] b\[i\]
@@ -36,7 +40,11 @@ pub fn sum<T: Float>(x: &[T]) -> T {
 #[must_use]
 pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
     assert_eq!(a.len(), b.len(), "dot: lengths");
-    in_blocks(a.len(), |from, to| dot_lanes(&a[from..to], &b[from..to]))
+    in_blocks(
+        a.len(),
+        #[inline(always)]
+        |from, to| dot_lanes(&a[from..to], &b[from..to]),
+    )
 }
 
 /// out\[o, i\] = Σₙ x\[o, n, i\]
@@ -54,7 +62,15 @@ pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
 /// ```
 pub fn sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, out: &mut [T]) {
     assert_eq!((x.len(), out.len()), (outer * n * inner, outer * inner), "sum_axis: lengths");
-    fold_axis(x, n, inner, out, |sum, x| sum + x, sum);
+    fold_axis(
+        x,
+        n,
+        inner,
+        out,
+        #[inline(always)]
+        |sum, x| sum + x,
+        sum,
+    );
 }
 
 /// out\[o, i\] = Σₙ x\[o, n, i\]², the second moments along an axis.
@@ -71,7 +87,16 @@ pub fn square_sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, 
         (outer * n * inner, outer * inner),
         "square_sum_axis: lengths"
     );
-    fold_axis(x, n, inner, out, |sum, x| sum + x * x, |row| dot(row, row));
+    fold_axis(
+        x,
+        n,
+        inner,
+        out,
+        #[inline(always)]
+        |sum, x| sum + x * x,
+        #[inline(always)]
+        |row| dot(row, row),
+    );
 }
 
 /// The largest element along an axis and where it is: out\[o, i\] = maxₙ x\[o, n, i\].
@@ -98,18 +123,24 @@ pub fn max_axis<T: Float>(
     assert!(n >= 1, "max_axis: the axis is empty");
     assert_eq!(x.len(), outer * n * inner, "max_axis: input length");
     assert_eq!((out.len(), at.len()), (outer * inner, outer * inner), "max_axis: output lengths");
-    parallel::rows2((out, inner), (at, inner), n * inner, |o, out, at| {
-        let plane = &x[o * n * inner..(o + 1) * n * inner];
-        out.copy_from_slice(&plane[..inner]);
-        at.fill(0);
-        for (k, row) in plane.chunks_exact(inner).enumerate().skip(1) {
-            for ((max, at), &x) in out.iter_mut().zip(at.iter_mut()).zip(row) {
-                if exceeds(x, *max) {
-                    (*max, *at) = (x, k as i64);
+    parallel::rows2(
+        (out, inner),
+        (at, inner),
+        n * inner,
+        #[inline(always)]
+        |o, out, at| {
+            let plane = &x[o * n * inner..(o + 1) * n * inner];
+            out.copy_from_slice(&plane[..inner]);
+            at.fill(0);
+            for (k, row) in plane.chunks_exact(inner).enumerate().skip(1) {
+                for ((max, at), &x) in out.iter_mut().zip(at.iter_mut()).zip(row) {
+                    if exceeds(x, *max) {
+                        (*max, *at) = (x, k as i64);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Whether `x` takes the place of the maximum so far: it is larger, or the first NaN.
@@ -127,9 +158,15 @@ fn in_blocks<T: Float>(len: usize, block: impl Fn(usize, usize) -> T + Sync + Se
         );
     }
     let mut partial = Buffer::<T>::unspecified(len.div_ceil(BLOCK));
-    parallel::rows(&mut partial, 1, BLOCK, |i, sum| {
-        sum[0] = block(i * BLOCK, len.min((i + 1) * BLOCK));
-    });
+    parallel::rows(
+        &mut partial,
+        1,
+        BLOCK,
+        #[inline(always)]
+        |i, sum| {
+            sum[0] = block(i * BLOCK, len.min((i + 1) * BLOCK));
+        },
+    );
     sum(&partial)
 }
 
@@ -143,22 +180,40 @@ fn fold_axis<T: Float>(
     whole: impl Fn(&[T]) -> T + Sync + Send,
 ) {
     if inner == 1 {
-        return parallel::rows(out, 1, n, |o, out| out[0] = whole(&x[o * n..(o + 1) * n]));
+        return parallel::rows(
+            out,
+            1,
+            n,
+            #[inline(always)]
+            |o, out| out[0] = whole(&x[o * n..(o + 1) * n]),
+        );
     }
     if inner == 0 {
         return;
     }
     let plane = n * inner;
     if n <= block_height(inner) {
-        return parallel::rows(out, inner, plane, |o, out| {
-            fold_rows(&x[o * plane..(o + 1) * plane], inner, out, add);
-        });
+        return parallel::rows(
+            out,
+            inner,
+            plane,
+            #[inline(always)]
+            |o, out| {
+                fold_rows(&x[o * plane..(o + 1) * plane], inner, out, add);
+            },
+        );
     }
     for (o, out) in out.chunks_exact_mut(inner).enumerate() {
         let plane = &x[o * plane..(o + 1) * plane];
-        in_row_blocks(n, inner, out, |from, to, out| {
-            fold_rows(&plane[from * inner..to * inner], inner, out, add);
-        });
+        in_row_blocks(
+            n,
+            inner,
+            out,
+            #[inline(always)]
+            |from, to, out| {
+                fold_rows(&plane[from * inner..to * inner], inner, out, add);
+            },
+        );
     }
 }
 
@@ -196,9 +251,15 @@ pub(crate) fn in_row_blocks<T: Float>(
     }
     let blocks = n.div_ceil(height);
     let mut partial = Buffer::<T>::unspecified(blocks * len);
-    parallel::rows(&mut partial, len, height * width, |i, partial| {
-        block(i * height, n.min((i + 1) * height), partial);
-    });
+    parallel::rows(
+        &mut partial,
+        len,
+        height * width,
+        #[inline(always)]
+        |i, partial| {
+            block(i * height, n.min((i + 1) * height), partial);
+        },
+    );
     vectorized(
         #[inline(always)]
         || fold_rows(&partial, len.max(1), out, |sum, x| sum + x),
@@ -215,24 +276,36 @@ pub(crate) fn channel_sums<T: Float>(
 ) {
     if s == 1 {
         // Channels are neighbours: add rows.
-        return in_row_blocks(n, c, out, |from, to, sum| {
-            sum.fill(T::ZERO);
-            for r in from..to {
-                let (a, b) = (&a[r * c..(r + 1) * c], &b[r * c..(r + 1) * c]);
-                for (k, (sum, (&a, &b))) in sum.iter_mut().zip(a.iter().zip(b)).enumerate() {
-                    *sum += f(k, a, b);
+        return in_row_blocks(
+            n,
+            c,
+            out,
+            #[inline(always)]
+            |from, to, sum| {
+                sum.fill(T::ZERO);
+                for r in from..to {
+                    let (a, b) = (&a[r * c..(r + 1) * c], &b[r * c..(r + 1) * c]);
+                    for (k, (sum, (&a, &b))) in sum.iter_mut().zip(a.iter().zip(b)).enumerate() {
+                        *sum += f(k, a, b);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
-    parallel::rows(out, 1, n * s, |k, sum| {
-        sum[0] = (0..n)
-            .map(|n| {
-                let plane = (n * c + k) * s..(n * c + k + 1) * s;
-                lanes2(&a[plane.clone()], &b[plane], |a, b| f(k, a, b))
-            })
-            .sum();
-    });
+    parallel::rows(
+        out,
+        1,
+        n * s,
+        #[inline(always)]
+        |k, sum| {
+            sum[0] = (0..n)
+                .map(|n| {
+                    let plane = (n * c + k) * s..(n * c + k + 1) * s;
+                    lanes2(&a[plane.clone()], &b[plane], |a, b| f(k, a, b))
+                })
+                .sum();
+        },
+    );
 }
 
 /// A sum on one thread, in lanes.

@@ -23,15 +23,21 @@ const EXP: usize = 8;
 /// ```
 pub fn softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "softmax: lengths");
-    parallel::rows(y, width, EXP * width, |r, y| {
-        let x = &x[r * width..(r + 1) * width];
-        let max = largest(x);
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - max).exp();
-        }
-        let scale = T::ONE / sum_lanes(y);
-        y.iter_mut().for_each(|y| *y *= scale);
-    });
+    parallel::rows(
+        y,
+        width,
+        EXP * width,
+        #[inline(always)]
+        |r, y| {
+            let x = &x[r * width..(r + 1) * width];
+            let max = largest(x);
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = (x - max).exp();
+            }
+            let scale = T::ONE / sum_lanes(y);
+            y.iter_mut().for_each(|y| *y *= scale);
+        },
+    );
 }
 
 /// dx = y ∘ (g − ⟨g, y⟩) along rows.
@@ -47,13 +53,19 @@ pub fn softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
 /// ```
 pub fn softmax_backward<T: Float>(y: &[T], g: &[T], width: usize, dx: &mut [T]) {
     assert_eq!((y.len(), g.len()), (dx.len(), dx.len()), "softmax_backward: lengths");
-    parallel::rows(dx, width, 2 * width, |r, dx| {
-        let (y, g) = (&y[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
-        let mean = dot_lanes(g, y);
-        for ((dx, &y), &g) in dx.iter_mut().zip(y).zip(g) {
-            *dx = y * (g - mean);
-        }
-    });
+    parallel::rows(
+        dx,
+        width,
+        2 * width,
+        #[inline(always)]
+        |r, dx| {
+            let (y, g) = (&y[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
+            let mean = dot_lanes(g, y);
+            for ((dx, &y), &g) in dx.iter_mut().zip(y).zip(g) {
+                *dx = y * (g - mean);
+            }
+        },
+    );
 }
 
 /// y = ln softmax(x) along rows.
@@ -69,17 +81,23 @@ pub fn softmax_backward<T: Float>(y: &[T], g: &[T], width: usize, dx: &mut [T]) 
 /// ```
 pub fn log_softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "log_softmax: lengths");
-    parallel::rows(y, width, EXP * width, |r, y| {
-        let x = &x[r * width..(r + 1) * width];
-        let max = largest(x);
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - max).exp();
-        }
-        let log_sum = sum_lanes(y).ln();
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x - max - log_sum;
-        }
-    });
+    parallel::rows(
+        y,
+        width,
+        EXP * width,
+        #[inline(always)]
+        |r, y| {
+            let x = &x[r * width..(r + 1) * width];
+            let max = largest(x);
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = (x - max).exp();
+            }
+            let log_sum = sum_lanes(y).ln();
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = x - max - log_sum;
+            }
+        },
+    );
 }
 
 /// dx = g − eʸ Σ g along rows.
@@ -96,13 +114,19 @@ pub fn log_softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
 /// ```
 pub fn log_softmax_backward<T: Float>(y: &[T], g: &[T], width: usize, dx: &mut [T]) {
     assert_eq!((y.len(), g.len()), (dx.len(), dx.len()), "log_softmax_backward: lengths");
-    parallel::rows(dx, width, EXP * width, |r, dx| {
-        let (y, g) = (&y[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
-        let total = sum_lanes(g);
-        for ((dx, &y), &g) in dx.iter_mut().zip(y).zip(g) {
-            *dx = g - y.exp() * total;
-        }
-    });
+    parallel::rows(
+        dx,
+        width,
+        EXP * width,
+        #[inline(always)]
+        |r, dx| {
+            let (y, g) = (&y[r * width..(r + 1) * width], &g[r * width..(r + 1) * width]);
+            let total = sum_lanes(g);
+            for ((dx, &y), &g) in dx.iter_mut().zip(y).zip(g) {
+                *dx = g - y.exp() * total;
+            }
+        },
+    );
 }
 
 /// The cross-entropy −(1/R) Σᵣ log p\[r, labels\[r\]\] with p = softmax(logits); writes log p.
@@ -153,13 +177,19 @@ pub fn cross_entropy_backward<T: Float>(
 ) {
     check("cross_entropy_backward", labels, width, log_probabilities.len());
     assert_eq!(log_probabilities.len(), dx.len(), "cross_entropy_backward: lengths");
-    parallel::rows(dx, width, EXP * width, |r, dx| {
-        let log_p = &log_probabilities[r * width..(r + 1) * width];
-        for (dx, &log_p) in dx.iter_mut().zip(log_p) {
-            *dx = scale * log_p.exp();
-        }
-        dx[labels[r] as usize] -= scale;
-    });
+    parallel::rows(
+        dx,
+        width,
+        EXP * width,
+        #[inline(always)]
+        |r, dx| {
+            let log_p = &log_probabilities[r * width..(r + 1) * width];
+            for (dx, &log_p) in dx.iter_mut().zip(log_p) {
+                *dx = scale * log_p.exp();
+            }
+            dx[labels[r] as usize] -= scale;
+        },
+    );
 }
 
 fn check(kernel: &str, labels: &[i64], width: usize, len: usize) {

@@ -37,17 +37,27 @@ pub fn copy_strided<T: Copy + Send + Sync>(
         return copy_transposed(src, &view, out);
     }
     let (width, [stride]) = view.row();
-    parallel::pieces(out, 1, |start, out| {
-        view.for_each_row(start, out, |[at], row| match stride {
-            0 => row.fill(src[at]),
-            1 => row.copy_from_slice(&src[at..at + row.len()]),
-            _ => {
-                for (out, &x) in row.iter_mut().zip(src[at..].iter().step_by(stride)) {
-                    *out = x;
-                }
-            }
-        });
-    });
+    parallel::pieces(
+        out,
+        1,
+        #[inline(always)]
+        |start, out| {
+            view.for_each_row(
+                start,
+                out,
+                #[inline(always)]
+                |[at], row| match stride {
+                    0 => row.fill(src[at]),
+                    1 => row.copy_from_slice(&src[at..at + row.len()]),
+                    _ => {
+                        for (out, &x) in row.iter_mut().zip(src[at..].iter().step_by(stride)) {
+                            *out = x;
+                        }
+                    }
+                },
+            );
+        },
+    );
     debug_assert!(width > 0 || view.len() == 0);
 }
 
@@ -88,35 +98,47 @@ pub fn map2_strided<A: Copy + Sync, T: Send>(
     );
     assert_eq!(out.len(), view.len(), "map2_strided: output length");
     let (_, strides) = view.row();
-    parallel::pieces(out, 1, |start, out| {
-        view.for_each_row(start, out, |[i, j], row| {
-            let n = row.len();
-            match strides {
-                [1, 1] => {
-                    for ((out, &a), &b) in row.iter_mut().zip(&a[i..i + n]).zip(&b[j..j + n]) {
-                        *out = f(a, b);
+    parallel::pieces(
+        out,
+        1,
+        #[inline(always)]
+        |start, out| {
+            view.for_each_row(
+                start,
+                out,
+                #[inline(always)]
+                |[i, j], row| {
+                    let n = row.len();
+                    match strides {
+                        [1, 1] => {
+                            for ((out, &a), &b) in
+                                row.iter_mut().zip(&a[i..i + n]).zip(&b[j..j + n])
+                            {
+                                *out = f(a, b);
+                            }
+                        }
+                        [1, 0] => {
+                            let b = b[j];
+                            for (out, &a) in row.iter_mut().zip(&a[i..i + n]) {
+                                *out = f(a, b);
+                            }
+                        }
+                        [0, 1] => {
+                            let a = a[i];
+                            for (out, &b) in row.iter_mut().zip(&b[j..j + n]) {
+                                *out = f(a, b);
+                            }
+                        }
+                        [s, t] => {
+                            for (k, out) in row.iter_mut().enumerate() {
+                                *out = f(a[i + k * s], b[j + k * t]);
+                            }
+                        }
                     }
-                }
-                [1, 0] => {
-                    let b = b[j];
-                    for (out, &a) in row.iter_mut().zip(&a[i..i + n]) {
-                        *out = f(a, b);
-                    }
-                }
-                [0, 1] => {
-                    let a = a[i];
-                    for (out, &b) in row.iter_mut().zip(&b[j..j + n]) {
-                        *out = f(a, b);
-                    }
-                }
-                [s, t] => {
-                    for (k, out) in row.iter_mut().enumerate() {
-                        *out = f(a[i + k * s], b[j + k * t]);
-                    }
-                }
-            }
-        });
-    });
+                },
+            );
+        },
+    );
 }
 
 /// A collapsed view of `N` operands that share a shape.
@@ -229,17 +251,22 @@ impl<const N: usize> View<N> {
 fn copy_transposed<T: Copy + Send + Sync>(src: &[T], view: &View<1>, out: &mut [T]) {
     let (width, [stride]) = view.row();
     let height = view.shape[view.rank - 2];
-    parallel::pieces(out, width, |start, out| {
-        let (mut row, mut rest) = (start / width, out);
-        while !rest.is_empty() {
-            // A band of rows that does not cross into the next plane.
-            let rows = BAND.min(height - row % height).min(rest.len() / width);
-            let (lines, after) = rest.split_at_mut(rows * width);
-            let ([at], _) = view.locate(view.rank - 1, row);
-            band(&src[at..], stride, lines, width);
-            (row, rest) = (row + rows, after);
-        }
-    });
+    parallel::pieces(
+        out,
+        width,
+        #[inline(always)]
+        |start, out| {
+            let (mut row, mut rest) = (start / width, out);
+            while !rest.is_empty() {
+                // A band of rows that does not cross into the next plane.
+                let rows = BAND.min(height - row % height).min(rest.len() / width);
+                let (lines, after) = rest.split_at_mut(rows * width);
+                let ([at], _) = view.locate(view.rank - 1, row);
+                band(&src[at..], stride, lines, width);
+                (row, rest) = (row + rows, after);
+            }
+        },
+    );
 }
 
 #[cfg(test)]

@@ -35,9 +35,15 @@ pub fn transpose<T: Copy + Send + Sync>(
     out: &mut [T],
 ) {
     check(x, (height, width), stride, out);
-    parallel::rows(out, BAND * height, BAND * height, |b, out| {
-        band(&x[b * BAND..], stride, out, height);
-    });
+    parallel::rows(
+        out,
+        BAND * height,
+        BAND * height,
+        #[inline(always)]
+        |b, out| {
+            band(&x[b * BAND..], stride, out, height);
+        },
+    );
 }
 
 /// [`transpose`] by the definition.
