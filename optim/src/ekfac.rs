@@ -36,10 +36,11 @@ pub struct EkfacConfig {
 }
 
 impl Default for EkfacConfig {
-    /// K-FAC's customary constants: α 0.1, μ 0.9, λ 10⁻³, β 0.95, one sampled label, every tenth look.
+    /// λ 0.1, as in the authors' example (S may be far smaller than K-FAC's eigenvalues); α 0.1, μ 0.9,
+    /// β 0.95, one sampled label, every tenth look.
     fn default() -> Self {
         let step = LayerStep { fisher: Fisher::Sampled { draws: 1 }, ..LayerStep::default() };
-        Self { step, damping: 1e-3, decay: 0.95, basis_every: 10 }
+        Self { step, damping: 0.1, decay: 0.95, basis_every: 10 }
     }
 }
 
