@@ -51,12 +51,9 @@ mod tests {
             assert!(gram.iter().zip(identity(n)).all(|(x, y)| (x - y).abs() < 1e-13), "{n}");
             // R = Qᵀ A is triangular with a positive diagonal.
             let r = product(&transposed(&q, n), &a, n);
-            for at in 0..n * n {
+            for (at, &r) in r.iter().enumerate() {
                 let (i, j) = (at / n, at % n);
-                assert!(
-                    if i > j { r[at].abs() < 1e-12 } else { i < j || r[at] > 0.0 },
-                    "{n}: {at}"
-                );
+                assert!(if i > j { r.abs() < 1e-12 } else { i < j || r > 0.0 }, "{n}: {at}");
             }
         }
     }
