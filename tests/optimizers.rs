@@ -144,9 +144,8 @@ fn no_optimizer_minds_the_order_of_parameters() {
             step(&mut reversed, &mut *b, &batch(seed, DType::F64));
         }
         let apart = largest_difference(&values(&straight), &values(&reversed));
-        // Sums over all parameters (K-FAC's clip, products of vectors) are in another order, and the
-        // inverse of a matrix that is nearly singular makes more of it.
-        assert!(apart < 1e-7, "{name}: {apart}");
+        // Sums over all parameters (K-FAC's clip, products of vectors) are in another order.
+        assert!(apart < 1e-12, "{name}: {apart}");
     }
 }
 
@@ -277,7 +276,9 @@ fn two_micro_batches_are_one_batch() {
             b.step(&mut parts, &sum).unwrap();
         }
         let apart = largest_difference(&values(&whole), &values(&parts));
-        assert!(apart < 1e-7, "{name}: {apart}");
+        // Shampoo's roots of matrices that are nearly singular magnify rounding.
+        let tolerance = if name == "shampoo" { 1e-7 } else { 1e-11 };
+        assert!(apart < tolerance, "{name}: {apart}");
     }
 }
 

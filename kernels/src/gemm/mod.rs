@@ -169,8 +169,7 @@ pub fn sequential<T: Float>(alpha: T, a: Matrix<'_, T>, b: Matrix<'_, T>, beta: 
 /// ```
 /// use alcyon_kernels::gemm::{Matrix, batch};
 /// let (a, b, mut c) = ([1.0, 2.0], [3.0, 4.0], [0.0; 2]);
-/// let scalar = |x, i| Matrix::new(&x[i..], 1, 1);
-/// batch(&mut c, 1, 1, |i| (scalar(&a, i), scalar(&b, i)));
+/// batch(&mut c, 1, 1, |i| (Matrix::new(&a[i..], 1, 1), Matrix::new(&b[i..], 1, 1)));
 /// assert_eq!(c, [3.0, 8.0]);
 /// ```
 pub fn batch<'a, T: Float>(
