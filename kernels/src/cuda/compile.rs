@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use cudarc::nvrtc::{result, sys};
 
 use super::error::{CudaError, Result};
+use super::library;
 
 /// The oldest architecture of CUDA 13: major and minor compute capability.
 pub const OLDEST: (i32, i32) = (7, 5);
@@ -19,6 +20,14 @@ pub struct Compiled {
     pub code: Vec<u8>,
     /// Warnings; registers and spills, if they were asked for.
     pub log: String,
+}
+
+/// Whether the compiler's library is there: to be asked before the rest, unless [`super::probe`] has.
+#[must_use]
+pub fn is_available() -> bool {
+    library::preload();
+    // SAFETY: loads and unloads the library by its name, which has no preconditions.
+    unsafe { sys::is_culib_present() }
 }
 
 /// The compiler's version, major and minor.

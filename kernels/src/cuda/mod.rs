@@ -13,6 +13,7 @@
 //! | [`elementwise`], [`pairs`], [`strided`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`] | as on the CPU |
 //! | [`conv`], [`pooling`], [`dropout`] | as on the CPU |
+//! | [`step`] | parameter updates, all parameters in one launch |
 //!
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that
 //! was given back can be handed out at once. Only [`Gpu::read`] and [`Gpu::synchronize`] wait.
@@ -39,6 +40,7 @@ pub mod program;
 pub mod reduce;
 pub mod slice;
 pub mod softmax;
+pub mod step;
 pub mod strided;
 
 pub use device::Gpu;
