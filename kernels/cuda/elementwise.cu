@@ -1,6 +1,12 @@
 // A formula at every element. FORMULA_0 is f(x), FORMULA_1 f'(x), FORMULA_2 f''(x); they see x, y = f(x)
 // (all but the first) and two numbers of the op, c0 and c1.
 
+// The logistic function, without overflow.
+__device__ __forceinline__ T sigmoid(T x) {
+    T e = exp(-fabs(x));
+    return (x < T(0) ? e : T(1)) / (T(1) + e);
+}
+
 // The normal distribution: up to x, and at x.
 __device__ __forceinline__ T normal_cdf(T x) {
     return T(0.5) * (T(1) + erf(x * T(0.70710678118654752440)));

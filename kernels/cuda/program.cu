@@ -39,12 +39,6 @@ __device__ __forceinline__ T infinity() {
     return (T)__longlong_as_double(0x7ff0000000000000LL);
 }
 
-// The logistic function, without overflow.
-__device__ __forceinline__ T sigmoid(T x) {
-    T e = exp(-fabs(x));
-    return (x < T(0) ? e : T(1)) / (T(1) + e);
-}
-
 // The sum over a block of one value a thread, in every thread: halves added to halves, in an order
 // that depends on the block's size alone, a power of two. `scratch` has one place a thread.
 __device__ __forceinline__ T block_sum(T value, T* scratch) {

@@ -11,13 +11,14 @@
 //! | [`slice`] | typed runs of device memory: what kernels read and write |
 //! | [`mod@gemm`] | the matrix product, by cuBLAS |
 //! | [`elementwise`], [`pairs`], [`strided`] | formulas of one and two elements; copies and casts |
-//! | [`reduce`], [`softmax`], [`norm`], [`index`] | as on the CPU |
+//! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
 //! | [`conv`], [`pooling`], [`dropout`] | as on the CPU |
 //! | [`step`] | parameter updates, all parameters in one launch |
 //!
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that
 //! was given back can be handed out at once. Only [`Gpu::read`] and [`Gpu::synchronize`] wait.
 
+pub mod along;
 pub mod cache;
 pub mod compile;
 pub mod conv;

@@ -11,6 +11,8 @@ pub enum Scalar {
     F64,
     /// `long long`
     I64,
+    /// 16 bits that are only moved: a number in one of the half precisions.
+    Word16,
 }
 
 impl Scalar {
@@ -18,6 +20,7 @@ impl Scalar {
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
+            Self::Word16 => 2,
             Self::F32 => 4,
             Self::F64 | Self::I64 => 8,
         }
@@ -30,6 +33,7 @@ impl Scalar {
             Self::F32 => "float",
             Self::F64 => "double",
             Self::I64 => "long long",
+            Self::Word16 => "unsigned short",
         }
     }
 }
