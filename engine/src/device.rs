@@ -18,13 +18,13 @@ pub enum Device {
 }
 
 impl Device {
-    /// The `ordinal`-th CUDA device, if it can be used.
+    /// The `ordinal`-th CUDA device, opened, if it can be used.
     ///
     /// # Errors
     /// [`Error::NoDevice`] with the reason: built without the `cuda` feature, no driver, no
-    /// device, a driver that is too old, or (today) no CUDA kernels in this version.
+    /// device, a driver that is too old, or a library that is missing.
     pub fn cuda(ordinal: usize) -> Result<Self> {
-        Err(Error::NoDevice { ordinal, reason: absence(ordinal) })
+        open(ordinal).map(|_| Self::Cuda(ordinal))
     }
 
     /// The fastest device of this machine that Alcyon can use.
@@ -35,16 +35,15 @@ impl Device {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn absence(_ordinal: usize) -> String {
-    "built without the `cuda` feature".into()
+fn open(ordinal: usize) -> Result<()> {
+    Err(Error::NoDevice { ordinal, reason: "built without the `cuda` feature".into() })
 }
 
+/// The opened device behind [`Device::Cuda`].
 #[cfg(feature = "cuda")]
-fn absence(ordinal: usize) -> String {
-    match kernels::cuda::probe(ordinal) {
-        Err(reason) => reason.to_string(),
-        Ok(info) => format!("{info:?} is there, but this version has no CUDA kernels yet"),
-    }
+pub(crate) fn open(ordinal: usize) -> Result<std::sync::Arc<kernels::cuda::Gpu>> {
+    kernels::cuda::Gpu::open(ordinal)
+        .map_err(|reason| Error::NoDevice { ordinal, reason: reason.to_string() })
 }
 
 impl fmt::Display for Device {
@@ -63,11 +62,13 @@ mod tests {
 
     #[test]
     fn a_cuda_device_that_cannot_be_used_says_why_and_the_cpu_is_best() {
-        let reason = Device::cuda(0).map_err(|e| e.to_string());
-        assert!(
-            matches!(&reason, Err(text) if text.starts_with("no device cuda:0: ")),
-            "{reason:?}"
-        );
-        assert_eq!(Device::best(), Device::Cpu);
+        match Device::cuda(0) {
+            Ok(device) => assert_eq!((device, Device::best()), (Device::Cuda(0), device)),
+            Err(reason) => {
+                let text = reason.to_string();
+                assert!(text.starts_with("no device cuda:0: "), "{text}");
+                assert_eq!(Device::best(), Device::Cpu);
+            }
+        }
     }
 }

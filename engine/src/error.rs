@@ -102,6 +102,15 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A CUDA device failed, or has no memory left.
+    #[cfg(feature = "cuda")]
+    #[error("{op}: {source}")]
+    Cuda {
+        /// The op, or what else was being done.
+        op: &'static str,
+        /// What happened.
+        source: kernels::cuda::CudaError,
+    },
     /// The tape that a `Var` points into has been dropped.
     #[error("the tape of this Var has been dropped")]
     TapeGone,
@@ -219,6 +228,15 @@ impl Error {
         }
     }
 
+    /// The same error of a CUDA device, in the name of an op.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn of_op(self, op: &'static str) -> Self {
+        match self {
+            Self::Cuda { source, .. } => Self::Cuda { op, source },
+            other => other,
+        }
+    }
+
     /// A shape error; `got` are the shapes of all inputs.
     #[must_use]
     pub fn shape(op: &'static str, expected: impl Into<String>, got: &[&Shape]) -> Self {
@@ -229,6 +247,18 @@ impl Error {
     #[must_use]
     pub fn io(file: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { file: file.into(), source: Arc::new(source) }
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<kernels::cuda::CudaError> for Error {
+    fn from(source: kernels::cuda::CudaError) -> Self {
+        match source {
+            kernels::cuda::CudaError::Index { op, index, at, bound } => {
+                Self::Index { op, index, at, bound }
+            }
+            other => Self::Cuda { op: "cuda", source: other },
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! `Op`: one differentiable operation, and the one function that runs it.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::dtype::for_element;
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::Layer;
 use crate::tensor::{History, Plain, Tensor, Var};
 use crate::{DType, Device, Error, Layout, Result, Shape, Storage};
@@ -71,7 +76,16 @@ pub trait Op: Debug + 'static {
     /// [`Error::Index`] and the like: what only the numbers can tell.
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved>;
 
-    /// Whether `cpu` reads its inputs through their strides.
+    /// Part 3: the kernel on a CUDA device, under the same conditions.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] for an op without one; [`Error::Cuda`] when the device fails.
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, _inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        Err(Error::NoKernel { op: self.name(), device: out.device() })
+    }
+
+    /// Whether the kernels read their inputs through their strides.
     fn takes_strides(&self) -> bool {
         false
     }
@@ -186,6 +200,10 @@ pub fn run<H: History>(op: &(impl Op + ?Sized), inputs: &[&Tensor<H>]) -> Result
             }
         }
     }
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = inputs.iter().find_map(|t| t.storage().gpu()) {
+        return cuda::run(op, gpu, inputs, dtype, shape).map_err(|e| e.of_op(op.name()));
+    }
     let mut out = CpuStorage::unspecified(dtype, shape.numel());
     let saved = with_views(op, inputs, |views| op.cpu(views, &mut out))?;
     Ok((Tensor::from_cpu(out, shape), saved))
@@ -226,6 +244,8 @@ fn with_views<H: History, R>(
 fn cpu_view<H: History>(t: &Tensor<H>) -> Option<CpuView<'_>> {
     match t.storage() {
         Storage::Cpu(storage) => Some(CpuView::new(storage, t.layout())),
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(_) => None,
         Storage::Meta(_) => None,
     }
 }
@@ -233,10 +253,15 @@ fn cpu_view<H: History>(t: &Tensor<H>) -> Option<CpuView<'_>> {
 /// The same elements, row-major without gaps; the same memory if they lie so already.
 pub(crate) fn contiguous<H: History>(t: &Tensor<H>) -> Result<Tensor> {
     let layout = t.layout();
-    let Storage::Cpu(storage) = t.storage() else { return Ok(t.value()) };
     if layout.is_contiguous() {
         return Ok(t.value());
     }
+    let storage = match t.storage() {
+        Storage::Cpu(storage) => storage,
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(storage) => return cuda::contiguous(t, storage),
+        Storage::Meta(_) => return Ok(t.value()),
+    };
     let mut out = CpuStorage::unspecified(t.dtype(), t.numel());
     for_element!(t.dtype(), T => kernels::elementwise::copy_strided(
         storage.slice::<T>(),

@@ -10,7 +10,7 @@
 //! Both gradients are of the same batch with the same random masks. Curvature that the inner optimizer
 //! asks for is seen at θ + ε, with the gradient that it uses.
 
-use engine::{Gradients, Parameter, Parameters, Result, Tensor};
+use engine::{Error, Gradients, Parameter, Parameters, Result, Tensor};
 
 use crate::coverage::Coverage;
 use crate::flat::{self, dot, plus};
@@ -141,7 +141,7 @@ impl Optimizer for Sam {
             let tape = problem.tape();
             let outputs = problem.outputs(&tape)?;
             let pass = backward(&tape, &outputs, problem.loss(), &mut *self.inner)?;
-            Ok((pass.gradients, tape.staged()))
+            Ok::<_, Error>((pass.gradients, tape.staged()))
         })();
         flat::set_values(problem.model_mut(), &theta)?;
         let (there, staged) = seen?;

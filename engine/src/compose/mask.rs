@@ -27,7 +27,7 @@ impl<H: History> Tensor<H> {
             let expected = "a mask that broadcasts to the tensor's shape";
             return Err(Error::shape("masked_fill", expected, &[self.shape(), mask.shape()]));
         }
-        mask.select(&self.beside(Tensor::scalar(value, self.dtype())), self)
+        mask.select(&self.beside(&Tensor::scalar(value, self.dtype()))?, self)
     }
 
     /// The lower triangle of the last two axes: zeros where column − row > `diagonal`.
@@ -70,7 +70,7 @@ impl<H: History> Tensor<H> {
         let mask = Tensor::from_fn([rows, columns], DType::I64, |i| {
             f64::from(u8::from(hidden((i / columns) as isize, (i % columns) as isize)))
         });
-        self.masked_fill(&self.beside(mask), 0.0)
+        self.masked_fill(&self.beside(&mask)?, 0.0)
     }
 }
 

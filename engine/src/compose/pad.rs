@@ -60,7 +60,7 @@ impl<H: History> Tensor<H> {
                 let mut dims = self.shape().to_vec();
                 dims[position] = n;
                 let shape = crate::Shape::new(&dims)?;
-                Ok(self.beside(Tensor::full(shape, value, self.dtype())))
+                self.beside(&Tensor::full(shape, value, self.dtype()))
             };
             return Self::concat(&[&full(before)?, self, &full(after)?], axis);
         }
@@ -72,7 +72,7 @@ impl<H: History> Tensor<H> {
             if with == Padding::Reflect { 2 * inside - i } else { inside }
         };
         let index = Tensor::from_fn([length], DType::I64, |i| source(i) as f64);
-        self.gather(axis, &self.beside(index))
+        self.gather(axis, &self.beside(&index)?)
     }
 }
 

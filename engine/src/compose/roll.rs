@@ -55,7 +55,7 @@ impl<H: History> Tensor<H> {
         for &axis in axes {
             let size = flipped.shape()[flipped.shape().axis("flip", axis)?];
             let index = Tensor::from_fn([size], DType::I64, |i| (size - 1 - i) as f64);
-            flipped = flipped.gather(axis, &self.beside(index))?;
+            flipped = flipped.gather(axis, &self.beside(&index)?)?;
         }
         Ok(flipped)
     }

@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Abs {
     const NAME: &'static str = "abs";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["fabs(x)", "x > T(0) ? T(1) : x < T(0) ? T(-1) : x", "T(0)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.abs()
     }

@@ -3,9 +3,13 @@
 
 use kernels::pooling;
 
+#[cfg(feature = "cuda")]
+use super::max_pool2d::pool;
 use super::max_pool2d::{planes, pooled};
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -52,6 +56,15 @@ impl Op for AdaptiveAvgPool2d {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let shape = Shape::new(inputs[0].shape())?;
+        let pool = pool(&shape, &self.shape(&[&shape])?, None);
+        let x = inputs[0].slice();
+        kernels::cuda::pooling::avg(inputs[0].gpu(), &pool, true, x, &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -83,6 +96,14 @@ impl Op for Adjoint {
             let g = inputs[0].slice::<T>();
             pooling::adaptive_avg_pool_backward(g, n, h, w, oh, ow, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let pool = pool(&self.image, &Shape::new(inputs[0].shape())?, None);
+        let g = inputs[0].slice();
+        kernels::cuda::pooling::avg_backward(inputs[0].gpu(), &pool, true, g, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

@@ -4,9 +4,13 @@
 use kernels::pooling;
 
 use super::adaptive_avg_pool2d::cells;
+#[cfg(feature = "cuda")]
+use super::max_pool2d::{max_pool, pool};
 use super::max_pool2d::{planes, scatter};
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, OpSpec, Result, Sample, Shape, for_float};
 
@@ -54,6 +58,13 @@ impl Op for AdaptiveMaxPool2d {
             pooling::adaptive_max_pool(x, n, h, w, oh, ow, out.slice_mut(), places);
         });
         Ok(vec![Tensor::from_cpu(places, self.shape(&[&Shape::new(inputs[0].shape())?])?)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let shape = Shape::new(inputs[0].shape())?;
+        let output = self.shape(&[&shape])?;
+        max_pool(pool(&shape, &output, None), &inputs[0], output, out)
     }
 
     fn keeps(&self) -> Keeps {

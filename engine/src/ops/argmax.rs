@@ -3,6 +3,8 @@
 use super::max::{reduced, samples};
 use crate::op::{Keeps, Op, Saved, Site, same_float};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, FloatElement, OpSpec, Result, Shape, for_float};
 
@@ -50,6 +52,16 @@ impl Op for Argmax {
         for_float!(inputs[0].dtype(), T => {
             positions::<T>(inputs[0].slice(), outer, n, inner, at);
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let sizes = Shape::new(inputs[0].shape())?.around(self.0);
+        let (gpu, len) = (inputs[0].gpu(), out.len());
+        let mut maxima = CudaStorage::unspecified(gpu, inputs[0].dtype(), len)?;
+        let (y, at) = (maxima.slice_mut(), out.slice_mut());
+        kernels::cuda::reduce::max(gpu, inputs[0].slice(), sizes, false, &y, &at)?;
         Ok(Saved::new())
     }
 

@@ -194,7 +194,7 @@ fn gradients<T: FloatElement>(
     let [mut d_k, mut d_v] = [k, v].map(|x| CpuStorage::unspecified(T::DTYPE, x.len()));
     let grads = (d_q, d_k.slice_mut(), d_v.slice_mut());
     kernel::attention_backward(sizes, (q, k, v), out, log_sums, g, grads);
-    let shaped = |d, i: usize| Ok(Tensor::from_cpu(d, Shape::new(inputs[i].shape())?));
+    let shaped = |d, i: usize| Ok::<_, Error>(Tensor::from_cpu(d, Shape::new(inputs[i].shape())?));
     Ok(vec![shaped(d_k, 1)?, shaped(d_v, 2)?])
 }
 

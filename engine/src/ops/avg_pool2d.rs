@@ -3,9 +3,13 @@
 
 use kernels::pooling;
 
+#[cfg(feature = "cuda")]
+use super::max_pool2d::pool;
 use super::max_pool2d::{check_window, planes, pooled};
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Sample, Shape, Window, for_float};
 
@@ -60,6 +64,15 @@ impl Op for AvgPool2d {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let shape = Shape::new(inputs[0].shape())?;
+        let pool = pool(&shape, &self.shape(&[&shape])?, Some(self.window));
+        let (x, all) = (inputs[0].slice(), self.count_include_pad);
+        kernels::cuda::pooling::avg(inputs[0].gpu(), &pool, all, x, &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -92,6 +105,15 @@ impl Op for Adjoint {
             let g = inputs[0].slice::<T>();
             pooling::avg_pool_backward(g, n, h, w, &window, count_include_pad, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let pooled = Shape::new(inputs[0].shape())?;
+        let pool = pool(&self.image, &pooled, Some(self.pool.window));
+        let (g, all) = (inputs[0].slice(), self.pool.count_include_pad);
+        kernels::cuda::pooling::avg_backward(inputs[0].gpu(), &pool, all, g, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

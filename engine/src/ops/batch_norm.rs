@@ -1,11 +1,15 @@
 //! batch_norm: y = γ ∘ x̂ + β, x̂ = (x − μ) / √(σ² + ε) over all axes but the channel, axis 1.
 //! Gradients: `norm.rs`.   Source: Ioffe & Szegedy 2015.
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::norm as cuda;
 use kernels::norm as kernel;
 
 use super::norm;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Taped, Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
@@ -76,6 +80,20 @@ impl Op for BatchNorm {
         for_float!(inputs[0].dtype(), T => forward::<T>(inputs, self.eps, out.slice_mut()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, sizes) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?.around(1));
+        let moment = || CudaStorage::unspecified(gpu, inputs[0].dtype(), sizes.1);
+        let (mut mean, mut rstd, mut variance) = (moment()?, moment()?, moment()?);
+        let [x, scale, shift] = [0, 1, 2].map(|i| inputs[i].slice());
+        let moments = [&mean.slice_mut(), &rstd.slice_mut(), &variance.slice_mut()];
+        cuda::batch_moments(gpu, sizes, self.eps, x, moments)?;
+        let channels = [mean.slice(), rstd.slice(), scale, shift];
+        cuda::batch_apply(gpu, sizes, x, channels, &out.slice_mut())?;
+        let moments = [mean, rstd, variance];
+        Ok(moments.map(|moment| Tensor::from_cuda(moment, [sizes.1].into())).into())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -140,6 +158,18 @@ impl Op for Backward {
             kernel::batch_norm_backward(x, g, n, c, s, mean, rstd, scale, d_x, d_scale, d_shift);
         });
         Ok([d_scale, d_shift].map(|d| Tensor::from_cpu(d, [c].into())).into())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, sizes) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?.around(1));
+        let parameter = || CudaStorage::unspecified(gpu, inputs[0].dtype(), sizes.1);
+        let (mut d_scale, mut d_shift) = (parameter()?, parameter()?);
+        let [x, g, mean, rstd, scale] = [0, 1, 2, 3, 4].map(|i| inputs[i].slice());
+        let gradients = [&d_scale.slice_mut(), &d_shift.slice_mut()];
+        let (d_x, channels) = (out.slice_mut(), [mean, rstd, scale]);
+        cuda::batch_backward(gpu, sizes, [x, g], channels, &d_x, gradients)?;
+        Ok([d_scale, d_shift].map(|d| Tensor::from_cuda(d, [sizes.1].into())).into())
     }
 }
 

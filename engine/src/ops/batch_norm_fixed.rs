@@ -6,6 +6,8 @@ use super::batch_norm::{all_but_channel, along_channel, check_channels};
 use super::norm::check_epsilon;
 use crate::op::{Keeps, Op, Saved, Site, expect_dtype, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
@@ -82,6 +84,18 @@ impl Op for BatchNormFixed {
         Ok(vec![self.mean.clone(), self.rstd.clone()])
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, sizes) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?.around(1));
+        let [x, scale, shift] = [0, 1, 2].map(|i| inputs[i].slice());
+        let (Some(mean), Some(rstd)) = (self.mean.cuda_slice(), self.rstd.cuda_slice()) else {
+            return Err(Error::NoKernel { op: self.name(), device: out.device() });
+        };
+        let channels = [mean, rstd, scale, shift];
+        kernels::cuda::norm::batch_apply(gpu, sizes, x, channels, &out.slice_mut())?;
+        Ok(vec![self.mean.clone(), self.rstd.clone()])
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -112,7 +126,7 @@ pub(super) const SPEC: OpSpec = OpSpec {
             let inputs = vec![sample_input(x), parameter(), parameter()];
             Sample::new(inputs, move |x| {
                 let variance = Tensor::from_fn([c], DType::F64, |i| 0.5 + i as f64);
-                let cast = |t: &Tensor| t.to_dtype(x[0].dtype());
+                let cast = |t: &Tensor| t.to_dtype(x[0].dtype())?.to_device(x[0].device());
                 x[0].batch_norm_fixed(&x[1], &x[2], &cast(&mean)?, &cast(&variance)?, 1e-2)
             })
         };

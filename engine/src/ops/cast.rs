@@ -3,6 +3,8 @@
 use crate::dtype::for_element;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Element, OpSpec, Result, Sample, Shape};
 
@@ -35,6 +37,15 @@ impl Op for Cast {
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_element!(inputs[0].dtype(), T => from::<T>(inputs[0].slice(), out));
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        if inputs[0].dtype().is_half() || out.dtype().is_half() {
+            return Err(crate::Error::NoKernel { op: self.name(), device: out.device() });
+        }
+        kernels::cuda::strided::cast(inputs[0].gpu(), inputs[0].slice(), &out.slice_mut())?;
         Ok(Saved::new())
     }
 

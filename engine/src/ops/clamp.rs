@@ -39,6 +39,11 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Clamp {
     const NAME: &'static str = "clamp";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["x < c0 ? c0 : x > c1 ? c1 : x", "x < c0 || x > c1 ? T(0) : T(1)", "T(0)"];
+
+    fn constants(self) -> [f64; 2] {
+        [self.low, self.high]
+    }
     fn f<T: FloatElement>(self, x: T) -> T {
         // Not `max` and `min`: a NaN must stay one.
         let (low, high) = (T::of(self.low), T::of(self.high));

@@ -3,6 +3,8 @@
 use super::elementwise::{self, binary_samples};
 use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Element, Error, OpSpec, Result, Shape};
 
@@ -98,6 +100,16 @@ impl Op for Compare {
             _ => self.holds::<i64>(inputs, out),
         }
         Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let formula = match self {
+            Self::Greater => "a > b",
+            Self::Less => "a < b",
+            Self::Equal => "a == b",
+        };
+        elementwise::cuda_pairs(self.name(), formula, inputs, out)
     }
 
     fn keeps(&self) -> Keeps {

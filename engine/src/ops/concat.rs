@@ -3,6 +3,8 @@
 use crate::dtype::for_element;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Element, Error, OpSpec, Result, Sample, Shape};
 
@@ -46,6 +48,19 @@ impl Op for Concat {
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_element!(inputs[0].dtype(), T => copy::<T>(self.0, inputs, out));
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let row = |shape: &[usize]| shape[self.0..].iter().product::<usize>();
+        let total = inputs.iter().map(|v| row(v.shape())).sum();
+        let (out, mut start) = (out.slice_mut(), 0);
+        for input in inputs {
+            let run = row(input.shape());
+            kernels::cuda::strided::lay(input.gpu(), run, total, start, input.slice(), &out)?;
+            start += run;
+        }
         Ok(Saved::new())
     }
 

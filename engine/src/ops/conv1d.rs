@@ -6,6 +6,8 @@ use kernels::conv;
 use super::conv2d::{check_geometry, input_gradient, sizes, weight_gradient};
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::{Geometry, Layer};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, Window, for_float};
@@ -85,6 +87,16 @@ impl Op for Conv1d {
             let bias = inputs.get(2).map(CpuView::slice::<T>);
             conv::forward::<T>(&sizes, inputs[0].slice(), inputs[1].slice(), bias, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let images = raised(inputs[0].shape())?;
+        let sizes = sizes(&self.0, &images, inputs[1].shape()[0])?;
+        let (x, w) = (inputs[0].slice(), inputs[1].slice());
+        let bias = inputs.get(2).map(CudaView::slice);
+        kernels::cuda::conv::forward(inputs[0].gpu(), &sizes, x, w, bias, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

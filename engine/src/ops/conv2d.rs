@@ -6,6 +6,8 @@ use kernels::conv;
 
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::{Geometry, Layer};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, Window, for_float};
@@ -81,6 +83,15 @@ impl Op for Conv2d {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let sizes = sizes(&self.0, inputs[0].shape(), inputs[1].shape()[0])?;
+        let (x, w) = (inputs[0].slice(), inputs[1].slice());
+        let bias = inputs.get(2).map(CudaView::slice);
+        kernels::cuda::conv::forward(inputs[0].gpu(), &sizes, x, w, bias, &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -145,6 +156,15 @@ impl Op for InputGradient {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let [c, h, w] = self.image;
+        let sizes = sizes(&self.geometry, &[inputs[0].shape()[0], c, h, w], inputs[1].shape()[0])?;
+        let (g, w) = (inputs[0].slice(), inputs[1].slice());
+        kernels::cuda::conv::backward_input(inputs[0].gpu(), &sizes, g, w, &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let [g, w] = at.inputs else { return Ok(Vec::new()) };
         let d_g = at.want(0, || at.grad.conv2d(w, None, self.geometry))?;
@@ -176,6 +196,14 @@ impl Op for WeightGradient {
         for_float!(inputs[0].dtype(), T => {
             conv::backward_weight::<T>(&sizes, inputs[0].slice(), inputs[1].slice(), out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let sizes = sizes(&self.0, inputs[0].shape(), inputs[1].shape()[1])?;
+        let (x, g) = (inputs[0].slice(), inputs[1].slice());
+        kernels::cuda::conv::backward_weight(inputs[0].gpu(), &sizes, x, g, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

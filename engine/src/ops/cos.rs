@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Cos {
     const NAME: &'static str = "cos";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["cos(x)", "-sin(x)", "-y"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.cos()
     }

@@ -4,6 +4,8 @@ use super::scatter_add::check_indices;
 use super::softmax::width;
 use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -73,6 +75,17 @@ impl Op for CrossEntropy {
         Ok(vec![Tensor::from_cpu(log_p, shape)])
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, shape) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?);
+        let (width, labels) = (width(&shape), inputs[1].slice());
+        kernels::cuda::index::check(gpu, "cross_entropy", labels, width)?;
+        let mut log_p = CudaStorage::unspecified(gpu, inputs[0].dtype(), shape.numel())?;
+        let (x, y) = (inputs[0].slice(), out.slice_mut());
+        kernels::cuda::softmax::cross_entropy(gpu, width, x, labels, &log_p.slice_mut(), &y)?;
+        Ok(vec![Tensor::from_cuda(log_p, shape)])
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -93,12 +106,11 @@ impl Op for CrossEntropy {
     }
 }
 
-/// 1 where the last axis has the row's label, 0 elsewhere.
+/// 1 at each row's label, else 0; by comparing labels with class numbers.
 fn one_hot(labels: &Tensor, shape: &Shape, dtype: DType) -> Result<Tensor> {
-    let (width, labels) = (width(shape), labels.to_vec::<i64>()?);
-    Ok(Tensor::from_fn(*shape, dtype, |i| {
-        if labels[i / width] == (i % width) as i64 { 1.0 } else { 0.0 }
-    }))
+    let classes = Tensor::arange(width(shape), DType::I64).to_device(labels.device())?;
+    let column = Shape::new(&[&**labels.shape(), &[1]].concat())?;
+    labels.reshape(column)?.equal(&classes)?.to_dtype(dtype)
 }
 
 /// (eˡᵒᵍ ᵖ − one-hot) g / R in one pass. Inputs log p, labels, g.
@@ -125,6 +137,15 @@ impl Op for Backward {
             let log_p = inputs[0].slice::<T>();
             kernels::softmax::cross_entropy_backward(log_p, labels, width, share, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, width) = (inputs[0].gpu(), width(inputs[0].shape()));
+        let [log_p, labels, g] = [0, 1, 2].map(|i| inputs[i].slice());
+        let d_x = out.slice_mut();
+        kernels::cuda::softmax::cross_entropy_backward(gpu, width, log_p, labels, g, &d_x)?;
         Ok(Saved::new())
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{FloatElement, OpSpec, Result, Sample, Shape, for_float};
 
@@ -45,6 +47,14 @@ impl Op for Cumsum {
         for_float!(inputs[0].dtype(), T => {
             running::<T>(inputs[0].slice(), n, inner, self.from_the_end, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let sizes = Shape::new(inputs[0].shape())?.around(self.axis);
+        let (gpu, x) = (inputs[0].gpu(), inputs[0].slice());
+        kernels::cuda::along::running(gpu, x, sizes, self.from_the_end, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

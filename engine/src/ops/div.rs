@@ -3,6 +3,8 @@
 use super::elementwise::binary_samples;
 use crate::op::{Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Shape};
 
@@ -35,6 +37,11 @@ impl Op for Div {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         super::elementwise::binary(inputs, out, |a, b| a / b, |a, b| a / b);
         Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        super::elementwise::cuda_pairs("div", "a / b", inputs, out)
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

@@ -4,6 +4,8 @@
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::rng;
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
 
@@ -79,6 +81,15 @@ impl Op for Dropout {
             kernels::elementwise::map2(x, mask, out.slice_mut::<T>(), |x, m| x * m);
         });
         Ok(vec![Tensor::from_cpu(mask, shape)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, shape) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?);
+        let mut mask = CudaStorage::unspecified(gpu, inputs[0].dtype(), shape.numel())?;
+        let (x, y, from) = (inputs[0].slice(), out.slice_mut(), [self.seed, self.stream]);
+        kernels::cuda::dropout::dropout(gpu, self.p, from, x, &y, &mask.slice_mut())?;
+        Ok(vec![Tensor::from_cuda(mask, shape)])
     }
 
     fn keeps(&self) -> Keeps {

@@ -3,8 +3,13 @@
 
 use std::fmt::Debug;
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::elementwise as cuda;
+
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Element, Error, FloatElement, Result, Sample, Shape, for_float};
 
@@ -16,6 +21,13 @@ pub trait Elementwise: Copy + Debug + Send + Sync + 'static {
     const KEEPS: Keeps;
     /// Whether `d2f` is given.
     const TWICE: bool = true;
+    /// f(x), f′(x) and f″(x) once more, in CUDA C++: of `x`, `y` = f(x) and the [constants](Self::constants)
+    /// `c0` and `c1`, all of type `T`. Functions beyond those of C are in `kernels/cuda/elementwise.cu`.
+    const CUDA: [&'static str; 3];
+    /// The numbers that make one op of this kind differ from another.
+    fn constants(self) -> [f64; 2] {
+        [0.0; 2]
+    }
     /// f(x)
     fn f<T: FloatElement>(self, x: T) -> T;
     /// f′(x), where `y = f(x)` is at hand.
@@ -63,6 +75,13 @@ impl<E: Elementwise> Op for Forward<E> {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let x = &inputs[0];
+        cuda::forward(x.gpu(), &formulas(self.0), x.slice(), &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         E::KEEPS
     }
@@ -94,6 +113,11 @@ impl<E: Elementwise> Op for First<E> {
             kernels::elementwise::map3(x, y, g, out.slice_mut::<T>(), |x, y, g| g * self.0.df(x, y));
         });
         Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        derivative(self.0, 1, inputs, out)
     }
 
     /// d/dg = f′, d/dx = g f″. What y contributes is in f″, so y itself gets nothing.
@@ -130,6 +154,29 @@ impl<E: Elementwise> Op for Second<E> {
         });
         Ok(Saved::new())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        derivative(self.0, 2, inputs, out)
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn formulas<E: Elementwise>(op: E) -> cuda::Formulas {
+    cuda::Formulas { name: E::NAME, formulas: E::CUDA, constants: op.constants() }
+}
+
+/// g f′(x) or g f″(x) on a CUDA device.
+#[cfg(feature = "cuda")]
+fn derivative<E: Elementwise>(
+    op: E,
+    order: usize,
+    inputs: &[CudaView<'_>],
+    out: &mut CudaStorage,
+) -> Result<Saved> {
+    let all = [0, 1, 2].map(|i| inputs[i].slice());
+    cuda::derivative(inputs[0].gpu(), &formulas(op), order, all, &out.slice_mut())?;
+    Ok(Saved::new())
 }
 
 /// The output shape of a broadcasting op of two inputs.
@@ -180,6 +227,29 @@ pub(super) fn pairs<A: Element, T: Send>(
         out,
         f,
     );
+}
+
+/// [`pairs`] on a CUDA device, given the formula in CUDA C++ and its name.
+#[cfg(feature = "cuda")]
+pub(super) fn cuda_pairs(
+    name: &'static str,
+    formula: &'static str,
+    inputs: &[CudaView<'_>],
+    out: &mut CudaStorage,
+) -> Result<Saved> {
+    use kernels::cuda::pairs::{self, Formula};
+    let (gpu, formula) = (inputs[0].gpu(), Formula(name, formula));
+    let [a, b] = [inputs[0].layout(), inputs[1].layout()];
+    let out = out.slice_mut();
+    if a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous() {
+        pairs::alike(gpu, formula, inputs[0].slice(), inputs[1].slice(), &out)?;
+    } else if let Some(shape) = a.shape().broadcast(b.shape()) {
+        let (a, b) = (a.broadcast_to(shape), b.broadcast_to(shape));
+        let [left, right] = [inputs[0].strided(), inputs[1].strided()];
+        let (left, right) = ((left, a.strides()), (right, b.strides()));
+        pairs::broadcast(gpu, formula, &shape, left, right, &out)?;
+    }
+    Ok(Saved::new())
 }
 
 /// Samples of a broadcasting op: equal shapes, repeated axes on either side, a scalar, a

@@ -38,6 +38,11 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Elu {
     const NAME: &'static str = "elu";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["x > T(0) ? x : c0 * expm1(x)", "x > T(0) ? T(1) : c0 * exp(x)", "x > T(0) ? T(0) : c0 * exp(x)"];
+
+    fn constants(self) -> [f64; 2] {
+        [self.alpha, 0.0]
+    }
     fn f<T: FloatElement>(self, x: T) -> T {
         if x > T::ZERO {
             return x;

@@ -3,6 +3,8 @@
 use super::scatter_add::check_indices;
 use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::Layer;
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
@@ -63,6 +65,15 @@ impl Op for Embedding {
                 weight, 1, table[0], table[1], indices, indices.len(), out.slice_mut(),
             );
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, indices, table) = (inputs[0].gpu(), inputs[0].slice(), inputs[1].shape());
+        let (sizes, y) = ((1, table[0], table[1]), out.slice_mut());
+        kernels::cuda::index::check(gpu, "embedding", indices, table[0])?;
+        kernels::cuda::index::gather(gpu, inputs[1].slice(), sizes, indices, &y)?;
         Ok(Saved::new())
     }
 

@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Exp {
     const NAME: &'static str = "exp";
     const KEEPS: Keeps = Keeps::OUTPUT;
+    const CUDA: [&'static str; 3] = ["exp(x)", "y", "y"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.exp()
     }

@@ -3,6 +3,8 @@
 use super::scatter_add::check_indices;
 use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -50,6 +52,15 @@ impl Op for Gather {
             let x = inputs[0].slice::<T>();
             kernels::index::gather_axis(x, outer, n, inner, index, index.len(), out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, index) = (inputs[0].gpu(), inputs[1].slice());
+        let sizes = Shape::new(inputs[0].shape())?.around(self.0);
+        kernels::cuda::index::check(gpu, "gather", index, sizes.1)?;
+        kernels::cuda::index::gather(gpu, inputs[0].slice(), sizes, index, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

@@ -35,6 +35,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Gelu {
     const NAME: &'static str = "gelu";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["x * normal_cdf(x)", "normal_cdf(x) + x * normal_density(x)", "normal_density(x) * (T(2) - x * x)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x * cumulative(x)
     }

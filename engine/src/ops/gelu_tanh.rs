@@ -35,6 +35,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for GeluTanh {
     const NAME: &'static str = "gelu_tanh";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["T(0.5) * x * (T(1) + gelu_tanh(x))", "T(0.5) * (T(1) + gelu_tanh(x) + x * (T(1) - gelu_tanh(x) * gelu_tanh(x)) * gelu_tanh_slope(x))", "(T(1) - gelu_tanh(x) * gelu_tanh(x)) * (gelu_tanh_slope(x) + x * (T(0.5) * gelu_tanh_bend(x) - gelu_tanh(x) * gelu_tanh_slope(x) * gelu_tanh_slope(x)))"];
     fn f<T: FloatElement>(self, x: T) -> T {
         let (t, _, _) = inner(x);
         T::of(0.5) * x * (T::ONE + t)

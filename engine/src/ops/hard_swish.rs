@@ -31,6 +31,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for HardSwish {
     const NAME: &'static str = "hard_swish";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["x <= T(-3) ? T(0) : x >= T(3) ? x : x * (x / T(6) + T(0.5))", "x <= T(-3) ? T(0) : x >= T(3) ? T(1) : x / T(3) + T(0.5)", "fabs(x) < T(3) ? T(1.0 / 3.0) : T(0)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         let three = T::of(3.0);
         if x <= -three {

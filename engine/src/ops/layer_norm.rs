@@ -1,11 +1,15 @@
 //! layer_norm: y = γ ∘ x̂ + β, x̂ = (x − μ) / √(σ² + ε) over the last axis.   Gradients: `norm.rs`.
 //! Source: Ba, Kiros & Hinton 2016.
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::norm as cuda;
 use kernels::norm as kernel;
 
 use super::norm;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Taped, Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
@@ -82,6 +86,20 @@ impl Op for LayerNorm {
         Ok([mean, rstd].map(|moment| Tensor::from_cpu(moment, leading)).into())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, shape) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?);
+        let (rows, width, _) = shape.around(shape.rank() - 1);
+        let moment = || CudaStorage::unspecified(gpu, inputs[0].dtype(), rows);
+        let (mut mean, mut rstd) = (moment()?, moment()?);
+        let parameters = [1, 2].map(|i| inputs.get(i).map(CudaView::slice));
+        let (x, y) = (inputs[0].slice(), out.slice_mut());
+        let moments = [&mean.slice_mut(), &rstd.slice_mut()];
+        cuda::layer_norm(gpu, width, self.eps, x, parameters, &y, moments)?;
+        let leading = shape.without(shape.rank() - 1);
+        Ok([mean, rstd].map(|moment| Tensor::from_cuda(moment, leading)).into())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -131,6 +149,22 @@ impl Op for Backward {
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => gradients::<T>(inputs, out.slice_mut()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, width) = (inputs[0].gpu(), inputs[0].shape().last().copied().unwrap_or(0));
+        let all = [0, 1, 2, 3].map(|i| inputs[i].slice());
+        let scale = inputs.get(4).map(CudaView::slice);
+        cuda::layer_norm_input(gpu, width, all, scale, &out.slice_mut())?;
+        if scale.is_none() {
+            return Ok(Saved::new());
+        }
+        let parameter = || CudaStorage::unspecified(gpu, inputs[0].dtype(), width);
+        let (mut d_scale, mut d_shift) = (parameter()?, parameter()?);
+        let gradients = [&d_scale.slice_mut(), &d_shift.slice_mut()];
+        cuda::layer_norm_parameters(gpu, width, all, gradients)?;
+        Ok([d_scale, d_shift].map(|d| Tensor::from_cuda(d, [width].into())).into())
     }
 }
 

@@ -38,6 +38,11 @@ impl<H: History> Tensor<H> {
 impl Elementwise for LeakyRelu {
     const NAME: &'static str = "leaky_relu";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["x > T(0) ? x : c0 * x", "x > T(0) ? T(1) : c0", "T(0)"];
+
+    fn constants(self) -> [f64; 2] {
+        [self.slope, 0.0]
+    }
     fn f<T: FloatElement>(self, x: T) -> T {
         if x > T::ZERO { x } else { T::of(self.slope) * x }
     }

@@ -1,9 +1,13 @@
 //! linear: y = x Wᵀ + b.   dx = g W, dW = gᵀ x, db = Σ g over all rows.
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::gemm::Matrices;
 use kernels::gemm::{self, Matrix};
 
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::Layer;
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
@@ -45,6 +49,24 @@ impl Op for Linear {
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => affine::<T>(inputs, out.slice_mut::<T>()));
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, x, w) = (inputs[0].gpu(), inputs[0].slice(), inputs[1].slice());
+        let &[width, size] = inputs[1].shape() else { return Ok(Saved::new()) };
+        let rows = out.len().checked_div(width).unwrap_or(0);
+        let out = out.slice_mut();
+        let beta = match inputs.get(2) {
+            Some(bias) => {
+                kernels::cuda::strided::copy(gpu, &[rows, width], &[0, 1], bias.slice(), &out)?;
+                1.0
+            }
+            None => 0.0,
+        };
+        let (x, w) = (Matrices::new(x, rows, size), Matrices::new(w, width, size).t());
+        kernels::cuda::gemm::gemm(gpu, 1, 1.0, x, w, beta, &out)?;
         Ok(Saved::new())
     }
 

@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Log {
     const NAME: &'static str = "log";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["log(x)", "T(1) / x", "T(-1) / (x * x)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.ln()
     }

@@ -1,8 +1,13 @@
 //! log_softmax: yᵢ = xᵢ − ln Σⱼ e^xⱼ along an axis.   dx = g − eʸ Σ g.
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::softmax as cuda;
+
 use super::softmax::{along_last, samples, width};
 use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Shape, for_float};
 
@@ -47,6 +52,13 @@ impl Op for LogSoftmax {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, width) = (inputs[0].gpu(), width(inputs[0].shape()));
+        cuda::forward(gpu, true, width, inputs[0].slice(), &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::OUTPUT
     }
@@ -81,6 +93,14 @@ impl Op for Backward {
             let width = width(inputs[0].shape());
             kernels::softmax::log_softmax_backward(y, g, width, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, width) = (inputs[0].gpu(), width(inputs[0].shape()));
+        let (y, g) = (inputs[0].slice(), inputs[1].slice());
+        cuda::backward(gpu, true, width, y, g, &out.slice_mut())?;
         Ok(Saved::new())
     }
 }

@@ -1,10 +1,16 @@
 //! matmul: C = A B, batched over leading axes.   dA = g Bᵀ, dB = Aᵀ g.
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::gemm::Matrices;
 use kernels::gemm::{self, Matrix};
 
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
+#[cfg(feature = "cuda")]
+use crate::Layout;
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
 
 #[derive(Debug)]
@@ -70,6 +76,19 @@ impl Op for Matmul {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, [a, b]) = (inputs[0].gpu(), [&inputs[0], &inputs[1]]);
+        let batch = a.shape()[..a.shape().len() - 2].iter().product();
+        // What cuBLAS cannot take as it lies is copied.
+        let (copy_a, copy_b) = (packed(a)?, packed(b)?);
+        let (Some(a), Some(b)) = (operand(a, copy_a.as_ref()), operand(b, copy_b.as_ref())) else {
+            return Err(Error::NoKernel { op: self.name(), device: out.device() });
+        };
+        kernels::cuda::gemm::gemm(gpu, batch, 1.0, a, b, 0.0, &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -107,6 +126,56 @@ fn offset_of(mut i: usize, lead: &[usize], strides: &[usize]) -> usize {
         i /= size;
     }
     offset
+}
+
+/// A batch as cuBLAS takes it, if it lies so: one stride from each matrix to the next, and of rows or
+/// columns one without gaps.
+#[cfg(feature = "cuda")]
+fn matrices<'a>(view: &CudaView<'a>) -> Option<Matrices<'a>> {
+    let (dims, strides) = (view.shape(), view.layout().strides());
+    let rank = dims.len();
+    let mut batch = None;
+    let mut next = 0;
+    // LOOP: outwards over the leading axes; each must go on where the one inside it ends.
+    for (&size, &stride) in dims[..rank - 2].iter().zip(strides).rev().filter(|&(&size, _)| size != 1) {
+        if batch.is_some() && stride != next {
+            return None;
+        }
+        batch.get_or_insert(stride);
+        next = stride * size;
+    }
+    let matrices = Matrices {
+        data: view.strided(),
+        size: (dims[rank - 2], dims[rank - 1]),
+        row: strides[rank - 2],
+        column: strides[rank - 1],
+        batch: batch.unwrap_or(0),
+    };
+    matrices.fits().then_some(matrices)
+}
+
+/// A copy without gaps of what [`matrices`] cannot take.
+#[cfg(feature = "cuda")]
+fn packed(view: &CudaView<'_>) -> Result<Option<(CudaStorage, Layout)>> {
+    if matrices(view).is_some() {
+        return Ok(None);
+    }
+    let (gpu, layout) = (view.gpu(), view.layout());
+    let mut copy = CudaStorage::unspecified(gpu, view.dtype(), layout.shape().numel())?;
+    let from = view.strided();
+    kernels::cuda::strided::copy(gpu, layout.shape(), layout.strides(), from, &copy.slice_mut())?;
+    Ok(Some((copy, Layout::contiguous(*layout.shape()))))
+}
+
+#[cfg(feature = "cuda")]
+fn operand<'a>(
+    view: &CudaView<'a>,
+    copy: Option<&'a (CudaStorage, Layout)>,
+) -> Option<Matrices<'a>> {
+    match copy {
+        Some((copy, layout)) => matrices(&CudaView::new(copy, layout)),
+        None => matrices(view),
+    }
 }
 
 pub(super) const SPEC: OpSpec = OpSpec {

@@ -1,7 +1,11 @@
 //! max: the largest element along an axis.   It gets g, the first of equal ones all of it.
 
+#[cfg(feature = "cuda")]
+use crate::DType;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -68,6 +72,16 @@ impl Op for Max {
             *at = (((i / inner) * n + *at as usize) * inner + i % inner) as i64;
         }
         Ok(vec![Tensor::from_vec(at, [outer * inner])?])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let sizes = Shape::new(inputs[0].shape())?.around(self.0);
+        let (gpu, len) = (inputs[0].gpu(), out.len());
+        let mut at = CudaStorage::unspecified(gpu, DType::I64, len)?;
+        let (y, places) = (out.slice_mut(), at.slice_mut());
+        kernels::cuda::reduce::max(gpu, inputs[0].slice(), sizes, true, &y, &places)?;
+        Ok(vec![Tensor::from_cuda(at, [len].into())])
     }
 
     fn keeps(&self) -> Keeps {

@@ -7,6 +7,8 @@ use kernels::pooling;
 
 use crate::op::{Keeps, Op, Saved, Site, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, FloatElement, OpSpec, Result, Sample, Shape, Window, for_float};
 
@@ -59,6 +61,13 @@ impl Op for MaxPool2d {
         Ok(vec![Tensor::from_cpu(places, self.shape(&[&Shape::new(inputs[0].shape())?])?)])
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let shape = Shape::new(inputs[0].shape())?;
+        let output = self.shape(&[&shape])?;
+        max_pool(pool(&shape, &output, Some(self.0)), &inputs[0], output, out)
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -104,6 +113,16 @@ impl Op for Scatter {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (n, h, w) = planes(&self.image);
+        let (_, oh, ow) = planes(inputs[0].shape());
+        let (sizes, d_x) = ((n, h * w, oh * ow), out.slice_mut());
+        let (g, places) = (inputs[0].slice(), inputs[1].slice());
+        kernels::cuda::pooling::scatter(inputs[0].gpu(), sizes, g, places, &d_x)?;
+        Ok(Saved::new())
+    }
+
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         Ok(vec![at.want(0, || Var::apply_op(Pick, &[at.grad, &at.inputs[1]]))?, None])
     }
@@ -135,6 +154,15 @@ impl Op for Pick {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (_, h, w) = planes(inputs[0].shape());
+        let (_, oh, ow) = planes(inputs[1].shape());
+        let (x, places) = (inputs[0].slice(), inputs[1].slice());
+        kernels::cuda::pooling::pick(inputs[0].gpu(), (h * w, oh * ow), x, places, &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let op = Scatter { image: *at.inputs[0].shape() };
         Ok(vec![at.want(0, || Var::apply_op(op, &[at.grad, &at.inputs[1]]))?, None])
@@ -149,6 +177,31 @@ fn pick<T: FloatElement>(x: &[T], pixels: usize, places: &[i64], outputs: usize,
             Err(_) => T::ZERO,
         };
     }
+}
+
+/// How planes of one shape are pooled to another: by a window, or into cells.
+#[cfg(feature = "cuda")]
+pub(super) fn pool(
+    x: &Shape,
+    y: &Shape,
+    window: Option<Window>,
+) -> kernels::cuda::pooling::Pool {
+    let ((n, h, w), (_, oh, ow)) = (planes(x), planes(y));
+    kernels::cuda::pooling::Pool { planes: n, input: (h, w), output: (oh, ow), window }
+}
+
+/// The maxima, and saves where in its plane each one is.
+#[cfg(feature = "cuda")]
+pub(super) fn max_pool(
+    pool: kernels::cuda::pooling::Pool,
+    x: &CudaView<'_>,
+    output: Shape,
+    out: &mut CudaStorage,
+) -> Result<Saved> {
+    let mut places = CudaStorage::unspecified(x.gpu(), DType::I64, out.len())?;
+    let (y, at) = (out.slice_mut(), places.slice_mut());
+    kernels::cuda::pooling::max(x.gpu(), &pool, x.slice(), &y, &at)?;
+    Ok(vec![Tensor::from_cuda(places, output)])
 }
 
 /// The number of planes, their height and their width.

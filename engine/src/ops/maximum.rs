@@ -3,6 +3,8 @@
 use super::elementwise::{self, binary_samples};
 use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{FloatElement, OpSpec, Result, Shape};
 
@@ -48,6 +50,11 @@ impl Op for Maximum {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         elementwise::binary(inputs, out, larger::<f32>, larger::<f64>);
         Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        elementwise::cuda_pairs("maximum", "a > b || a != a ? a : b", inputs, out)
     }
 
     fn keeps(&self) -> Keeps {
@@ -97,6 +104,12 @@ impl Op for Share {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         elementwise::binary(inputs, out, weight::<f32>, weight::<f64>);
         Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let formula = "a < b ? T(0) : a == b ? T(0.5) : T(1)";
+        elementwise::cuda_pairs("share of the maximum", formula, inputs, out)
     }
 }
 

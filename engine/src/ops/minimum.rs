@@ -4,6 +4,8 @@ use super::elementwise::{self, binary_samples};
 use super::maximum::share;
 use crate::op::{Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{FloatElement, OpSpec, Result, Shape};
 
@@ -49,6 +51,11 @@ impl Op for Minimum {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         elementwise::binary(inputs, out, smaller::<f32>, smaller::<f64>);
         Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        elementwise::cuda_pairs("minimum", "a < b || a != a ? a : b", inputs, out)
     }
 
     fn keeps(&self) -> Keeps {

@@ -56,8 +56,11 @@ impl Op for Narrow {
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let shape = at.inputs[0].shape();
         let after = shape[self.axis] - self.start - self.len;
-        let zeros = |n| Var::constant(&Tensor::zeros(shape.with(self.axis, n), at.grad.dtype()));
-        let (before, after) = (zeros(self.start), zeros(after));
+        let zeros = |n| {
+            let (device, shape) = (at.grad.device(), shape.with(self.axis, n));
+            Tensor::full_on(device, shape, 0.0, at.grad.dtype()).map(|t| Var::constant(&t))
+        };
+        let (before, after) = (zeros(self.start)?, zeros(after)?);
         Ok(vec![Some(Var::concat(&[&before, at.grad, &after], self.axis as isize)?)])
     }
 }

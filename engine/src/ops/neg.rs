@@ -21,6 +21,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Neg {
     const NAME: &'static str = "neg";
     const KEEPS: Keeps = Keeps::NOTHING;
+    const CUDA: [&'static str; 3] = ["-x", "T(-1)", "T(0)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         -x
     }

@@ -30,6 +30,11 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Powf {
     const NAME: &'static str = "powf";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["pow(x, c0)", "c0 == T(0) ? T(0) : c0 * pow(x, c0 - T(1))", "c0 * (c0 - T(1)) == T(0) ? T(0) : c0 * (c0 - T(1)) * pow(x, c0 - T(2))"];
+
+    fn constants(self) -> [f64; 2] {
+        [self.0, 0.0]
+    }
     fn f<T: FloatElement>(self, x: T) -> T {
         x.powf(T::of(self.0))
     }

@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Recip {
     const NAME: &'static str = "recip";
     const KEEPS: Keeps = Keeps::OUTPUT;
+    const CUDA: [&'static str; 3] = ["T(1) / x", "-(y * y)", "T(2) * y * y * y"];
     fn f<T: FloatElement>(self, x: T) -> T {
         T::ONE / x
     }

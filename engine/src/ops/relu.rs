@@ -21,6 +21,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Relu {
     const NAME: &'static str = "relu";
     const KEEPS: Keeps = Keeps::OUTPUT;
+    const CUDA: [&'static str; 3] = ["x <= T(0) ? T(0) : x", "y > T(0) ? T(1) : T(0)", "T(0)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         // Not `max`: a NaN must stay one.
         if x <= T::ZERO { T::ZERO } else { x }

@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Relu6 {
     const NAME: &'static str = "relu6";
     const KEEPS: Keeps = Keeps::OUTPUT;
+    const CUDA: [&'static str; 3] = ["x <= T(0) ? T(0) : x >= T(6) ? T(6) : x", "y > T(0) && y < T(6) ? T(1) : T(0)", "T(0)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         // Not `max` and `min`: a NaN must stay one.
         if x <= T::ZERO {

@@ -21,6 +21,11 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Scale {
     const NAME: &'static str = "scale";
     const KEEPS: Keeps = Keeps::NOTHING;
+    const CUDA: [&'static str; 3] = ["c0 * x", "c0", "T(0)"];
+
+    fn constants(self) -> [f64; 2] {
+        [self.0, 0.0]
+    }
     fn f<T: FloatElement>(self, x: T) -> T {
         T::of(self.0) * x
     }

@@ -2,6 +2,8 @@
 
 use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -52,6 +54,16 @@ impl Op for ScatterAdd {
             let x = inputs[0].slice::<T>();
             kernels::index::scatter_add_axis(x, outer, self.size, inner, index, k, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, index) = (inputs[0].gpu(), inputs[1].slice());
+        let (outer, _, inner) = Shape::new(inputs[0].shape())?.around(self.axis);
+        let (sizes, y) = ((outer, self.size, inner), out.slice_mut());
+        kernels::cuda::index::check(gpu, "scatter_add", index, self.size)?;
+        kernels::cuda::index::scatter_add(gpu, inputs[0].slice(), sizes, index, &y)?;
         Ok(Saved::new())
     }
 

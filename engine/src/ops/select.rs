@@ -3,6 +3,8 @@
 
 use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -65,13 +67,20 @@ impl Op for Select {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let [condition, a, b] = [0, 1, 2].map(|i| inputs[i].slice());
+        kernels::cuda::strided::choose(inputs[0].gpu(), condition, a, b, &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let condition = &at.inputs[0];
-        let zero = Var::constant(&Tensor::scalar(0.0, at.grad.dtype()));
+        let zero = Var::constant(&Tensor::full_on(at.grad.device(), (), 0.0, at.grad.dtype())?);
         let d_a = at.want(1, || condition.select(at.grad, &zero))?;
         let d_b = at.want(2, || condition.select(&zero, at.grad))?;
         Ok(vec![None, d_a, d_b])

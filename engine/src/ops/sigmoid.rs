@@ -30,6 +30,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Sigmoid {
     const NAME: &'static str = "sigmoid";
     const KEEPS: Keeps = Keeps::OUTPUT;
+    const CUDA: [&'static str; 3] = ["sigmoid(x)", "y * (T(1) - y)", "y * (T(1) - y) * (T(1) - y - y)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.sigmoid()
     }

@@ -31,6 +31,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Silu {
     const NAME: &'static str = "silu";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["x * sigmoid(x)", "sigmoid(x) * (T(1) + x * (T(1) - sigmoid(x)))", "sigmoid(x) * (T(1) - sigmoid(x)) * (T(2) + x * (T(1) - sigmoid(x) - sigmoid(x)))"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x * x.sigmoid()
     }

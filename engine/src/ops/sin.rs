@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Sin {
     const NAME: &'static str = "sin";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["sin(x)", "cos(x)", "-y"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.sin()
     }

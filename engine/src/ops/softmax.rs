@@ -1,7 +1,12 @@
 //! softmax: yᵢ = e^xᵢ / Σⱼ e^xⱼ along an axis.   dx = y ∘ (g − ⟨g, y⟩).   Bridle 1990.
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::softmax as cuda;
+
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Sample, Shape, for_float};
 
@@ -65,6 +70,13 @@ impl Op for Softmax {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, width) = (inputs[0].gpu(), width(inputs[0].shape()));
+        cuda::forward(gpu, false, width, inputs[0].slice(), &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::OUTPUT
     }
@@ -98,6 +110,14 @@ impl Op for Backward {
             let (y, g) = (inputs[0].slice::<T>(), inputs[1].slice::<T>());
             kernels::softmax::softmax_backward(y, g, width(inputs[0].shape()), out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, width) = (inputs[0].gpu(), width(inputs[0].shape()));
+        let (y, g) = (inputs[0].slice(), inputs[1].slice());
+        cuda::backward(gpu, false, width, y, g, &out.slice_mut())?;
         Ok(Saved::new())
     }
 }

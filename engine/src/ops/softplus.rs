@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Softplus {
     const NAME: &'static str = "softplus";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["fmax(x, T(0)) + log1p(exp(-fabs(x)))", "sigmoid(x)", "sigmoid(x) * sigmoid(-x)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.max(T::ZERO) + (-x.abs()).exp().ln_1p()
     }

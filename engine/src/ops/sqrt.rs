@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Sqrt {
     const NAME: &'static str = "sqrt";
     const KEEPS: Keeps = Keeps::OUTPUT;
+    const CUDA: [&'static str; 3] = ["sqrt(x)", "T(0.5) / y", "T(-0.25) / (x * y)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.sqrt()
     }

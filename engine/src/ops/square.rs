@@ -29,6 +29,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Square {
     const NAME: &'static str = "square";
     const KEEPS: Keeps = Keeps::INPUTS;
+    const CUDA: [&'static str; 3] = ["x * x", "x + x", "T(2)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x * x
     }

@@ -2,6 +2,8 @@
 
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -89,6 +91,16 @@ impl Op for Sum {
             let x = inputs[0].slice::<T>();
             kernels::reduce::sum_axis(x, outer, n, inner, out.slice_mut::<T>());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let dims = inputs[0].shape();
+        let size = |range: std::ops::Range<usize>| dims[range].iter().product::<usize>();
+        let end = self.axis + self.count;
+        let sizes = (size(0..self.axis), size(self.axis..end), size(end..dims.len()));
+        kernels::cuda::reduce::sum(inputs[0].gpu(), inputs[0].slice(), sizes, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

@@ -4,6 +4,8 @@
 use super::scatter_add::check_indices;
 use crate::op::{Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -65,6 +67,15 @@ impl Op for TakeAlong {
         Ok(Saved::new())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, index) = (inputs[0].gpu(), inputs[1].slice());
+        let sizes = Shape::new(inputs[0].shape())?.around(self.0);
+        kernels::cuda::index::check(gpu, "take_along", index, sizes.1)?;
+        kernels::cuda::along::take(gpu, inputs[0].slice(), sizes, index, &out.slice_mut())?;
+        Ok(Saved::new())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -103,6 +114,15 @@ impl Op for AddAlong {
             let g = inputs[0].slice::<T>();
             kernels::along::add(g, outer, self.size, inner, index, k, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, index) = (inputs[0].gpu(), inputs[1].slice());
+        let (outer, _, inner) = Shape::new(inputs[0].shape())?.around(self.axis);
+        let sizes = (outer, self.size, inner);
+        kernels::cuda::along::add(gpu, inputs[0].slice(), sizes, index, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

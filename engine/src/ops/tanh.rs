@@ -30,6 +30,7 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Tanh {
     const NAME: &'static str = "tanh";
     const KEEPS: Keeps = Keeps::OUTPUT;
+    const CUDA: [&'static str; 3] = ["tanh(x)", "T(1) - y * y", "T(-2) * y * (T(1) - y * y)"];
     fn f<T: FloatElement>(self, x: T) -> T {
         x.tanh()
     }

@@ -1,16 +1,23 @@
 //! Where the numbers are: an enum of devices, each with its dtypes.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 pub use cpu::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaStorage, CudaView};
 
 use crate::{DType, Device};
 
 /// The memory behind one or more tensors.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Storage {
     /// Main memory.
     Cpu(CpuStorage),
+    /// A CUDA device's memory.
+    #[cfg(feature = "cuda")]
+    Cuda(CudaStorage),
     /// No memory: a shape and a dtype, for dry runs.
     Meta(DType),
 }
@@ -18,10 +25,21 @@ pub enum Storage {
 impl Storage {
     /// The device.
     #[must_use]
-    pub const fn device(&self) -> Device {
+    pub fn device(&self) -> Device {
         match self {
             Self::Cpu(_) => Device::Cpu,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(s) => s.device(),
             Self::Meta(_) => Device::Meta,
+        }
+    }
+
+    /// The opened device of memory on one.
+    #[cfg(feature = "cuda")]
+    pub(crate) const fn gpu(&self) -> Option<&std::sync::Arc<kernels::cuda::Gpu>> {
+        match self {
+            Self::Cuda(s) => Some(s.gpu()),
+            Self::Cpu(_) | Self::Meta(_) => None,
         }
     }
 
@@ -30,6 +48,8 @@ impl Storage {
     pub const fn dtype(&self) -> DType {
         match self {
             Self::Cpu(s) => s.dtype(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(s) => s.dtype(),
             Self::Meta(dtype) => *dtype,
         }
     }
@@ -39,6 +59,8 @@ impl Storage {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Cpu(s) => s.len() * s.dtype().bytes(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(s) => s.len() * s.dtype().bytes(),
             Self::Meta(_) => 0,
         }
     }

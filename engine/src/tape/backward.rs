@@ -130,7 +130,7 @@ fn scalar_seed(loss: &Var) -> Result<Tensor> {
     if loss.numel() != 1 {
         return Err(Error::shape("backward", "a scalar loss", &[loss.shape()]));
     }
-    Ok(Tensor::ones(*loss.shape(), loss.dtype()))
+    Tensor::full_on(loss.device(), *loss.shape(), 1.0, loss.dtype())
 }
 
 /// A record, copied out of the recording so that rules may push new ones.
@@ -281,7 +281,7 @@ fn add(old: Var, new: &Var) -> Result<Var> {
     }
     let mut sum = old.value();
     drop(old);
-    let unshared = sum.storage_mut().is_some();
+    let unshared = sum.device() == Device::Cpu && sum.storage_mut().is_some();
     if !unshared || !sum.layout().is_contiguous() || !new.layout().is_contiguous() {
         return Ok(Var::constant(&sum.add(&new.value())?));
     }

@@ -340,7 +340,7 @@ fn channel_last(x: &Tensor, norm: Norm) -> Result<Tensor> {
 }
 
 fn with_ones(a: &Tensor) -> Result<Tensor> {
-    let ones = Tensor::ones([a.shape()[0], 1], a.dtype());
+    let ones = Tensor::full_on(a.device(), [a.shape()[0], 1], 1.0, a.dtype())?;
     Tensor::concat(&[a, &ones], 1)
 }
 

@@ -9,7 +9,7 @@ use super::{Plain, Tensor};
 use crate::dtype::for_element;
 use crate::rng::Rng;
 use crate::storage::CpuStorage;
-use crate::{DType, Element, Error, Layout, Result, Shape, Storage};
+use crate::{DType, Device, Element, Error, Layout, Result, Shape, Storage};
 
 impl Tensor {
     /// A tensor over a vector, row-major, without copying.
@@ -45,6 +45,11 @@ impl Tensor {
         Self::from_parts(Arc::new(Storage::Cpu(storage)), Layout::contiguous(shape), Plain)
     }
 
+    #[cfg(feature = "cuda")]
+    pub(crate) fn from_cuda(storage: crate::storage::CudaStorage, shape: Shape) -> Self {
+        Self::from_parts(Arc::new(Storage::Cuda(storage)), Layout::contiguous(shape), Plain)
+    }
+
     /// One number.
     #[must_use]
     pub fn scalar(value: f64, dtype: DType) -> Self {
@@ -58,6 +63,33 @@ impl Tensor {
         let mut storage = CpuStorage::unspecified(dtype, shape.numel());
         for_element!(dtype, T => storage.slice_mut::<T>().fill(T::from_f64(value)));
         Self::from_cpu(storage, shape)
+    }
+
+    /// The same number everywhere, on a device.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] for a device that cannot be used, or [`Error::Cuda`] when it is full.
+    pub fn full_on(
+        device: Device,
+        shape: impl Into<Shape>,
+        value: f64,
+        dtype: DType,
+    ) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Self::full(shape, value, dtype)),
+            Device::Meta => Ok(Self::meta(shape, dtype)),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => {
+                let (gpu, shape) = (crate::device::open(ordinal)?, shape.into());
+                let storage =
+                    crate::storage::CudaStorage::filled(&gpu, dtype, shape.numel(), value)?;
+                Ok(Self::from_cuda(storage, shape))
+            }
+            #[cfg(not(feature = "cuda"))]
+            Device::Cuda(ordinal) => Err(Device::cuda(ordinal)
+                .err()
+                .unwrap_or(Error::NoKernel { op: "full_on", device })),
+        }
     }
 
     /// Zeros.

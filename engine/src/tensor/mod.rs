@@ -2,6 +2,7 @@
 
 mod create;
 mod display;
+mod place;
 mod read;
 
 use std::sync::Arc;
@@ -91,11 +92,8 @@ impl<H: History> Tensor<H> {
     }
 
     /// A constant on this tensor's device: masks and indices of ops that are made of others.
-    pub(crate) fn beside(&self, value: Tensor) -> Self {
-        H::constant(match self.device() {
-            Device::Meta => Tensor::meta(value.shape(), value.dtype()),
-            _ => value,
-        })
+    pub(crate) fn beside(&self, value: &Tensor) -> Result<Self> {
+        value.to_device(self.device()).map(H::constant)
     }
 
     pub(crate) const fn from_parts(storage: Arc<Storage>, layout: Layout, history: H) -> Self {

@@ -14,12 +14,17 @@ impl<H: History> Tensor<H> {
         self.with_history(Plain)
     }
 
-    /// A copy of the elements in row-major order.
+    /// A copy of the elements in row-major order. From a GPU: the host waits, and the read is
+    /// counted ([`Gpu::reads`](kernels::cuda)).
     ///
     /// # Errors
     /// [`Error::DType`] when `T` is not the tensor's dtype, [`Error::NoKernel`] when there are no
     /// numbers (meta device).
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        #[cfg(feature = "cuda")]
+        if self.storage().gpu().is_some() {
+            return self.to_vec_from_cuda();
+        }
         let cpu = self.cpu("to_vec")?;
         check_dtype::<T>("to_vec", self.dtype())?;
         let all = cpu.slice::<T>();
@@ -62,7 +67,30 @@ impl<H: History> Tensor<H> {
     fn cpu(&self, op: &'static str) -> Result<&CpuStorage> {
         match self.storage() {
             Storage::Cpu(s) => Ok(s),
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(s) => Err(Error::NoKernel { op, device: s.device() }),
             Storage::Meta(_) => Err(Error::NoKernel { op, device: Device::Meta }),
+        }
+    }
+
+    /// The elements on a CUDA device, if they are there and lie contiguously.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda_slice(&self) -> Option<kernels::cuda::Slice<'_>> {
+        match self.storage() {
+            Storage::Cuda(s) if self.layout().is_contiguous() => {
+                Some(s.slice().part(self.layout().offset(), self.numel()))
+            }
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn to_vec_from_cuda<T: Element>(&self) -> Result<Vec<T>> {
+        check_dtype::<T>("to_vec", self.dtype())?;
+        let plain = crate::op::contiguous(self)?;
+        match plain.storage() {
+            Storage::Cuda(s) => s.read(plain.layout().offset(), plain.numel()),
+            Storage::Cpu(_) | Storage::Meta(_) => Ok(Vec::new()),
         }
     }
 }

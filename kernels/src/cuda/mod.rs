@@ -1,6 +1,52 @@
 //! CUDA through `cudarc`, which loads every library at run time: this compiles and starts on any
 //! machine. Behind the feature `cuda`.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`library`], [`mod@probe`] | where NVIDIA's libraries are; whether a device can be used, and why not |
+//! | [`device`] | [`Gpu`]: an opened device with its one stream, copies to and from it |
+//! | [`memory`] | a caching allocator with statistics |
+//! | [`program`], [`compile`], [`cache`], [`module`] | kernel texts, compiled at run time, kept on disk |
+//! | [`mod@launch`] | starting a kernel, its arguments compared with its text |
+//! | [`slice`] | typed runs of device memory: what kernels read and write |
+//! | [`mod@gemm`] | the matrix product, by cuBLAS |
+//! | [`elementwise`], [`pairs`], [`strided`] | formulas of one and two elements; copies and casts |
+//! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
+//! | [`conv`], [`pooling`], [`dropout`] | as on the CPU |
+//! | [`step`] | parameter updates, all parameters in one launch |
+//!
+//! Everything is queued on one stream, so what was queued first has happened first, and memory that
+//! was given back can be handed out at once. Only [`Gpu::read`] and [`Gpu::synchronize`] wait.
 
+pub mod along;
+pub mod cache;
+pub mod compile;
+pub mod conv;
+pub mod device;
+pub mod dropout;
+pub mod elementwise;
+mod error;
+mod fault;
+pub mod gemm;
+pub mod index;
+pub mod launch;
+pub mod library;
+pub mod memory;
+pub mod module;
+pub mod norm;
+pub mod pairs;
+pub mod pooling;
 mod probe;
+pub mod program;
+pub mod reduce;
+pub mod slice;
+pub mod softmax;
+pub mod step;
+pub mod strided;
 
+pub use device::Gpu;
+pub use error::CudaError;
+pub use launch::{Arg, Dims, Grid, Image};
 pub use probe::{DeviceInfo, NoDevice, probe};
+pub use program::{Program, Text};
+pub use slice::{Scalar, Slice, SliceMut};

@@ -4,8 +4,12 @@
 //! for by name before it is touched. The order matters: driver library, devices, driver version,
 //! context, then the libraries that kernels need. cuDNN and cuSOLVER are optional and not asked.
 
+use std::path::PathBuf;
+
 use cudarc::driver::{CudaContext, DriverError, sys};
-use cudarc::{cublas, cublaslt, nvrtc};
+use cudarc::{cublas, nvrtc};
+
+use super::library;
 
 /// The oldest driver interface that is accepted, as `cuDriverGetVersion` counts: CUDA 12.8.
 /// The bindings are those of 13.0; on drivers older than this, symbols they look up are missing.
@@ -54,11 +58,26 @@ pub enum NoDevice {
         code: String,
     },
     /// A library that kernels need cannot be loaded.
-    #[error("the CUDA library {name} cannot be loaded; is its folder in LD_LIBRARY_PATH?")]
+    #[error(
+        "the CUDA library {name} cannot be loaded ({}); name its folder in {}",
+        listed(tried),
+        library::FOLDERS
+    )]
     NoLibrary {
         /// Its file name.
         name: &'static str,
+        /// Files in the named folders that were tried; after them, the system's own search.
+        tried: Vec<PathBuf>,
     },
+}
+
+fn listed(files: &[PathBuf]) -> String {
+    let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    if files.is_empty() {
+        "no folder was named".into()
+    } else {
+        format!("tried: {}", files.join(", "))
+    }
 }
 
 impl From<DriverError> for NoDevice {
@@ -82,7 +101,8 @@ impl From<DriverError> for NoDevice {
 /// }
 /// ```
 pub fn probe(ordinal: usize) -> Result<DeviceInfo, NoDevice> {
-    // SAFETY: this and the three like it below only load and unload a library of NVIDIA's by its
+    let tried = library::preload();
+    // SAFETY: this and the two like it below only load and unload a library of NVIDIA's by its
     // name, which runs its initialisers; these have no preconditions.
     if !unsafe { sys::is_culib_present() } {
         return Err(NoDevice::NoDriver);
@@ -101,12 +121,10 @@ pub fn probe(ordinal: usize) -> Result<DeviceInfo, NoDevice> {
         // SAFETY: as above.
         ("libcublas.so", unsafe { cublas::sys::is_culib_present() }),
         // SAFETY: as above.
-        ("libcublasLt.so", unsafe { cublaslt::sys::is_culib_present() }),
-        // SAFETY: as above.
         ("libnvrtc.so", unsafe { nvrtc::sys::is_culib_present() }),
     ] {
         if !present {
-            return Err(NoDevice::NoLibrary { name });
+            return Err(NoDevice::NoLibrary { name, tried });
         }
     }
     Ok(DeviceInfo {

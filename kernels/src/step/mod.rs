@@ -175,7 +175,7 @@ impl<T: Float> AdamConstants<T> {
 }
 
 /// 1 − βᵗ, the weight of t terms of a moving average that began at zero.
-fn correction(beta: f64, step: u64) -> f64 {
+pub(crate) fn correction(beta: f64, step: u64) -> f64 {
     1.0 - beta.powf(step as f64)
 }
 

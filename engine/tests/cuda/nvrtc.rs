@@ -1,0 +1,152 @@
+//! NVIDIA's own compiler over every kernel text that the ops use. It needs no GPU and no driver:
+//! `pip install nvidia-cuda-nvrtc` and the package's folder in `ALCYON_CUDA_LIBRARIES`.
+//!
+//! Which texts there are is found by running all ops on the emulated device. The emulator stands where
+//! the compiler would, so the compiler runs in a process of its own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use alcyon_engine::ops::OPS;
+use alcyon_engine::{DType, Device, Tape, Tensor, Var};
+use kernels::cuda::compile::{compile, is_available, version};
+use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, step};
+
+use kernels::step::{AdaFisher, Adam, Sgd};
+
+use crate::{emulated, loudly};
+
+/// The folder of texts, for the process with the compiler.
+const TEXTS: &str = "ALCYON_KERNEL_TEXTS";
+
+/// Ampere and Hopper.
+const ARCHITECTURES: [(i32, i32); 2] = [(8, 0), (9, 0)];
+
+#[test]
+fn the_device_compiler_takes_every_text_without_spills_and_finds_every_kernel() {
+    let Some((gpu, _guard)) = emulated() else { return };
+    for dtype in [DType::F32, DType::F64] {
+        run_all_ops(dtype);
+        run_all_steps(&gpu, dtype);
+    }
+    let mut programs: BTreeMap<String, (String, Vec<&str>)> = BTreeMap::new();
+    for (program, kernel) in gpu.programs() {
+        let entry =
+            programs.entry(program.name()).or_insert_with(|| (program.source(), Vec::new()));
+        entry.1.push(kernel);
+    }
+    assert!(programs.len() > 2 * 30, "only {} programs have been seen", programs.len());
+    let folder = tempfile::tempdir().unwrap();
+    for (i, (name, (source, kernels))) in programs.iter().enumerate() {
+        let text = format!("{name}\n{}\n{source}", kernels.join(" "));
+        fs::write(folder.path().join(format!("{i:03}.txt")), text).unwrap();
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "nvrtc::compiles_the_texts_in_a_folder", "--ignored", "--nocapture"])
+        .env(TEXTS, folder.path())
+        .output()
+        .unwrap();
+    let (out, log) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{out}{log}");
+    // What it says about itself: how many programs, or why none.
+    log.lines().filter_map(|line| line.strip_prefix("*** ")?.strip_suffix(" ***")).for_each(loudly);
+}
+
+/// Forward and both sweeps of every sample, for the kernels that they use.
+fn run_all_ops(dtype: DType) {
+    let place = |t: &Tensor| {
+        let t = if t.dtype().is_float() { t.to_dtype(dtype).unwrap() } else { t.clone() };
+        t.to_device(Device::Cuda(0)).unwrap()
+    };
+    for sample in OPS.iter().flat_map(|spec| (spec.samples)()) {
+        let tape = Tape::training(0);
+        let x: Vec<Var> = sample.inputs.iter().map(|t| tape.watch(place(t))).collect();
+        let Ok(loss) = (sample.call)(&x).and_then(|y| y.mul(&y)?.sum_all()) else { continue };
+        let Ok(first) = tape.backward_recorded(&loss) else { continue };
+        let slopes = x.iter().filter_map(|x| first.of_var(x)).map(|g| g.mul(g)?.sum_all());
+        for slope in slopes.flatten().filter(|slope| slope.is_recorded() && sample.twice) {
+            let _ = tape.backward(&slope); // Only what it launches matters here.
+        }
+    }
+}
+
+/// One update of one number by every rule.
+fn run_all_steps(gpu: &Gpu, dtype: DType) {
+    let scalar = if dtype == DType::F32 { Scalar::F32 } else { Scalar::F64 };
+    let mut buffers = [(); 3].map(|()| gpu.write(&[1.0_f64]).unwrap());
+    let grad = gpu.write(&[1.0_f64]).unwrap();
+    let [theta, m, v] = buffers.each_mut().map(|buffer| SliceMut::new(buffer, scalar, 1));
+    let moving = |state| {
+        [step::Moving { theta: &theta, grad: Slice::new(&grad, scalar, 0, 1), state, step: 1 }]
+    };
+    let sgd = Sgd {
+        rate: 0.1,
+        momentum: 0.0,
+        dampening: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+        first: true,
+    };
+    step::sgd(gpu, &moving(vec![]), &sgd).unwrap();
+    let adam = Adam {
+        rate: 0.1,
+        beta1: 0.9,
+        beta2: 0.9,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+        step: 1,
+    };
+    step::adam(gpu, &moving(vec![&m, &v]), &adam).unwrap();
+    let adafisher = AdaFisher {
+        rate: 0.1,
+        beta: 0.9,
+        damping: 1e-3,
+        coupled_decay: 0.0,
+        decoupled_decay: 0.0,
+        step: 1,
+        root: false,
+    };
+    step::adafisher(gpu, &moving(vec![&m]), &[step::Curvature::Constant(1.0)], &adafisher).unwrap();
+}
+
+#[test]
+#[ignore = "run by the test above, in a process without the emulator"]
+fn compiles_the_texts_in_a_folder() {
+    let folder = env::var_os(TEXTS).expect("a folder of texts");
+    if !is_available() {
+        loudly(
+            "SKIPPED: no NVRTC here: pip install nvidia-cuda-nvrtc, and name its folder in ALCYON_CUDA_LIBRARIES",
+        );
+        return;
+    }
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        check(&entry.unwrap().path());
+        count += 1;
+    }
+    let version = version().unwrap();
+    loudly(&format!("NVRTC {version:?} took {count} programs for {ARCHITECTURES:?}"));
+}
+
+fn check(file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    let mut parts = text.splitn(3, '\n');
+    let (name, kernels, source) =
+        (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+    for architecture in ARCHITECTURES {
+        let compiled = compile(name, source, architecture, true).unwrap_or_else(|e| panic!("{e}"));
+        for kernel in kernels.split(' ') {
+            let entry = format!("Compiling entry function '{kernel}'");
+            assert!(compiled.log.contains(&entry), "{name}: {kernel}\n{}", compiled.log);
+        }
+        let spills = compiled.log.lines().filter(|line| line.contains("bytes spill"));
+        for line in spills {
+            assert!(line.contains(" 0 bytes spill stores, 0 bytes spill loads"), "{name}: {line}");
+        }
+        assert!(compiled.code.starts_with(b"\x7fELF"), "{name}: no cubin");
+    }
+}

@@ -1,0 +1,138 @@
+// Pooling over planes [planes, h, w] to [planes, oh, ow]. Sums run in the order of the positions.
+
+// The pixel of tap (a, b) of the window at output p, or -1 outside the image.
+__device__ __forceinline__ long long pixel(const Image& s, long long p, long long q, long long a, long long b) {
+    const long long row = p * s.sh + a * s.dh - s.ph, column = q * s.sw + b * s.dw - s.pw;
+    return row < 0 || row >= s.h || column < 0 || column >= s.w ? -1 : row * s.w + column;
+}
+
+// Adaptive cells: from i * size / count up to, not including, (i + 1) * size / count rounded up.
+__device__ __forceinline__ long long cell_start(long long i, long long size, long long count) {
+    return i * size / count;
+}
+__device__ __forceinline__ long long cell_end(long long i, long long size, long long count) {
+    return ((i + 1) * size + count - 1) / count;
+}
+
+__device__ __forceinline__ void keep_larger(T value, long long where, T& max, long long& at) {
+    if (at < 0 || value > max || (value != value && max == max)) max = value, at = where;
+}
+
+extern "C" __global__ void max_pool(Image s, const T* x, T* y, long long* places) {
+    EACH(i, s.n * s.oh * s.ow) {
+        const long long q = i % s.ow, p = i / s.ow % s.oh;
+        const T* plane = x + i / (s.ow * s.oh) * s.h * s.w;
+        T max = -infinity();
+        long long at = -1;
+        for (long long a = 0; a < s.kh; a++)
+            for (long long b = 0; b < s.kw; b++) {
+                const long long seen = pixel(s, p, q, a, b);
+                if (seen >= 0) keep_larger(plane[seen], seen, max, at);
+            }
+        y[i] = max;
+        places[i] = at;
+    }
+}
+
+extern "C" __global__ void adaptive_max(Image s, const T* x, T* y, long long* places) {
+    EACH(i, s.n * s.oh * s.ow) {
+        const long long q = i % s.ow, p = i / s.ow % s.oh;
+        const T* plane = x + i / (s.ow * s.oh) * s.h * s.w;
+        T max = -infinity();
+        long long at = -1;
+        for (long long row = cell_start(p, s.h, s.oh); row < cell_end(p, s.h, s.oh); row++)
+            for (long long column = cell_start(q, s.w, s.ow); column < cell_end(q, s.w, s.ow); column++)
+                keep_larger(plane[row * s.w + column], row * s.w + column, max, at);
+        y[i] = max;
+        places[i] = at;
+    }
+}
+
+// out[place] += g, a thread for each plane of `pixels`: the order is that of the outputs.
+extern "C" __global__ void scatter(long long planes, long long pixels, long long outputs, const T* g,
+                                   const long long* places, T* out) {
+    EACH(plane, planes) {
+        for (long long i = 0; i < pixels; i++) out[plane * pixels + i] = 0;
+        for (long long i = plane * outputs; i < (plane + 1) * outputs; i++)
+            if (places[i] >= 0) out[plane * pixels + places[i]] += g[i];
+    }
+}
+
+extern "C" __global__ void pick(long long n, long long pixels, long long outputs, const T* x,
+                                const long long* places, T* out) {
+    EACH(i, n) out[i] = places[i] >= 0 ? x[i / outputs * pixels + places[i]] : T(0);
+}
+
+// How many taps of a window count: all, or those inside the image.
+__device__ __forceinline__ T counted(const Image& s, long long p, long long q, int all) {
+    long long count = 0;
+    for (long long a = 0; a < s.kh; a++)
+        for (long long b = 0; b < s.kw; b++) count += all || pixel(s, p, q, a, b) >= 0;
+    return (T)count;
+}
+
+extern "C" __global__ void avg_pool(Image s, int all, const T* x, T* y) {
+    EACH(i, s.n * s.oh * s.ow) {
+        const long long q = i % s.ow, p = i / s.ow % s.oh;
+        const T* plane = x + i / (s.ow * s.oh) * s.h * s.w;
+        T sum = 0;
+        for (long long a = 0; a < s.kh; a++)
+            for (long long b = 0; b < s.kw; b++) {
+                const long long seen = pixel(s, p, q, a, b);
+                if (seen >= 0) sum += plane[seen];
+            }
+        const T count = counted(s, p, q, all);
+        y[i] = count > T(0) ? sum / count : T(0);
+    }
+}
+
+// Each pixel asks which windows have seen it.
+extern "C" __global__ void avg_pool_backward(Image s, int all, const T* g, T* out) {
+    EACH(i, s.n * s.h * s.w) {
+        const long long column = i % s.w, row = i / s.w % s.h;
+        const T* plane = g + i / (s.w * s.h) * s.oh * s.ow;
+        T sum = 0;
+        for (long long a = 0; a < s.kh; a++) {
+            const long long down = row + s.ph - a * s.dh;
+            if (down < 0 || down % s.sh != 0 || down / s.sh >= s.oh) continue;
+            for (long long b = 0; b < s.kw; b++) {
+                const long long right = column + s.pw - b * s.dw;
+                if (right < 0 || right % s.sw != 0 || right / s.sw >= s.ow) continue;
+                const long long p = down / s.sh, q = right / s.sw;
+                sum += plane[p * s.ow + q] / counted(s, p, q, all);
+            }
+        }
+        out[i] = sum;
+    }
+}
+
+extern "C" __global__ void adaptive_avg(Image s, const T* x, T* y) {
+    EACH(i, s.n * s.oh * s.ow) {
+        const long long q = i % s.ow, p = i / s.ow % s.oh;
+        const long long top = cell_start(p, s.h, s.oh), bottom = cell_end(p, s.h, s.oh);
+        const long long left = cell_start(q, s.w, s.ow), right = cell_end(q, s.w, s.ow);
+        const T* plane = x + i / (s.ow * s.oh) * s.h * s.w;
+        T sum = 0;
+        for (long long row = top; row < bottom; row++)
+            for (long long column = left; column < right; column++) sum += plane[row * s.w + column];
+        y[i] = sum / (T)((bottom - top) * (right - left));
+    }
+}
+
+extern "C" __global__ void adaptive_avg_backward(Image s, const T* g, T* out) {
+    EACH(i, s.n * s.h * s.w) {
+        const long long column = i % s.w, row = i / s.w % s.h;
+        const T* plane = g + i / (s.w * s.h) * s.oh * s.ow;
+        T sum = 0;
+        // From the first cell that ends behind the pixel, as long as cells begin before it.
+        const long long p0 = row * s.oh / s.h, q0 = column * s.ow / s.w;
+        for (long long p = p0; p < s.oh && cell_start(p, s.h, s.oh) <= row; p++) {
+            const long long rows = cell_end(p, s.h, s.oh) - cell_start(p, s.h, s.oh);
+            for (long long q = q0; q < s.ow && cell_start(q, s.w, s.ow) <= column; q++) {
+                const long long columns = cell_end(q, s.w, s.ow) - cell_start(q, s.w, s.ow);
+                sum += plane[p * s.ow + q] / (T)(rows * columns);
+            }
+        }
+        out[i] = sum;
+    }
+}

@@ -1,0 +1,70 @@
+// What every kernel text begins with. T, U and the formulas have been defined before it.
+
+// Dynamic shared memory: `bytes` are given at the launch.
+#ifndef CUDA_CPU_SHIM
+#define DYN_SHARED(type, name)                                  \
+    extern __shared__ __align__(16) unsigned char name##_raw[]; \
+    type* name = reinterpret_cast<type*>(name##_raw)
+#endif
+
+// Every i in 0..n, shared among all threads of the grid.
+#define EACH(i, n)                                                                         \
+    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (n);          \
+         i += (long long)gridDim.x * blockDim.x)
+
+// The sizes of an iteration and the strides of up to three arrays in it, innermost axis last.
+struct Dims {
+    long long rank;
+    long long size[6];
+    long long stride[3][6];
+};
+
+// A window that slides over images: n of c channels of h x w pixels, kernel, stride, padding and
+// dilation (down, across), and oh x ow positions of it in each of o channels.
+struct Image {
+    long long n, c, h, w, o, groups, kh, kw, sh, sw, ph, pw, dh, dw, oh, ow;
+};
+
+// Where element i of the iteration lies in array `which`.
+__device__ __forceinline__ long long place(const Dims& dims, int which, long long i) {
+    long long at = 0;
+    for (int axis = (int)dims.rank - 1; axis >= 0; axis--) {
+        at += i % dims.size[axis] * dims.stride[which][axis];
+        i /= dims.size[axis];
+    }
+    return at;
+}
+
+__device__ __forceinline__ T infinity() {
+    return (T)__longlong_as_double(0x7ff0000000000000LL);
+}
+
+// The sum over a block of one value a thread, in every thread: halves added to halves, in an order
+// that depends on the block's size alone, a power of two. `scratch` has one place a thread.
+__device__ __forceinline__ T block_sum(T value, T* scratch) {
+    scratch[threadIdx.x] = value;
+    __syncthreads();
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) scratch[threadIdx.x] += scratch[threadIdx.x + half];
+        __syncthreads();
+    }
+    T sum = scratch[0];
+    __syncthreads();
+    return sum;
+}
+
+// The largest over a block of one value a thread, in every thread; NaN if any is.
+__device__ __forceinline__ T block_max(T value, T* scratch) {
+    scratch[threadIdx.x] = value;
+    __syncthreads();
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) {
+            T a = scratch[threadIdx.x], b = scratch[threadIdx.x + half];
+            scratch[threadIdx.x] = a > b || a != a ? a : b;
+        }
+        __syncthreads();
+    }
+    T max = scratch[0];
+    __syncthreads();
+    return max;
+}

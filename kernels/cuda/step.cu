@@ -1,0 +1,85 @@
+// Parameter updates: all parameters of a model in one launch. The table has a row for each piece of a
+// parameter, at most PIECE elements, and a block takes a row.
+
+// A row, in words of 64 bits; the last two are doubles.
+struct Piece {
+    T *theta, *m, *v, *largest;
+    const T *grad, *s, *h;
+    long long len, start, columns, kind;
+    T size, root;
+};
+
+__device__ __forceinline__ Piece piece(const long long* table, long long at) {
+    const long long* row = table + at * 13;
+    Piece p;
+    p.theta = (T*)row[0];
+    p.grad = (const T*)row[1];
+    p.m = (T*)row[2];
+    p.v = (T*)row[3];
+    p.largest = (T*)row[4];
+    p.s = (const T*)row[5];
+    p.h = (const T*)row[6];
+    p.len = row[7];
+    p.start = row[8];
+    p.columns = row[9];
+    p.kind = row[10];
+    p.size = (T)__longlong_as_double(row[11]);
+    p.root = (T)__longlong_as_double(row[12]);
+    return p;
+}
+
+// m is the momentum buffer, or null; kind is 1 at a parameter's first step.
+extern "C" __global__ void sgd(long long pieces, const long long* table, int nesterov, double rate, double momentum,
+                               double fresh, double decay) {
+    for (long long at = blockIdx.x; at < pieces; at += gridDim.x) {
+        const Piece p = piece(table, at);
+        for (long long i = threadIdx.x; i < p.len; i += blockDim.x) {
+            const T g = p.grad[i] + (T)decay * p.theta[i];
+            if (!p.m) {
+                p.theta[i] -= (T)rate * g;
+                continue;
+            }
+            const T b = p.kind == 1 ? g : (T)momentum * p.m[i] + (T)fresh * g;
+            p.m[i] = b;
+            p.theta[i] -= (T)rate * (nesterov ? g + (T)momentum * b : b);
+        }
+    }
+}
+
+// size is the rate over 1 - beta1^t, root is sqrt(1 - beta2^t).
+extern "C" __global__ void adam(long long pieces, const long long* table, double beta1, double fresh1, double beta2,
+                                double fresh2, double kept, double coupled, double epsilon) {
+    for (long long at = blockIdx.x; at < pieces; at += gridDim.x) {
+        const Piece p = piece(table, at);
+        for (long long i = threadIdx.x; i < p.len; i += blockDim.x) {
+            const T theta = p.theta[i], g = p.grad[i] + (T)coupled * theta;
+            const T m = (T)beta1 * p.m[i] + (T)fresh1 * g;
+            const T v = (T)beta2 * p.v[i] + (T)fresh2 * g * g;
+            p.m[i] = m;
+            p.v[i] = v;
+            T under = v;
+            if (p.largest) under = p.largest[i] = fmax(p.largest[i], v);
+            p.theta[i] = (T)kept * theta - p.size * m / (sqrt(under) / p.root + (T)epsilon);
+        }
+    }
+}
+
+// kind: 0 F = s[row] h[column] + damping, 1 s[i] h[i] + damping, 2 s[i] root + damping, 3 F = root.
+// size is the rate over 1 - beta^t.
+extern "C" __global__ void adafisher(long long pieces, const long long* table, int square_root, double beta,
+                                     double fresh, double damping, double coupled, double kept) {
+    for (long long at = blockIdx.x; at < pieces; at += gridDim.x) {
+        const Piece p = piece(table, at);
+        for (long long i = threadIdx.x; i < p.len; i += blockDim.x) {
+            const long long k = p.start + i;
+            T f = p.root;
+            if (p.kind == 0) f = p.s[k / p.columns] * p.h[k % p.columns] + (T)damping;
+            if (p.kind == 1) f = p.s[k] * p.h[k] + (T)damping;
+            if (p.kind == 2) f = p.s[k] * p.root + (T)damping;
+            const T theta = p.theta[i];
+            const T m = (T)beta * p.m[i] + (T)fresh * (p.grad[i] + (T)coupled * theta);
+            p.m[i] = m;
+            p.theta[i] = (T)kept * theta - p.size * m / (square_root ? sqrt(f) : f);
+        }
+    }
+}

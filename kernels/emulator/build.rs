@@ -1,0 +1,71 @@
+//! Compiles the three stand-ins with the machine's C++ compiler. Without one, the crate says so.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const LIBRARIES: [(&str, &str); 3] = [
+    ("driver.cpp", "libcuda.so.1"),
+    ("nvrtc.cpp", "libnvrtc.so.13"),
+    ("cublas.cpp", "libcublas.so.13"),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=cpp");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=CXX");
+    let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("cpp");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let compiler = env::var("CXX").unwrap_or_else(|_| "g++".into());
+    match build(&compiler, &source, &out) {
+        Ok(()) => println!("cargo::rustc-env=EMULATOR_FOLDER={}", out.join("lib").display()),
+        Err(reason) => {
+            println!("cargo::warning=no CUDA emulator: {reason}");
+            println!("cargo::rustc-env=EMULATOR_MISSING={}", reason.to_string().replace('\n', " "));
+        }
+    }
+    Ok(())
+}
+
+fn build(compiler: &str, source: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    let target = env::var("CARGO_CFG_TARGET_OS")? + "-" + &env::var("CARGO_CFG_TARGET_ARCH")?;
+    if target != "linux-x86_64" {
+        return Err(format!("it is written for linux-x86_64, this is {target}").into());
+    }
+    // Kernels compiled earlier may be unlike what this shim makes of them.
+    let objects = out.join("objects");
+    let _ = fs::remove_dir_all(&objects);
+    fs::create_dir_all(&objects)?;
+    fs::create_dir_all(out.join("lib"))?;
+    for header in ["shim.hpp", "shim_types.hpp"] {
+        fs::copy(source.join(header), out.join(header))?;
+    }
+    for (file, library) in LIBRARIES {
+        let status = Command::new(compiler)
+            .args([
+                "-std=c++17",
+                "-O2",
+                "-g",
+                "-shared",
+                "-fPIC",
+                "-fvisibility=hidden",
+                "-Wall",
+                "-Wextra",
+            ])
+            .arg(format!("-Wl,-soname,{library}"))
+            .arg(format!("-DCOMPILER=\"{compiler}\""))
+            .arg(format!("-DFOLDER=\"{}\"", out.display()))
+            .arg("-o")
+            .arg(out.join("lib").join(library))
+            .arg(source.join(file))
+            .args(["-ldl", "-pthread"])
+            .status()
+            .map_err(|e| format!("{compiler}: {e}"))?;
+        if !status.success() {
+            return Err(format!("{compiler} does not compile {file}").into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+// A stand-in for the CUDA driver: one device, everything done at once, kernels run by the scheduler.
+// Memory is the host's, with guard zones around each allocation and all ones in it.
+#include <dlfcn.h>
+
+#include <map>
+#include <mutex>
+
+#include "scheduler.hpp"
+
+#define API extern "C" __attribute__((visibility("default"))) int
+
+// Of CUresult, what is returned here.
+enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+
+namespace {
+
+constexpr size_t GUARD = 256, CAPACITY = 256u << 20;
+
+struct Module {
+    void* object;
+    std::string path;
+};
+
+std::recursive_mutex lock_;
+std::map<uint64_t, size_t> allocations_; // Address and bytes.
+size_t allocated_ = 0;
+thread_local void* current_ = nullptr;
+
+Scheduler& scheduler() {
+    static Scheduler* one = new Scheduler; // Never destroyed: kernels may run while statics go.
+    return *one;
+}
+
+bool guards_hold(uint64_t at, size_t bytes) {
+    return Guard::holds((unsigned char*)at - GUARD, GUARD) && Guard::holds((unsigned char*)at + bytes, GUARD);
+}
+
+void lay_guards(uint64_t at, size_t bytes) {
+    Guard::lay((unsigned char*)at - GUARD, GUARD);
+    Guard::lay((unsigned char*)at + bytes, GUARD);
+}
+
+// Whether a range lies in one allocation.
+bool inside(uint64_t at, size_t bytes) {
+    auto after = allocations_.upper_bound(at);
+    if (after == allocations_.begin()) return false;
+    auto [start, size] = *--after;
+    return at + bytes <= start + size;
+}
+
+int copy(void* to, const void* from, size_t bytes, uint64_t device) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    if (!inside(device, bytes)) return INVALID;
+    memmove(to, from, bytes);
+    return OK;
+}
+
+const char* name_of(int code) {
+    switch (code) {
+        case OK: return "CUDA_SUCCESS";
+        case INVALID: return "CUDA_ERROR_INVALID_VALUE";
+        case OUT_OF_MEMORY: return "CUDA_ERROR_OUT_OF_MEMORY";
+        case NO_DEVICE: return "CUDA_ERROR_NO_DEVICE";
+        case BAD_IMAGE: return "CUDA_ERROR_INVALID_IMAGE";
+        case NOT_FOUND: return "CUDA_ERROR_NOT_FOUND";
+        case LAUNCH_FAILED: return "CUDA_ERROR_LAUNCH_FAILED";
+        default: return "CUDA_ERROR_UNKNOWN";
+    }
+}
+
+} // namespace
+
+API cuInit(unsigned) { return OK; }
+API cuDriverGetVersion(int* version) {
+    *version = 13000;
+    return OK;
+}
+API cuDeviceGetCount(int* count) {
+    *count = 1;
+    return OK;
+}
+API cuDeviceGet(int* device, int ordinal) {
+    *device = 0;
+    return ordinal == 0 ? OK : NO_DEVICE;
+}
+API cuDeviceGetName(char* name, int length, int) {
+    snprintf(name, (size_t)length, "emulated");
+    return OK;
+}
+API cuDeviceTotalMem_v2(size_t* bytes, int) {
+    *bytes = CAPACITY;
+    return OK;
+}
+API cuDeviceGetAttribute(int* value, int attribute, int) {
+    *value = attribute == 75 ? 9 : 0; // Compute capability 9.0; no memory pools.
+    return OK;
+}
+API cuDevicePrimaryCtxRetain(void** context, int) {
+    static int one;
+    *context = &one;
+    return OK;
+}
+API cuDevicePrimaryCtxRelease_v2(int) { return OK; }
+API cuCtxSetCurrent(void* context) {
+    current_ = context;
+    return OK;
+}
+API cuCtxGetCurrent(void** context) {
+    *context = current_;
+    return OK;
+}
+API cuCtxSynchronize() { return OK; }
+API cuStreamCreate(void** stream, unsigned) {
+    *stream = new int;
+    return OK;
+}
+API cuStreamDestroy_v2(void* stream) {
+    delete (int*)stream;
+    return OK;
+}
+API cuStreamSynchronize(void*) { return OK; }
+API cuGetExportTable(const void**, const void*) { return NOT_FOUND; }
+API cuGetErrorName(int code, const char** name) {
+    *name = name_of(code);
+    return OK;
+}
+API cuGetErrorString(int code, const char** text) { return cuGetErrorName(code, text); }
+
+API cuMemGetInfo_v2(size_t* free, size_t* total) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    *free = CAPACITY - allocated_;
+    *total = CAPACITY;
+    return OK;
+}
+API cuMemAlloc_v2(uint64_t* pointer, size_t bytes) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    if (bytes == 0) return INVALID;
+    if (bytes > CAPACITY - allocated_) return OUT_OF_MEMORY;
+    auto* block = (unsigned char*)malloc(bytes + 2 * GUARD);
+    if (!block) return OUT_OF_MEMORY;
+    memset(block + GUARD, 0xff, bytes);
+    *pointer = (uint64_t)(block + GUARD);
+    lay_guards(*pointer, bytes);
+    allocations_[*pointer] = bytes;
+    allocated_ += bytes;
+    return OK;
+}
+API cuMemFree_v2(uint64_t pointer) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    auto found = allocations_.find(pointer);
+    if (found == allocations_.end()) return INVALID;
+    allocated_ -= found->second;
+    allocations_.erase(found);
+    free((unsigned char*)pointer - GUARD);
+    return OK;
+}
+API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+    return copy((void*)to, from, bytes, to);
+}
+API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+    return copy(to, (const void*)from, bytes, from);
+}
+API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    if (!inside(from, bytes)) return INVALID;
+    return copy((void*)to, (const void*)from, bytes, to);
+}
+API cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void*) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    if (!inside(to, bytes)) return INVALID;
+    memset((void*)to, value, bytes);
+    return OK;
+}
+
+// An image is what the emulated compiler makes: a line of magic, then the path of a shared object.
+API cuModuleLoadData(void** module, const void* image) {
+    static const char magic[] = "EMULATED KERNELS\n";
+    if (strncmp((const char*)image, magic, sizeof magic - 1) != 0) return BAD_IMAGE;
+    const std::string path = (const char*)image + sizeof magic - 1;
+    void* object = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!object) return BAD_IMAGE;
+    auto bind = (void (*)(Shim*))dlsym(object, "shim_bind");
+    if (!bind) return BAD_IMAGE;
+    bind(&scheduler().shim);
+    *module = new Module{object, path};
+    return OK;
+}
+API cuModuleGetFunction(void** function, void* module, const char* name) {
+    *function = dlsym(((Module*)module)->object, (std::string("shim_kernel_") + name).c_str());
+    return *function ? OK : NOT_FOUND;
+}
+API cuModuleUnload(void* module) {
+    delete (Module*)module;
+    return OK;
+}
+
+API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, void*, void** arguments, void**) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    std::string fault =
+        scheduler().run((void (*)(void**))function, arguments, {gx, gy, gz}, {bx, by, bz}, shared);
+    for (auto& [at, bytes] : allocations_)
+        if (fault.empty() && !guards_hold(at, bytes)) {
+            fault = "a write outside an allocation of " + std::to_string(bytes) + " bytes";
+            lay_guards(at, bytes);
+        }
+    if (fault.empty()) return OK;
+    Dl_info info{};
+    dladdr(function, &info);
+    fprintf(stderr, "emulated CUDA: %s: %s\n", info.dli_sname ? info.dli_sname : "a kernel", fault.c_str());
+    return LAUNCH_FAILED;
+}

@@ -1,0 +1,187 @@
+//! `Gpu`: an opened device, with its one stream, its memory and its programs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::{CudaContext, CudaStream, result};
+
+use super::cache::Cache;
+use super::error::{Result, driver};
+use super::fault::Faults;
+use super::gemm::Blas;
+use super::memory::{Buffer, Memory};
+use super::module::Modules;
+use super::program::Program;
+use super::{DeviceInfo, probe};
+
+/// An opened CUDA device. There is one in a process for each device, as there is one context.
+#[derive(Debug)]
+pub struct Gpu {
+    info: DeviceInfo,
+    stream: Arc<CudaStream>,
+    memory: Memory,
+    modules: Modules,
+    blas: Blas,
+    faults: Faults,
+    reads: AtomicU64,
+    launches: AtomicU64,
+}
+
+/// Devices that have been opened, by number. They stay open: closing one while the process ends
+/// would call into libraries that are being unloaded.
+static OPEN: Mutex<Vec<Arc<Gpu>>> = Mutex::new(Vec::new());
+
+impl Gpu {
+    /// Opens a device, or returns it if it is open already.
+    ///
+    /// # Errors
+    /// [`CudaError::Absent`](super::CudaError::Absent) with the reason why it cannot be used.
+    pub fn open(ordinal: usize) -> Result<Arc<Self>> {
+        Self::open_with(ordinal, Cache::of_user())
+    }
+
+    /// The same, keeping compiled kernels in another place if the device is not open yet.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_with(ordinal: usize, cache: Cache) -> Result<Arc<Self>> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gpu) = open.iter().find(|gpu| gpu.info.ordinal == ordinal) {
+            return Ok(Arc::clone(gpu));
+        }
+        let info = probe(ordinal)?;
+        let context = CudaContext::new(ordinal).map_err(driver("cuDevicePrimaryCtxRetain"))?;
+        // SAFETY: events are for several streams; there is one. No buffer of cudarc's is made.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(driver("cuStreamCreate"))?;
+        let gpu = Arc::new(Self {
+            memory: Memory::new(Arc::clone(&context)),
+            modules: Modules::new(context, info.compute_capability, cache),
+            blas: Blas::new(&stream)?,
+            faults: Faults::default(),
+            stream,
+            info,
+            reads: AtomicU64::new(0),
+            launches: AtomicU64::new(0),
+        });
+        open.push(Arc::clone(&gpu));
+        Ok(gpu)
+    }
+
+    /// What the probe found out about it.
+    #[must_use]
+    pub const fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// Its allocator.
+    #[must_use]
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// How often the host has waited for numbers: a training step should not.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How many kernels have been queued.
+    #[must_use]
+    pub fn launches(&self) -> u64 {
+        self.launches.load(Ordering::Relaxed)
+    }
+
+    /// All programs that have been used so far, each with one of its kernels that has been used.
+    #[must_use]
+    pub fn programs(&self) -> Vec<(Program, &'static str)> {
+        self.modules.programs()
+    }
+
+    /// Copies numbers to the device.
+    ///
+    /// # Errors
+    /// [`CudaError::OutOfMemory`](super::CudaError::OutOfMemory), or what the driver refuses.
+    pub fn write<T: bytemuck::Pod>(&self, values: &[T]) -> Result<Buffer> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let buffer = self.memory.allocate(bytes.len())?;
+        if !bytes.is_empty() {
+            self.bind()?;
+            // SAFETY: the buffer is as long as the source; the driver has copied the source (which
+            // is not pinned) to memory of its own before it returns.
+            unsafe { result::memcpy_htod_async(buffer.pointer(), bytes, self.stream.cu_stream()) }
+                .map_err(driver("cuMemcpyHtoD"))?;
+        }
+        Ok(buffer)
+    }
+
+    /// Copies numbers from the device, from byte `offset` of a buffer on. Waits for all that is
+    /// queued, and counts.
+    ///
+    /// # Errors
+    /// What the driver refuses. What went wrong in kernels queued before shows here, an index out of
+    /// range too ([`CudaError::Index`](super::CudaError::Index)).
+    pub fn read<T: bytemuck::Pod>(
+        &self,
+        buffer: &Buffer,
+        offset: usize,
+        values: &mut [T],
+    ) -> Result<()> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.fetch(buffer, offset, values)?;
+        self.faults.look(self)
+    }
+
+    /// The copy alone.
+    pub(super) fn fetch<T: bytemuck::Pod>(
+        &self,
+        buffer: &Buffer,
+        offset: usize,
+        values: &mut [T],
+    ) -> Result<()> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+        assert!(offset + bytes.len() <= buffer.bytes(), "cuda read: beyond its buffer");
+        self.bind()?;
+        let from = buffer.pointer() + offset as u64;
+        // SAFETY: the source lies in the buffer (asserted above); the target outlives the copy,
+        // which is over when the stream has been waited for.
+        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }
+            .map_err(driver("cuMemcpyDtoH"))?;
+        self.synchronize()
+    }
+
+    /// Waits for all that is queued.
+    ///
+    /// # Errors
+    /// The failure of any kernel queued before.
+    pub fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize().map_err(driver("cuStreamSynchronize"))
+    }
+
+    pub(super) const fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    pub(super) const fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    pub(super) const fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
+    pub(super) const fn blas(&self) -> &Blas {
+        &self.blas
+    }
+
+    pub(super) fn count_launch(&self) {
+        self.launches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn bind(&self) -> Result<()> {
+        self.stream.context().bind_to_thread().map_err(driver("cuCtxSetCurrent"))
+    }
+}

@@ -1,0 +1,31 @@
+//! Dropout with the CPU's random numbers: the mask of (seed, stream) is the same on every device.
+
+use super::device::Gpu;
+use super::error::Result;
+use super::launch::Grid;
+use super::program::{Program, Text};
+use super::slice::{Slice, SliceMut};
+
+const TEXT: Text = Text { name: "dropout", source: include_str!("../../cuda/dropout.cu") };
+
+/// mask = 0 with probability p, else 1 / (1 − p); y = mask ∘ x.
+///
+/// # Errors
+/// What the driver or the compiler refuses.
+pub fn dropout(
+    gpu: &Gpu,
+    p: f64,
+    [seed, stream]: [u64; 2],
+    x: Slice<'_>,
+    y: &SliceMut<'_>,
+    mask: &SliceMut<'_>,
+) -> Result<()> {
+    let n = y.len();
+    assert_eq!([x.len(), mask.len()], [n; 2], "cuda dropout: lengths");
+    if n == 0 {
+        return Ok(());
+    }
+    let arguments =
+        [n.into(), p.into(), seed.into(), stream.into(), x.into(), y.into(), mask.into()];
+    gpu.launch(&Program::new(TEXT, y.scalar()), "dropout", Grid::over(n), &arguments)
+}

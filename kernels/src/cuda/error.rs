@@ -1,0 +1,74 @@
+//! What can go wrong on a CUDA device.
+
+use cudarc::driver::DriverError;
+
+use super::NoDevice;
+
+/// `Result` with [`CudaError`].
+pub(super) type Result<T> = std::result::Result<T, CudaError>;
+
+/// A failure on a CUDA device, or on the way to it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CudaError {
+    /// The device cannot be used at all.
+    #[error(transparent)]
+    Absent(#[from] NoDevice),
+    /// No memory is left, with nothing in the cache that could be given back.
+    #[error(
+        "out of device memory: {wanted} bytes wanted, {live} in use by this program, {free} of {total} free"
+    )]
+    OutOfMemory {
+        /// Bytes asked for.
+        wanted: usize,
+        /// Bytes that this program holds in buffers.
+        live: usize,
+        /// Bytes that the driver has left.
+        free: usize,
+        /// Bytes of the device.
+        total: usize,
+    },
+    /// A call of a library of NVIDIA's failed.
+    #[error("{call}: {code}")]
+    Call {
+        /// What was being done.
+        call: &'static str,
+        /// The library's own name for the reason.
+        code: String,
+    },
+    /// A kernel text that the device compiler refuses: a bug of ours, or a formula's.
+    #[error("the kernel text `{program}` does not compile:\n{log}")]
+    Compile {
+        /// The program.
+        program: String,
+        /// What the compiler said.
+        log: String,
+    },
+    /// Arguments unlike the parameters in the kernel's text: a bug of ours.
+    #[error("{kernel}: expected arguments ({expected}), got ({got})")]
+    Arguments {
+        /// The kernel, with its program.
+        kernel: String,
+        /// The kinds of its parameters.
+        expected: String,
+        /// The kinds that came.
+        got: String,
+    },
+    /// An index outside its range, found on the device.
+    #[error("{op}: index {index} at position {at} is out of range 0..{bound}")]
+    Index {
+        /// Who used it.
+        op: &'static str,
+        /// The offending index.
+        index: i64,
+        /// Where it stands.
+        at: usize,
+        /// Indices must be below this.
+        bound: usize,
+    },
+}
+
+/// Turns a driver's error code into the error of a named call.
+pub(super) fn driver(call: &'static str) -> impl Fn(DriverError) -> CudaError {
+    move |error| CudaError::Call { call, code: format!("{:?}", error.0) }
+}

@@ -1,0 +1,64 @@
+//! What kernels find wrong with the numbers themselves. They note it in a few words of device memory,
+//! which the next read looks at.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::device::Gpu;
+use super::error::{CudaError, Result};
+use super::launch::Arg;
+use super::memory::Buffer;
+
+/// Whether something was found; the index, its place, the bound, who asked.
+const WORDS: usize = 5;
+
+/// The note on a device, and the names of those who may write it.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Mutex<Notes>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    /// Allocated when first needed.
+    words: Option<Buffer>,
+    askers: Vec<&'static str>,
+    /// Whether anyone may have written since the last look.
+    pending: bool,
+}
+
+impl Faults {
+    /// Lets `queue` launch a check that may write the note, in the name of `op`.
+    pub(super) fn asked_by(
+        &self,
+        gpu: &Gpu,
+        op: &'static str,
+        queue: impl FnOnce(usize, Arg) -> Result<()>,
+    ) -> Result<()> {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let asker =
+            notes.askers.iter().position(|&known| known == op).unwrap_or(notes.askers.len());
+        if asker == notes.askers.len() {
+            notes.askers.push(op);
+        }
+        let pointer = match &notes.words {
+            Some(words) => words.pointer(),
+            None => notes.words.insert(gpu.write(&[0_i64; WORDS])?).pointer(),
+        };
+        notes.pending = true;
+        queue(asker, Arg::Pointer(pointer))
+    }
+
+    /// Looks at the note, if it may have been written, and clears it.
+    pub(super) fn look(&self, gpu: &Gpu) -> Result<()> {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(words) = notes.words.as_ref().filter(|_| notes.pending) else { return Ok(()) };
+        let mut found = [0_i64; WORDS];
+        gpu.fetch(words, 0, &mut found)?;
+        notes.pending = false;
+        let [0, ..] = found else {
+            let [_, index, at, bound, asker] = found;
+            notes.words = None;
+            let op = notes.askers.get(asker as usize).copied().unwrap_or("index");
+            return Err(CudaError::Index { op, index, at: at as usize, bound: bound as usize });
+        };
+        Ok(())
+    }
+}

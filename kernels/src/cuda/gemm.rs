@@ -1,0 +1,165 @@
+//! The matrix product C = α A B + β C, batched, by cuBLAS.
+//!
+//! cuBLAS counts columns first, we rows. A row-major matrix, read column-major, is its transpose;
+//! and (A B)ᵀ = Bᵀ Aᵀ. So the operands change places and nothing is moved.
+//!
+//! f32 is computed in f32: cuBLAS uses its shorter format for tensor cores (TF32) only when it is told
+//! to, and it is not told, so that CPU and GPU agree.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::cublas::{result, sys};
+use cudarc::driver::CudaStream;
+
+use super::device::Gpu;
+use super::error::{CudaError, Result};
+use super::slice::{Scalar, Slice, SliceMut};
+
+/// cuBLAS, bound to a stream. A handle must not be used by two threads at once.
+#[derive(Debug)]
+pub(super) struct Blas(Mutex<Handle>);
+
+#[derive(Debug)]
+struct Handle(sys::cublasHandle_t);
+
+// SAFETY: a handle may be used by any thread, by one at a time, which the mutex sees to.
+unsafe impl Send for Handle {}
+
+impl Blas {
+    pub(super) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        let handle = result::create_handle().map_err(code("cublasCreate"))?;
+        // SAFETY: the handle has just been made, and the stream lives as long as the device.
+        unsafe { result::set_stream(handle, stream.cu_stream().cast()) }
+            .map_err(code("cublasSetStream"))?;
+        Ok(Self(Mutex::new(Handle(handle))))
+    }
+}
+
+/// A batch of matrices in device memory. Strides are in elements; one of `row` and `column` is 1,
+/// unless its axis has fewer than two entries.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrices<'a> {
+    /// The elements, from the first matrix's first on.
+    pub data: Slice<'a>,
+    /// Rows and columns.
+    pub size: (usize, usize),
+    /// From a row to the next.
+    pub row: usize,
+    /// From a column to the next.
+    pub column: usize,
+    /// From a matrix to the next; 0 repeats one.
+    pub batch: usize,
+}
+
+impl<'a> Matrices<'a> {
+    /// Row-major matrices one after another.
+    #[must_use]
+    pub const fn new(data: Slice<'a>, rows: usize, columns: usize) -> Self {
+        Self { data, size: (rows, columns), row: columns, column: 1, batch: rows * columns }
+    }
+
+    /// The transposes. Nothing moves.
+    #[must_use]
+    pub const fn t(self) -> Self {
+        let Self { data, size: (m, n), row, column, batch } = self;
+        Self { data, size: (n, m), row: column, column: row, batch }
+    }
+
+    /// Whether [`gemm`] takes such strides.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.form().is_some()
+    }
+
+    /// Whether cuBLAS sees the transpose of what it wants, and the leading dimension.
+    fn form(&self) -> Option<(bool, usize)> {
+        let (rows, columns) = self.size;
+        if (self.column == 1 || columns < 2) && (self.row >= columns || rows < 2) {
+            // With one row, any leading dimension would do that is long enough.
+            return Some((false, if rows < 2 { columns } else { self.row }.max(1)));
+        }
+        if (self.row == 1 || rows < 2) && (self.column >= rows || columns < 2) {
+            return Some((true, if columns < 2 { rows } else { self.column }.max(1)));
+        }
+        None
+    }
+
+    /// Where the last element that is read lies, plus one.
+    fn extent(&self, batch: usize) -> usize {
+        let last = |n: usize, stride: usize| n.saturating_sub(1) * stride;
+        let (rows, columns) = self.size;
+        if rows * columns * batch == 0 {
+            return 0;
+        }
+        last(rows, self.row) + last(columns, self.column) + last(batch, self.batch) + 1
+    }
+}
+
+/// C = α A B + β C for `batch` pairs of matrices; C is row-major, one after another. With β = 0, C is
+/// not read.
+///
+/// # Errors
+/// [`CudaError::Call`] when cuBLAS refuses.
+pub fn gemm(
+    gpu: &Gpu,
+    batch: usize,
+    alpha: f64,
+    a: Matrices<'_>,
+    b: Matrices<'_>,
+    beta: f64,
+    c: &SliceMut<'_>,
+) -> Result<()> {
+    let ((m, k), (inner, n)) = (a.size, b.size);
+    assert_eq!(k, inner, "cuda gemm: inner sizes");
+    assert_eq!(c.len(), batch * m * n, "cuda gemm: output");
+    assert!(
+        a.extent(batch) <= a.data.len() && b.extent(batch) <= b.data.len(),
+        "cuda gemm: operands"
+    );
+    if c.is_empty() {
+        return Ok(());
+    }
+    let (Some((a_flipped, lda)), Some((b_flipped, ldb))) = (a.form(), b.form()) else {
+        return Err(CudaError::Call {
+            call: "gemm",
+            code: "strides that cuBLAS cannot take".into(),
+        });
+    };
+    gpu.bind()?;
+    let handle = gpu.blas().0.lock().unwrap_or_else(PoisonError::into_inner);
+    let flip = |flipped| {
+        if flipped {
+            sys::cublasOperation_t::CUBLAS_OP_T
+        } else {
+            sys::cublasOperation_t::CUBLAS_OP_N
+        }
+    };
+    let [m, n, k, lda, ldb, count] = [m, n, k, lda, ldb, batch].map(|size| size as i64);
+    let (step_a, step_b) = (a.batch as i64, b.batch as i64);
+    let (step_c, ldc) = (m * n, n);
+    let (pa, pb, pc) = (a.data.pointer(), b.data.pointer(), c.pointer());
+    macro_rules! call {
+        ($gemm:ident, $T:ty) => {{
+            let (alpha, beta) = (alpha as $T, beta as $T);
+            // SAFETY: the handle is valid and ours while locked; the operands' extents lie in their
+            // slices and C is as long as its sizes say (asserted above); α and β outlive the call.
+            unsafe {
+                sys::$gemm(
+                    handle.0, flip(b_flipped), flip(a_flipped), n, m, k, &raw const alpha,
+                    pb as *const $T, ldb, step_b, pa as *const $T, lda, step_a, &raw const beta,
+                    pc as *mut $T, ldc, step_c, count,
+                )
+            }
+        }};
+    }
+    let status = match c.scalar() {
+        Scalar::F32 => call!(cublasSgemmStridedBatched_64, f32),
+        Scalar::F64 => call!(cublasDgemmStridedBatched_64, f64),
+        Scalar::I64 | Scalar::Word16 => sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED,
+    };
+    status.result().map_err(code("cublasGemmStridedBatched"))
+}
+
+fn code(call: &'static str) -> impl Fn(result::CublasError) -> CudaError {
+    move |error| CudaError::Call { call, code: format!("{:?}", error.0) }
+}

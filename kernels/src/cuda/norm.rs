@@ -1,0 +1,254 @@
+//! Layer norm over rows and batch norm over channels, with their gradients. Formulas: `norm.rs` of
+//! the engine's ops.
+
+use super::device::Gpu;
+use super::error::Result;
+use super::launch::Grid;
+use super::program::{Program, Text};
+use super::reduce;
+use super::slice::{Slice, SliceMut};
+
+const TEXT: Text = Text { name: "norm", source: include_str!("../../cuda/norm.cu") };
+
+/// Rows whose parameter gradients one thread adds up.
+const CHUNK: usize = 64;
+
+/// y = γ ∘ (x − μ) / √(σ² + ε) + β along rows; writes μ and 1/√(σ² + ε) of every row.
+///
+/// # Shape
+/// x, y: \[R, width\] · scale, shift: \[width\] · mean, rstd: \[R\]
+///
+/// # Errors
+/// What the driver or the compiler refuses (all functions here).
+pub fn layer_norm(
+    gpu: &Gpu,
+    width: usize,
+    eps: f64,
+    x: Slice<'_>,
+    [scale, shift]: [Option<Slice<'_>>; 2],
+    y: &SliceMut<'_>,
+    [mean, rstd]: [&SliceMut<'_>; 2],
+) -> Result<()> {
+    let rows = mean.len();
+    assert_eq!(
+        [x.len(), y.len(), rstd.len()],
+        [rows * width, rows * width, rows],
+        "cuda layer norm: lengths"
+    );
+    assert!(
+        [scale, shift].iter().flatten().all(|s| s.len() == width),
+        "cuda layer norm: parameters"
+    );
+    if rows == 0 {
+        return Ok(());
+    }
+    let arguments = [
+        rows.into(),
+        width.into(),
+        eps.into(),
+        x.into(),
+        scale.into(),
+        shift.into(),
+        y.into(),
+        mean.into(),
+        rstd.into(),
+    ];
+    gpu.launch(&Program::new(TEXT, y.scalar()), "layer_norm", grid(rows, y), &arguments)
+}
+
+/// dx of [`layer_norm`] from its input, the output's gradient and the moments.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn layer_norm_input(
+    gpu: &Gpu,
+    width: usize,
+    [x, g, mean, rstd]: [Slice<'_>; 4],
+    scale: Option<Slice<'_>>,
+    dx: &SliceMut<'_>,
+) -> Result<()> {
+    let rows = mean.len();
+    assert_eq!(
+        [x.len(), g.len(), dx.len()],
+        [rows * width; 3],
+        "cuda layer norm backward: lengths"
+    );
+    assert!(
+        rstd.len() == rows && scale.is_none_or(|s| s.len() == width),
+        "cuda layer norm backward"
+    );
+    if rows == 0 {
+        return Ok(());
+    }
+    let arguments = [
+        rows.into(),
+        width.into(),
+        x.into(),
+        g.into(),
+        mean.into(),
+        rstd.into(),
+        scale.into(),
+        dx.into(),
+    ];
+    gpu.launch(&Program::new(TEXT, dx.scalar()), "layer_norm_input", grid(rows, dx), &arguments)
+}
+
+/// dγ = Σ g ∘ x̂ and dβ = Σ g over all rows.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn layer_norm_parameters(
+    gpu: &Gpu,
+    width: usize,
+    [x, g, mean, rstd]: [Slice<'_>; 4],
+    [d_scale, d_shift]: [&SliceMut<'_>; 2],
+) -> Result<()> {
+    let rows = mean.len();
+    assert_eq!(
+        [x.len(), g.len(), rstd.len()],
+        [rows * width, rows * width, rows],
+        "cuda layer norm parameters: lengths"
+    );
+    assert_eq!([d_scale.len(), d_shift.len()], [width; 2], "cuda layer norm parameters: outputs");
+    let (pieces, scalar) = (rows.div_ceil(CHUNK), d_scale.scalar());
+    let length = pieces * width;
+    let mut partial = [(); 2].map(|()| gpu.memory().allocate(length * scalar.bytes()));
+    let [Ok(a), Ok(b)] = &mut partial else {
+        return partial.into_iter().collect::<Result<Vec<_>>>().map(drop);
+    };
+    let (a, b) = (SliceMut::new(a, scalar, length), SliceMut::new(b, scalar, length));
+    if length > 0 {
+        let arguments = [
+            rows.into(),
+            width.into(),
+            CHUNK.into(),
+            x.into(),
+            g.into(),
+            mean.into(),
+            rstd.into(),
+            (&a).into(),
+            (&b).into(),
+        ];
+        let program = Program::new(TEXT, scalar);
+        gpu.launch(&program, "layer_norm_parameters", Grid::over(length), &arguments)?;
+    }
+    reduce::sum(gpu, a.read(), (1, pieces, width), d_scale)?;
+    reduce::sum(gpu, b.read(), (1, pieces, width), d_shift)
+}
+
+/// Sizes of a batch seen by batch norm: \[n, c, s\].
+pub type Channels = (usize, usize, usize);
+
+/// Mean, 1/√(σ² + ε) and variance σ² of every channel.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn batch_moments(
+    gpu: &Gpu,
+    (n, c, s): Channels,
+    eps: f64,
+    x: Slice<'_>,
+    [mean, rstd, variance]: [&SliceMut<'_>; 3],
+) -> Result<()> {
+    assert_eq!(x.len(), n * c * s, "cuda batch norm: input");
+    assert_eq!([mean.len(), rstd.len(), variance.len()], [c; 3], "cuda batch norm: moments");
+    if c == 0 {
+        return Ok(());
+    }
+    let arguments = [
+        n.into(),
+        c.into(),
+        s.into(),
+        eps.into(),
+        x.into(),
+        mean.into(),
+        rstd.into(),
+        variance.into(),
+    ];
+    gpu.launch(&Program::new(TEXT, mean.scalar()), "batch_moments", grid(c, mean), &arguments)
+}
+
+/// y = γ ∘ (x − μ) · rstd + β over channels.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn batch_apply(
+    gpu: &Gpu,
+    (n, c, s): Channels,
+    x: Slice<'_>,
+    [mean, rstd, scale, shift]: [Slice<'_>; 4],
+    y: &SliceMut<'_>,
+) -> Result<()> {
+    assert_eq!([x.len(), y.len()], [n * c * s; 2], "cuda batch norm: lengths");
+    assert_eq!(
+        [mean.len(), rstd.len(), scale.len(), shift.len()],
+        [c; 4],
+        "cuda batch norm: channels"
+    );
+    if y.is_empty() {
+        return Ok(());
+    }
+    let arguments = [
+        y.len().into(),
+        c.into(),
+        s.into(),
+        x.into(),
+        mean.into(),
+        rstd.into(),
+        scale.into(),
+        shift.into(),
+        y.into(),
+    ];
+    gpu.launch(&Program::new(TEXT, y.scalar()), "batch_apply", Grid::over(y.len()), &arguments)
+}
+
+/// dx, dγ and dβ of batch norm with the batch's own moments.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn batch_backward(
+    gpu: &Gpu,
+    (n, c, s): Channels,
+    [x, g]: [Slice<'_>; 2],
+    [mean, rstd, scale]: [Slice<'_>; 3],
+    dx: &SliceMut<'_>,
+    [d_scale, d_shift]: [&SliceMut<'_>; 2],
+) -> Result<()> {
+    assert_eq!([x.len(), g.len(), dx.len()], [n * c * s; 3], "cuda batch norm backward: lengths");
+    let channels = [mean.len(), rstd.len(), scale.len(), d_scale.len(), d_shift.len()];
+    assert_eq!(channels, [c; 5], "cuda batch norm backward: channels");
+    if dx.is_empty() {
+        return Ok(());
+    }
+    let program = Program::new(TEXT, dx.scalar());
+    let arguments = [
+        n.into(),
+        c.into(),
+        s.into(),
+        x.into(),
+        g.into(),
+        mean.into(),
+        rstd.into(),
+        d_scale.into(),
+        d_shift.into(),
+    ];
+    gpu.launch(&program, "batch_parameters", grid(c, dx), &arguments)?;
+    let arguments = [
+        dx.len().into(),
+        c.into(),
+        s.into(),
+        x.into(),
+        g.into(),
+        mean.into(),
+        rstd.into(),
+        scale.into(),
+        d_scale.read().into(),
+        d_shift.read().into(),
+        dx.into(),
+    ];
+    gpu.launch(&program, "batch_input", Grid::over(dx.len()), &arguments)
+}
+
+fn grid(blocks: usize, y: &SliceMut<'_>) -> Grid {
+    Grid::blocks(blocks).sharing(y.scalar().bytes())
+}

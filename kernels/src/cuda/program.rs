@@ -1,0 +1,98 @@
+//! Kernel texts, and the programs that are made of them.
+//!
+//! A text (`kernels/cuda/*.cu`) is written once for all element types: `T` is the type it reads,
+//! `U` the type it writes, and `FORMULA_0`, `FORMULA_1`, `FORMULA_2` are what an op fills in. A
+//! program is a text with these decided; each is compiled when it is first used.
+//!
+//! Rules for texts, which keep the device's compiler and the emulator's happy: every kernel begins
+//! with `extern "C" __global__ void NAME(` and is no template; no `#include`; dynamic shared memory
+//! only through `DYN_SHARED`; sizes are `long long`; a warp operation with all lanes only where all
+//! 32 are there; every sum in an order that depends on sizes alone.
+
+use super::slice::Scalar;
+
+/// A kernel text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text {
+    /// Its file's name.
+    pub name: &'static str,
+    /// CUDA C++.
+    pub source: &'static str,
+}
+
+/// What every text begins with.
+const PRELUDE: &str = include_str!("../../cuda/program.cu");
+
+/// A text with its types and formulas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    text: Text,
+    /// What it computes, for error messages.
+    name: &'static str,
+    reads: Scalar,
+    writes: Scalar,
+    formulas: [&'static str; 3],
+}
+
+/// What tells programs apart.
+pub(super) type Key = (&'static str, Scalar, Scalar, [&'static str; 3]);
+
+impl Program {
+    /// A text without formulas that reads and writes one type.
+    #[must_use]
+    pub const fn new(text: Text, scalar: Scalar) -> Self {
+        Self { text, name: text.name, reads: scalar, writes: scalar, formulas: [""; 3] }
+    }
+
+    /// The same, with formulas; `name` says what they compute.
+    #[must_use]
+    pub const fn with(self, name: &'static str, formulas: [&'static str; 3]) -> Self {
+        Self { name, formulas, ..self }
+    }
+
+    /// The same, writing another type.
+    #[must_use]
+    pub const fn writing(self, scalar: Scalar) -> Self {
+        Self { writes: scalar, ..self }
+    }
+
+    /// The name, with the types: `softmax<float>`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let (reads, writes) = (self.reads.c_name(), self.writes.c_name());
+        let types = if reads == writes { reads.into() } else { format!("{reads} to {writes}") };
+        format!("{}<{types}>", self.name)
+    }
+
+    /// The whole text that the compiler gets.
+    #[must_use]
+    pub fn source(&self) -> String {
+        let (reads, writes) = (self.reads.c_name(), self.writes.c_name());
+        let mut source = format!("typedef {reads} T;\ntypedef {writes} U;\n");
+        for (i, formula) in self.formulas.iter().enumerate().filter(|(_, f)| !f.is_empty()) {
+            source += &format!("#define FORMULA_{i} ({formula})\n");
+        }
+        source + PRELUDE + self.text.source
+    }
+
+    pub(super) const fn key(&self) -> Key {
+        (self.text.name, self.reads, self.writes, self.formulas)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_its_types_then_its_formulas_then_the_text() {
+        let text = Text { name: "toy", source: "/* the text */" };
+        let program = Program::new(text, Scalar::F32).with("double", ["2 * x", "", ""]);
+        assert_eq!(program.name(), "double<float>");
+        let source = program.source();
+        let head = "typedef float T;\ntypedef float U;\n#define FORMULA_0 (2 * x)\n";
+        assert!(source.starts_with(head), "{source}");
+        assert!(source.ends_with("/* the text */"));
+        assert_eq!(program.writing(Scalar::I64).name(), "double<float to long long>");
+    }
+}

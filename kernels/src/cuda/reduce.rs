@@ -1,0 +1,92 @@
+//! Sums and maxima along the middle axis of [outer, n, inner].
+//!
+//! A long axis is cut into pieces of a fixed length, whose sums are summed again: the order depends
+//! on sizes alone, and there is work for many threads.
+
+use super::device::Gpu;
+use super::error::Result;
+use super::launch::{Arg, Grid};
+use super::program::{Program, Text};
+use super::slice::{Scalar, Slice, SliceMut};
+use super::strided;
+
+const TEXT: Text = Text { name: "reduce", source: include_str!("../../cuda/reduce.cu") };
+
+/// The length of a piece.
+const CHUNK: usize = 1024;
+
+/// y = Σ x along the middle axis.
+///
+/// # Shape
+/// x: \[outer, n, inner\] · y: \[outer, inner\]
+///
+/// # Errors
+/// What the driver or the compiler refuses (all functions here).
+pub fn sum(
+    gpu: &Gpu,
+    x: Slice<'_>,
+    (outer, n, inner): (usize, usize, usize),
+    y: &SliceMut<'_>,
+) -> Result<()> {
+    assert_eq!((x.len(), y.len()), (outer * n * inner, outer * inner), "cuda sum: lengths");
+    if y.is_empty() || n == 0 {
+        return strided::fill(gpu, 0.0, y);
+    }
+    let pieces = n.div_ceil(CHUNK);
+    if pieces == 1 {
+        return piecewise(gpu, x, (outer, n, inner), y);
+    }
+    let scalar = y.scalar();
+    let length = outer * pieces * inner;
+    let mut partial = gpu.memory().allocate(length * scalar.bytes())?;
+    let partial = SliceMut::new(&mut partial, scalar, length);
+    piecewise(gpu, x, (outer, n, inner), &partial)?;
+    sum(gpu, partial.read(), (outer, pieces, inner), y)
+}
+
+fn piecewise(
+    gpu: &Gpu,
+    x: Slice<'_>,
+    (outer, n, inner): (usize, usize, usize),
+    y: &SliceMut<'_>,
+) -> Result<()> {
+    let program = Program::new(TEXT, y.scalar());
+    if inner == 1 {
+        let arguments = [outer.into(), n.into(), CHUNK.into(), x.into(), y.into()];
+        let grid = Grid::blocks(y.len()).sharing(y.scalar().bytes());
+        return gpu.launch(&program, "sum_rows", grid, &arguments);
+    }
+    let arguments = [outer.into(), n.into(), inner.into(), CHUNK.into(), x.into(), y.into()];
+    gpu.launch(&program, "sum_axis", Grid::over(y.len()), &arguments)
+}
+
+/// y = max x along the middle axis, and where it is: as an entry of the axis, or (`flat`) as a place
+/// in all of x. The first of equal maxima wins; a NaN wins over every number.
+///
+/// # Shape
+/// x: \[outer, n, inner\], n ≥ 1 · y, at: \[outer, inner\]
+///
+/// # Errors
+/// As [`sum`].
+pub fn max(
+    gpu: &Gpu,
+    x: Slice<'_>,
+    (outer, n, inner): (usize, usize, usize),
+    flat: bool,
+    y: &SliceMut<'_>,
+    at: &SliceMut<'_>,
+) -> Result<()> {
+    assert!(n >= 1, "cuda max: the axis is empty");
+    assert_eq!(
+        [x.len(), y.len(), at.len()],
+        [outer * n * inner, outer * inner, outer * inner],
+        "cuda max: lengths"
+    );
+    assert_eq!(at.scalar(), Scalar::I64, "cuda max: the places' type");
+    if y.is_empty() {
+        return Ok(());
+    }
+    let flat: Arg = i32::from(flat).into();
+    let arguments = [outer.into(), n.into(), inner.into(), flat, x.into(), y.into(), at.into()];
+    gpu.launch(&Program::new(TEXT, y.scalar()), "max_axis", Grid::over(y.len()), &arguments)
+}

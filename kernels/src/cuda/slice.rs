@@ -1,0 +1,135 @@
+//! Typed runs of device memory: what kernels read and write.
+
+use super::memory::Buffer;
+
+/// What the elements of device memory are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scalar {
+    /// `float`
+    F32,
+    /// `double`
+    F64,
+    /// `long long`
+    I64,
+    /// 16 bits that are only moved: a number in one of the half precisions.
+    Word16,
+}
+
+impl Scalar {
+    /// Bytes of one.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Word16 => 2,
+            Self::F32 => 4,
+            Self::F64 | Self::I64 => 8,
+        }
+    }
+
+    /// Its name in kernel texts.
+    #[must_use]
+    pub const fn c_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float",
+            Self::F64 => "double",
+            Self::I64 => "long long",
+            Self::Word16 => "unsigned short",
+        }
+    }
+}
+
+/// Elements that a kernel reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Slice<'a> {
+    buffer: &'a Buffer,
+    scalar: Scalar,
+    start: usize,
+    len: usize,
+}
+
+/// Elements that a kernel writes, all of them.
+#[derive(Debug)]
+pub struct SliceMut<'a> {
+    buffer: &'a mut Buffer,
+    scalar: Scalar,
+    len: usize,
+}
+
+impl<'a> Slice<'a> {
+    /// `len` elements of a buffer from element `start` on.
+    #[must_use]
+    pub fn new(buffer: &'a Buffer, scalar: Scalar, start: usize, len: usize) -> Self {
+        assert!((start + len) * scalar.bytes() <= buffer.bytes(), "cuda slice: beyond its buffer");
+        Self { buffer, scalar, start, len }
+    }
+
+    /// What the elements are.
+    #[must_use]
+    pub const fn scalar(&self) -> Scalar {
+        self.scalar
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first element's address on the device.
+    #[must_use]
+    pub const fn pointer(&self) -> u64 {
+        self.buffer.pointer() + (self.start * self.scalar.bytes()) as u64
+    }
+
+    /// `len` of the elements, from element `start` on.
+    #[must_use]
+    pub fn part(&self, start: usize, len: usize) -> Self {
+        assert!(start + len <= self.len, "cuda slice: a part beyond the whole");
+        Self { start: self.start + start, len, ..*self }
+    }
+}
+
+impl<'a> SliceMut<'a> {
+    /// The first `len` elements of a buffer.
+    #[must_use]
+    pub fn new(buffer: &'a mut Buffer, scalar: Scalar, len: usize) -> Self {
+        assert!(len * scalar.bytes() <= buffer.bytes(), "cuda slice: beyond its buffer");
+        Self { buffer, scalar, len }
+    }
+
+    /// What the elements are.
+    #[must_use]
+    pub const fn scalar(&self) -> Scalar {
+        self.scalar
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first element's address on the device.
+    #[must_use]
+    pub const fn pointer(&self) -> u64 {
+        self.buffer.pointer()
+    }
+
+    /// The same elements, to be read.
+    #[must_use]
+    pub const fn read(&self) -> Slice<'_> {
+        Slice { buffer: self.buffer, scalar: self.scalar, start: 0, len: self.len }
+    }
+}
