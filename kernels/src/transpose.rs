@@ -6,7 +6,7 @@
 //!
 //! | rung          | changes                                      |
 //! |---------------|----------------------------------------------|
-//! | [`reference`] | the definition                               |
+//! | [`reference()`] | the definition                               |
 //! | [`transpose`] | squares of 8 × 8 in registers, bands of 16 rows to the threads |
 
 use crate::parallel;

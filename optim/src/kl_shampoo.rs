@@ -13,7 +13,7 @@
 //! Both start from the identity; ε is added to eigenvalues in inverses and roots, which come from an
 //! eigendecomposition every `root_every` steps. Deviations: exact eigendecompositions where the authors
 //! use QR; both updates use the factors before the step; a tensor of more axes is a matrix of its first
-//! axis against all others; vectors get Adam without a first root: R is the diagonal E[g²].
+//! axis against all others; vectors get Adam without a first root: R is the diagonal E\[g²\].
 
 use engine::{DType, Parameter, Result, Tensor};
 use kernels::linalg;

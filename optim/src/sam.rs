@@ -84,7 +84,7 @@ impl Sam {
     /// Around an optimizer that takes gradients.
     ///
     /// # Errors
-    /// [`Error::Argument`](engine::Error::Argument) for a negative radius, and for an inner optimizer that
+    /// [`Error::Argument`] for a negative radius, and for an inner optimizer that
     /// needs the problem itself.
     pub fn new(config: SamConfig, inner: Box<dyn Optimizer>) -> Result<Self> {
         not_negative("sam", "radius", config.radius)?;

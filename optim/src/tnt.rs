@@ -1,7 +1,7 @@
 //! TNT: natural gradient as if gradients were tensor-normal.
 //!
 //! Ren & Goldfarb 2021, "Tensor Normal Training for Deep Learning Models", section 3. If the gradient
-//! matrix D of an example has the covariance U ⊗ V, then E[D Dᵀ] = tr(V) U and E[DᵀD] = tr(U) V, hence
+//! matrix D of an example has the covariance U ⊗ V, then E\[D Dᵀ\] = tr(V) U and E\[DᵀD\] = tr(U) V, hence
 //!
 //! ```text
 //! U ⊗ V = E[D Dᵀ] ⊗ E[DᵀD] / E‖D‖²

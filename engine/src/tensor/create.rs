@@ -68,7 +68,7 @@ impl Tensor {
     /// The same number everywhere, on a device.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] for a device that cannot be used, or [`Error::Cuda`] when it is full.
+    /// [`Error::NoDevice`] for a device that cannot be used, or `Error::Cuda` when it is full.
     pub fn full_on(
         device: Device,
         shape: impl Into<Shape>,
@@ -175,7 +175,7 @@ impl Tensor {
         }))
     }
 
-    /// A shape and a dtype without numbers: for dry runs on [`Device::Meta`](crate::Device::Meta).
+    /// A shape and a dtype without numbers: for dry runs on [`Device::Meta`].
     #[must_use]
     pub fn meta(shape: impl Into<Shape>, dtype: DType) -> Self {
         Self::from_parts(Arc::new(Storage::Meta(dtype)), Layout::contiguous(shape.into()), Plain)

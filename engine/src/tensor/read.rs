@@ -15,7 +15,7 @@ impl<H: History> Tensor<H> {
     }
 
     /// A copy of the elements in row-major order. From a GPU: the host waits, and the read is
-    /// counted ([`Gpu::reads`](kernels::cuda)).
+    /// counted (`Gpu::reads`).
     ///
     /// # Errors
     /// [`Error::DType`] when `T` is not the tensor's dtype, [`Error::NoKernel`] when there are no

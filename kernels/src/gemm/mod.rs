@@ -9,7 +9,7 @@
 //! The rung in use is the last, by the `gemm` crate. All rungs take the same [`Matrix`] views with
 //! any strides, and are tested against the first. The library packs an operand whose columns are
 //! contiguous one number at a time; one that is used often is therefore turned first, in squares
-//! ([`mod@transpose`]), which takes a few hundredths of the product's time.
+//! ([`transpose()`]), which takes a few hundredths of the product's time.
 
 pub mod blocked;
 pub mod reference;
