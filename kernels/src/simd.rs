@@ -23,7 +23,7 @@ pub(crate) trait Machine {
 
     /// The transpose of a block.
     #[inline(always)]
-    fn transpose<T: Float>(block: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+    fn transpose<T: Copy>(block: &[[T; 8]; 8]) -> [[T; 8]; 8] {
         std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
     }
 }
@@ -58,6 +58,7 @@ mod avx2 {
     use std::arch::x86_64::{
         __m256, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
+    use std::mem::transmute_copy;
 
     use super::{Float, Machine, Vectorised};
 
@@ -71,19 +72,21 @@ mod avx2 {
         }
 
         #[inline(always)]
-        fn transpose<T: Float>(block: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+        fn transpose<T: Copy>(block: &[[T; 8]; 8]) -> [[T; 8]; 8] {
             if size_of::<T>() != size_of::<f32>() {
                 return super::Any::transpose(block);
             }
-            // SAFETY: `run` below is the only way to get here, and its caller has seen AVX2.
-            unsafe { transpose_f32(block.map(bytemuck::cast)) }.map(bytemuck::cast)
+            // SAFETY: 64 values of four bytes are eight registers, and back, in the same order; no byte
+            // is changed, and none of T's is dropped twice, since T is `Copy`. `run` below is the only
+            // way to get here, and its caller has seen AVX2.
+            unsafe { transmute_copy(&turned(transmute_copy(block))) }
         }
     }
 
     /// In three rounds: pairs of numbers, pairs of pairs, halves.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    fn transpose_f32(r: [__m256; 8]) -> [__m256; 8] {
+    fn turned(r: [__m256; 8]) -> [__m256; 8] {
         let low = |i: usize| _mm256_unpacklo_ps(r[i], r[i + 1]);
         let high = |i: usize| _mm256_unpackhi_ps(r[i], r[i + 1]);
         let p = [low(0), high(0), low(2), high(2), low(4), high(4), low(6), high(6)];

@@ -1,21 +1,28 @@
 //! out\[j, i\] = x\[i, j\]: rows become columns.
 //!
 //! Element by element, either the reads or the writes jump from line to line of the cache, and with a
-//! width that is a power of two they even fight for the same places in it. So it goes by squares: eight
-//! rows of eight numbers are loaded, turned in registers, and stored as eight rows of eight.
+//! width that is a power of two they even fight for the same places in it. So it goes by squares: sixteen
+//! lines of sixteen numbers are read, turned in registers as four squares of eight, and written as
+//! sixteen lines: each line of the cache is touched once.
 //!
 //! | rung          | changes                                      |
 //! |---------------|----------------------------------------------|
 //! | [`reference()`] | the definition                               |
-//! | [`transpose`] | squares of 8 × 8 in registers, bands of 16 rows to the threads |
+//! | [`transpose`] | squares of whole lines, turned in registers; bands of 16 rows to the threads |
+
+use std::array::from_fn;
 
 use crate::parallel;
+use crate::simd::{self, Machine, Vectorised};
 
 /// The side of a square that is turned in registers.
 const SIDE: usize = 8;
 
-/// The rows of the output that are written together: a line of the cache, read to its end.
-pub(crate) const BAND: usize = 2 * SIDE;
+/// The numbers that are read, and written, together: those of a cache line, if they are f32.
+const LINE: usize = 2 * SIDE;
+
+/// The rows of the output that are written together.
+pub(crate) const BAND: usize = LINE;
 
 /// out\[j, i\] = x\[i · stride + j\]
 ///
@@ -61,37 +68,61 @@ fn check<T>(x: &[T], (height, width): (usize, usize), stride: usize, out: &[T]) 
 }
 
 /// A few rows of the output: out\[j · height + i\] = x\[i · stride + j\].
-#[inline(always)]
+#[inline]
 pub(crate) fn band<T: Copy>(x: &[T], stride: usize, out: &mut [T], height: usize) {
-    let rows = out.len().checked_div(height).unwrap_or(0);
-    for top in (0..height).step_by(SIDE) {
-        let tall = SIDE.min(height - top);
-        for left in (0..rows).step_by(SIDE) {
-            let wide = SIDE.min(rows - left);
-            let (from, to) = (top * stride + left, left * height + top);
-            if tall == SIDE && wide == SIDE {
-                square(&x[from..], stride, &mut out[to..], height);
-                continue;
-            }
-            for j in 0..wide {
-                for i in 0..tall {
-                    out[to + j * height + i] = x[from + i * stride + j];
+    simd::run(Band { x, stride, out, height });
+}
+
+struct Band<'a, T> {
+    x: &'a [T],
+    stride: usize,
+    out: &'a mut [T],
+    height: usize,
+}
+
+impl<T: Copy> Vectorised for Band<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: Machine>(self) {
+        let Self { x, stride, out, height } = self;
+        let rows = out.len().checked_div(height).unwrap_or(0);
+        for top in (0..height).step_by(LINE) {
+            let tall = LINE.min(height - top);
+            for left in (0..rows).step_by(LINE) {
+                let wide = LINE.min(rows - left);
+                let (from, to) = (top * stride + left, left * height + top);
+                if tall == LINE && wide == LINE {
+                    square::<M, T>(&x[from..], stride, &mut out[to..], height);
+                    continue;
+                }
+                for j in 0..wide {
+                    for i in 0..tall {
+                        out[to + j * height + i] = x[from + i * stride + j];
+                    }
                 }
             }
         }
     }
 }
 
-/// One square: loads first, then stores, so that the compiler turns it in registers.
+/// One square: whole lines are read, turned in registers, and whole lines are written.
 #[inline(always)]
-fn square<T: Copy>(x: &[T], stride: usize, out: &mut [T], height: usize) {
-    let mut lines = [[x[0]; SIDE]; SIDE];
+fn square<M: Machine, T: Copy>(x: &[T], stride: usize, out: &mut [T], height: usize) {
+    let mut lines = [[x[0]; LINE]; LINE];
     for (i, line) in lines.iter_mut().enumerate() {
-        line.copy_from_slice(&x[i * stride..i * stride + SIDE]);
+        line.copy_from_slice(&x[i * stride..i * stride + LINE]);
     }
-    for j in 0..SIDE {
-        let column: [T; SIDE] = std::array::from_fn(|i| lines[i][j]);
-        out[j * height..j * height + SIDE].copy_from_slice(&column);
+    for left in [0, SIDE] {
+        let block = |top: usize| -> [[T; SIDE]; SIDE] {
+            M::transpose(&from_fn(|i| from_fn(|j| lines[top + i][left + j])))
+        };
+        let (upper, lower) = (block(0), block(SIDE));
+        for (j, (first, last)) in upper.iter().zip(&lower).enumerate() {
+            let out = &mut out[(left + j) * height..(left + j) * height + LINE];
+            out[..SIDE].copy_from_slice(first);
+            out[SIDE..].copy_from_slice(last);
+        }
     }
 }
 
