@@ -142,13 +142,12 @@ struct AdamConstants<T> {
     beta2: T,
     fresh2: T,
     size: T,
-    root: T,
     epsilon: T,
 }
 
 impl<T: Float> AdamConstants<T> {
     fn new(rule: &Adam) -> Self {
-        let decay = rule.weight_decay;
+        let (decay, root) = (rule.weight_decay, correction(rule.beta2, rule.step).sqrt());
         Self {
             kept: if rule.decoupled { T::of(1.0 - rule.rate * decay) } else { T::ONE },
             coupled: if rule.decoupled { T::ZERO } else { T::of(decay) },
@@ -156,9 +155,9 @@ impl<T: Float> AdamConstants<T> {
             fresh1: T::of(1.0 - rule.beta1),
             beta2: T::of(rule.beta2),
             fresh2: T::of(1.0 - rule.beta2),
-            size: T::of(rule.rate) / T::of(correction(rule.beta1, rule.step)),
-            root: T::of(correction(rule.beta2, rule.step).sqrt()),
-            epsilon: T::of(rule.epsilon),
+            // Both sides of the fraction times √(1 − β₂ᵗ): one division an element, not two.
+            size: T::of(rule.rate * root / correction(rule.beta1, rule.step)),
+            epsilon: T::of(rule.epsilon * root),
         }
     }
 
@@ -170,7 +169,7 @@ impl<T: Float> AdamConstants<T> {
 
     #[inline(always)]
     fn moved(&self, theta: T, m: T, v: T) -> T {
-        self.kept * theta - self.size * m / (v.sqrt() / self.root + self.epsilon)
+        self.kept * theta - self.size * m / (v.sqrt() + self.epsilon)
     }
 }
 
