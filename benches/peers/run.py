@@ -35,6 +35,7 @@ CASES = {
     "cnn_sgd": "CNN 1-16-32, 28 x 28, batch 64, SGD",
     "resnet18_sgd": "ResNet-18, 32 x 32, batch 32, SGD",
 }
+MODELS = ["mlp_adam", "gpt_adamw", "cnn_sgd", "resnet18_sgd"]
 RACES = ["mlp_adafisher", "gpt_adafisher", "cnn_adafisher"]
 PEERS = {
     "torch": "PyTorch",
@@ -92,18 +93,21 @@ def middle(numbers):
 
 
 def compare(case, peers):
-    """One line: our time, and for each peer its time and ours as a share of it."""
-    mine, theirs, shares = [], {p: [] for p in peers}, {p: [] for p in peers}
+    """Two lines, of time and of memory: ours, and for each peer its own and ours as a share of it."""
+    rounds = []
     for _ in range(args.rounds):
         for row in once("alcyon", case):
-            mine.append(row["ms"])
-            for peer in peers:
-                for other in once(peer, case):
-                    theirs[peer].append(other["ms"])
-                    shares[peer].append(row["ms"] / other["ms"])
-    cells = [f"{middle(theirs[p]):.3g} ({middle(shares[p]):.2f})" if shares[p] else "-" for p in peers]
-    ours = f"{middle(mine):.3g}" if mine else "-"
-    return f"| {CASES[case]} | {ours} | " + " | ".join(cells) + " |"
+            rounds.append((row, {peer: other for peer in peers for other in once(peer, case)}))
+    return [line(case, peers, rounds, figure) for figure in ("ms", "peak_mb")]
+
+
+def line(case, peers, rounds, figure):
+    cells = [f"{middle([row[figure] for row, _ in rounds]):.3g}" if rounds else "-"]
+    for peer in peers:
+        pairs = [(row[figure], others[peer][figure]) for row, others in rounds if peer in others]
+        theirs, share = middle([b for _, b in pairs]), middle([a / b for a, b in pairs if b > 0])
+        cells.append("-" if share is None else f"{theirs:.3g} ({share:.2f})")
+    return f"| {CASES[case]} | " + " | ".join(cells) + " |"
 
 
 def race(case):
@@ -136,11 +140,18 @@ def main():
         lines.append(line)
         print(line, flush=True)
 
-    say("| f32, median ms (ours / theirs) | Alcyon | " + " | ".join(PEERS[p] for p in peers) + " |")
-    say("|---|" + "---:|" * (1 + len(peers)))
+    columns = " | Alcyon | " + " | ".join(PEERS[p] for p in peers) + " |"
+    rule, memory = "|---|" + "---:|" * (1 + len(peers)), []
+    say("| f32, median ms (ours / theirs)" + columns)
+    say(rule)
     for case in cases:
         if case in CASES:
-            say(compare(case, peers))
+            time, most = compare(case, peers)
+            say(time)
+            memory += [most] if case in MODELS else []
+    if memory:
+        for row in ["", "| full step, most memory, MB (ours / theirs)" + columns, rule, *memory]:
+            say(row)
     say("")
     say("| full step | Adam, ms | AdaFisher, curvature every step / Adam | every 10 / Adam |")
     say("|---|---:|---:|---:|")

@@ -2,6 +2,7 @@
 //!
 //! `torch/bench.py` does the same in Python; a number is comparable only if these two agree.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 /// What to run and for how long.
@@ -15,12 +16,16 @@ pub struct Args {
     pub seconds: f64,
 }
 
+/// The memory of the program before it began: what is there without the work.
+static BEFORE: OnceLock<Memory> = OnceLock::new();
+
 impl Args {
     /// `--case a,b --iterations 20 --seconds 1` from the command line.
     ///
     /// # Panics
     /// When an argument is unknown or not a number.
     pub fn read() -> Self {
+        BEFORE.get_or_init(Memory::start);
         let mut args = Self { cases: Vec::new(), iterations: 20, seconds: 1.0 };
         let mut words = std::env::args().skip(1);
         while let (Some(key), Some(value)) = (words.next(), words.next()) {
@@ -59,16 +64,16 @@ pub fn median(mut times: Vec<f64>) -> f64 {
     1e3 * 0.5 * (times[(n - 1) / 2] + times[n / 2])
 }
 
-/// Prints one case: its median time, and the first and last loss where there is one.
+/// Prints one case: its median time, the most memory that it took, and the first and last loss where there is one.
 pub fn report(case: &str, times: Vec<f64>, losses: &[f32]) {
     let count = times.len();
     let ends = match losses {
         [first, .., last] => format!(r#", "loss_first": {first:.4}, "loss_last": {last:.4}"#),
         _ => String::new(),
     };
-    let (ms, memory) = (median(times), peak_memory());
+    let (ms, memory) = (median(times), Memory::most());
     println!(
-        r#"{{"case": "{case}", "iterations": {count}, "ms": {ms:.4}, "peak_mb": {memory:.0}{ends}}}"#
+        r#"{{"case": "{case}", "iterations": {count}, "ms": {ms:.4}, "peak_mb": {memory:.1}{ends}}}"#
     );
 }
 
@@ -82,10 +87,37 @@ pub fn labels(count: usize, classes: u32) -> Vec<i64> {
     (0..count).map(|_| draw()).collect()
 }
 
-/// The most memory this process has had, in MB; 0 where the system does not say.
-fn peak_memory() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
-    let kilobytes = line.split_whitespace().nth(1).and_then(|word| word.parse::<f64>().ok());
-    kilobytes.unwrap_or(0.0) / 1024.0
+/// What the system says of this process, in kB; 0 where it says nothing.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    /// Resident now.
+    now: f64,
+    /// The most since `start`.
+    peak: f64,
+    /// Resident now and read from files: the code that has been run.
+    code: f64,
+}
+
+impl Memory {
+    /// From now on the peak is counted.
+    fn start() -> Self {
+        // Where this is not allowed, the peak is that of the whole process.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        Self::read()
+    }
+
+    fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let of = |name: &str| -> f64 {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0.0)
+        };
+        Self { now: of("VmRSS:"), peak: of("VmHWM:"), code: of("RssFile:") }
+    }
+
+    /// The most memory since the arguments were read, without code, in MB.
+    fn most() -> f64 {
+        let (end, start) = (Self::read(), *BEFORE.get_or_init(Self::start));
+        ((end.peak - start.now) - (end.code - start.code)).max(0.0) / 1024.0
+    }
 }
