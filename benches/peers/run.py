@@ -32,10 +32,11 @@ CASES = {
     "sum_16m": "sum of all, 16 Mi",
     "mlp_adam": "MLP 784-256-256-10, batch 128, Adam",
     "gpt_adamw": "GPT 4 x 128, 16 x 64 tokens, AdamW",
+    "gpt_adamw_sdpa": "the same with fused attention",
     "cnn_sgd": "CNN 1-16-32, 28 x 28, batch 64, SGD",
     "resnet18_sgd": "ResNet-18, 32 x 32, batch 32, SGD",
 }
-MODELS = ["mlp_adam", "gpt_adamw", "cnn_sgd", "resnet18_sgd"]
+MODELS = ["mlp_adam", "gpt_adamw", "gpt_adamw_sdpa", "cnn_sgd", "resnet18_sgd"]
 RACES = ["mlp_adafisher", "gpt_adafisher", "cnn_adafisher"]
 PEERS = {
     "torch": "PyTorch",
@@ -57,8 +58,10 @@ def command(name, case):
     if name == "torch":
         return [PYTHON, os.path.join(HERE, "torch", "bench.py"), "--threads", str(args.threads), "--case", case]
     if name == "torch-fused":  # the fused optimizer, and fused attention in the GPT
-        fused = {"mlp_adam": "mlp_adam", "gpt_adamw": "gpt_adamw_sdpa"}.get(case)
+        fused = {"mlp_adam": "mlp_adam", "gpt_adamw": "gpt_adamw_sdpa", "gpt_adamw_sdpa": "gpt_adamw_sdpa"}.get(case)
         return fused and [*command("torch", fused), "--fused"]
+    if case == "gpt_adamw_sdpa" and name != "alcyon":  # neither has one with a gradient
+        return None
     return [os.path.join(TARGET, name, "release", name + "-bench"), "--case", case]
 
 

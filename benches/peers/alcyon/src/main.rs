@@ -33,8 +33,9 @@ fn run(args: &Args, case: &str) -> Result<()> {
         "cnn_sgd" => train(args, case, cnn(rng), sgd()?, &digits([64, 1, 28, 28])?),
         "cnn_adafisher" => race(args, "cnn", || cnn(&mut Rng::new(0)), &digits([64, 1, 28, 28])?),
         "resnet18_sgd" => train(args, case, ResNet18::new(rng), sgd()?, &digits([32, 3, 32, 32])?),
-        "gpt_adamw" => train(args, case, Gpt::new(rng), adam(true)?, &text()?),
-        "gpt_adafisher" => race(args, "gpt", || Gpt::new(&mut Rng::new(0)), &text()?),
+        "gpt_adamw" => train(args, case, Gpt::new(false, rng), adam(true)?, &text()?),
+        "gpt_adamw_sdpa" => train(args, case, Gpt::new(true, rng), adam(true)?, &text()?),
+        "gpt_adafisher" => race(args, "gpt", || Gpt::new(false, &mut Rng::new(0)), &text()?),
         _ => Err(Error::Argument {
             op: "bench",
             name: "case",

@@ -1,5 +1,6 @@
 //! The reference models of the comparison, in Alcyon: the networks of `torch/models.py`.
 
+use alcyon::engine::ops::attention::AttentionMask;
 use alcyon::engine::{Result, parameters};
 use alcyon::nn::{
     Activation, BatchNorm2d, Conv2d, Embedding, Flatten, LayerNorm, Linear, MaxPool2d, Mlp, Module,
@@ -110,7 +111,8 @@ impl Module for ResNet18 {
 
 struct Block {
     heads: usize,
-    mask: Tensor,
+    /// What is added to the scores; without it, attention is one op.
+    mask: Option<Tensor>,
     norm1: LayerNorm,
     qkv: Linear,
     proj: Linear,
@@ -121,7 +123,7 @@ struct Block {
 parameters!(Block { norm1, qkv, proj, norm2, up, down });
 
 impl Block {
-    fn new(width: usize, heads: usize, mask: Tensor, rng: &mut Rng) -> Self {
+    fn new(width: usize, heads: usize, mask: Option<Tensor>, rng: &mut Rng) -> Self {
         Self {
             heads,
             mask,
@@ -142,11 +144,15 @@ impl Block {
         for part in self.qkv.forward(x)?.chunk(3, 2)? {
             parts.push(part.reshape([n, t, heads, e])?.permute(&[0, 2, 1, 3])?);
         }
-        let [q, k, v] = [&parts[0], &parts[1], &parts[2]];
-        let scores = q.matmul(&k.transpose(-2, -1)?)?.scale(1.0 / (e as f64).sqrt())?;
-        let weights = scores.add(&Var::constant(&self.mask))?.softmax(-1)?;
-        let y = weights.matmul(v)?.permute(&[0, 2, 1, 3])?.reshape([n, t, d])?;
-        self.proj.forward(&y)
+        let ([q, k, v], scale) = ([&parts[0], &parts[1], &parts[2]], 1.0 / (e as f64).sqrt());
+        let y = match &self.mask {
+            None => q.attention(k, v, AttentionMask::Causal, scale)?,
+            Some(mask) => {
+                let scores = q.matmul(&k.transpose(-2, -1)?)?.scale(scale)?;
+                scores.add(&Var::constant(mask))?.softmax(-1)?.matmul(v)?
+            }
+        };
+        self.proj.forward(&y.permute(&[0, 2, 1, 3])?.reshape([n, t, d])?)
     }
 }
 
@@ -169,10 +175,11 @@ pub struct Gpt {
 parameters!(Gpt { tokens, places, blocks, norm, head });
 
 impl Gpt {
-    pub fn new(rng: &mut Rng) -> Self {
+    /// `fused`: with attention in one op.
+    pub fn new(fused: bool, rng: &mut Rng) -> Self {
         let (vocabulary, t, width) = (256, 64, 128);
         let later = |i: usize| if i % t > i / t { f64::NEG_INFINITY } else { 0.0 };
-        let mask = Tensor::from_fn([t, t], DType::F32, later);
+        let mask = (!fused).then(|| Tensor::from_fn([t, t], DType::F32, later));
         Self {
             tokens: Embedding::new(vocabulary, width, rng),
             places: Embedding::new(t, width, rng),
