@@ -1,11 +1,12 @@
 //! `conv/…`: the convolutions of a ResNet-18 for 32 × 32 images (batch 32) and of a small CNN for
 //! 28 × 28 ones (batch 64), each with its two gradients: by the rung that is chosen, and by patches.
 
-use std::time::Duration;
+mod quickly;
 
 use alcyon::kernels::conv::{self, Conv2d, unfolded};
 use alcyon::kernels::unfold::Window;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use quickly::quickly;
 
 /// Batch, channels in and out, side of the image, side of the kernel, stride.
 const LAYERS: [(usize, usize, usize, usize, usize, usize); 13] = [
@@ -76,19 +77,9 @@ fn convolutions(c: &mut Criterion) {
 type Forward = fn(&Conv2d, &[f32], &[f32], Option<&[f32]>, &mut [f32]);
 type Backward = fn(&Conv2d, &[f32], &[f32], &mut [f32]);
 
-fn quickly() -> Criterion {
-    let (warm_up, measured) = (Duration::from_millis(200), Duration::from_millis(800));
-    // Without plots: they would need a font (docs/decisions, 0024).
-    Criterion::default()
-        .without_plots()
-        .sample_size(10)
-        .warm_up_time(warm_up)
-        .measurement_time(measured)
-}
-
 criterion_group! {
     name = benches;
-    config = quickly();
+    config = quickly(10, 0.8);
     targets = convolutions
 }
 criterion_main!(benches);

@@ -1,13 +1,14 @@
 //! `kernel/…`: slices in, slices out. The rungs of the matrix product, and one size of each other
 //! kernel, chosen to be larger than a second-level cache.
 
-use std::time::Duration;
+mod quickly;
 
 use alcyon::kernels::conv::{self, Conv2d};
 use alcyon::kernels::gemm::{self, Matrix};
 use alcyon::kernels::unfold::Window;
 use alcyon::kernels::{elementwise, norm, reduce, second_moment, softmax};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use quickly::quickly;
 
 /// Rows and columns of the matrices that are normalised, reduced, squared.
 const ROWS: usize = 4096;
@@ -124,19 +125,9 @@ fn convolutions(c: &mut Criterion) {
     });
 }
 
-fn quickly() -> Criterion {
-    let (warm_up, measured) = (Duration::from_millis(300), Duration::from_secs(1));
-    // Without plots: they would need a font (docs/decisions, 0024).
-    Criterion::default()
-        .without_plots()
-        .sample_size(20)
-        .warm_up_time(warm_up)
-        .measurement_time(measured)
-}
-
 criterion_group! {
     name = benches;
-    config = quickly();
+    config = quickly(20, 1.0);
     targets = products, loops, normalisations, convolutions
 }
 criterion_main!(benches);

@@ -1,11 +1,12 @@
 //! `op/…`: tensors in, tensors out, with everything the engine does around a kernel: checks,
 //! memory, a record on the tape.
 
-use std::time::Duration;
+mod quickly;
 
 use alcyon::engine::ops::attention::AttentionMask;
 use alcyon::prelude::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use quickly::quickly;
 
 const MILLION: usize = 1 << 20;
 
@@ -88,19 +89,9 @@ fn tiny(c: &mut Criterion) {
     });
 }
 
-fn quickly() -> Criterion {
-    let (warm_up, measured) = (Duration::from_millis(300), Duration::from_secs(1));
-    // Without plots: they would need a font (docs/decisions, 0024).
-    Criterion::default()
-        .without_plots()
-        .sample_size(20)
-        .warm_up_time(warm_up)
-        .measurement_time(measured)
-}
-
 criterion_group! {
     name = benches;
-    config = quickly();
+    config = quickly(20, 1.0);
     targets = large, attention, tiny
 }
 criterion_main!(benches);

@@ -1,13 +1,14 @@
 //! `optimizer/…`: the update alone, on the gradients of a perceptron with a million parameters.
 //! What refreshes seldom (roots, inverses) is in it as often as the default options say.
 
-use std::time::Duration;
+mod quickly;
 
 use alcyon::engine::Result;
 use alcyon::nn::{CrossEntropy, Mlp, Module};
 use alcyon::optim;
 use alcyon::prelude::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use quickly::quickly;
 
 /// 784·784 + 784·512 weights, and what belongs to them: 1,022,490 parameters.
 const WIDTHS: [usize; 4] = [784, 784, 512, 10];
@@ -37,19 +38,9 @@ fn updates(c: &mut Criterion) {
     }
 }
 
-fn quickly() -> Criterion {
-    let (warm_up, measured) = (Duration::from_millis(300), Duration::from_secs(2));
-    // Without plots: they would need a font (docs/decisions, 0024).
-    Criterion::default()
-        .without_plots()
-        .sample_size(10)
-        .warm_up_time(warm_up)
-        .measurement_time(measured)
-}
-
 criterion_group! {
     name = benches;
-    config = quickly();
+    config = quickly(10, 2.0);
     targets = updates
 }
 criterion_main!(benches);

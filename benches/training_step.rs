@@ -1,7 +1,7 @@
 //! `step/…`: what a training loop does with one batch — forward, backward, curvature, update —
 //! for a dense and a convolutional network.
 
-use std::time::Duration;
+mod quickly;
 
 use alcyon::engine::Result;
 use alcyon::nn::{
@@ -10,6 +10,7 @@ use alcyon::nn::{
 use alcyon::optim;
 use alcyon::prelude::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use quickly::quickly;
 
 /// Random inputs and labels: the numbers do not matter for the time.
 struct Rows {
@@ -75,19 +76,9 @@ fn networks(c: &mut Criterion) {
     compare(c, "step/cnn", ["sgd", "adafisher", "kfac"], cnn, &images);
 }
 
-fn quickly() -> Criterion {
-    let (warm_up, measured) = (Duration::from_millis(500), Duration::from_secs(3));
-    // Without plots: they would need a font (docs/decisions, 0024).
-    Criterion::default()
-        .without_plots()
-        .sample_size(10)
-        .warm_up_time(warm_up)
-        .measurement_time(measured)
-}
-
 criterion_group! {
     name = benches;
-    config = quickly();
+    config = quickly(10, 3.0);
     targets = networks
 }
 criterion_main!(benches);
