@@ -82,6 +82,21 @@ impl Window {
             f(row * w + left, p * ow + columns.start, columns.len());
         }
     }
+
+    /// [`Window::runs`] of all taps, in row-major order: calls `f(tap, pixel, position, count)`.
+    pub(crate) fn each_run(
+        &self,
+        image: (usize, usize),
+        output: (usize, usize),
+        mut f: impl FnMut(usize, usize, usize, usize),
+    ) {
+        let (kh, kw) = self.kernel;
+        for tap in 0..kh * kw {
+            self.runs((tap / kw, tap % kw), image, output, |pixel, position, count| {
+                f(tap, pixel, position, count);
+            });
+        }
+    }
 }
 
 /// The positions p in `0..count` with 0 ≤ p·stride + tap − padding < size.

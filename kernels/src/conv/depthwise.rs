@@ -13,7 +13,7 @@ pub fn forward<T: Float>(conv: &Conv2d, x: &[T], w: &[T], bias: Option<&[T]>, y:
     parallel::rows(y, p, d * p, |plane, y| {
         let (x, c) = (&x[plane * pixels..(plane + 1) * pixels], plane % conv.groups);
         y.fill(bias.map_or(T::ZERO, |bias| bias[c]));
-        each_tap(conv, |tap, pixel, position, count| {
+        conv.window.each_run(conv.input, conv.output, |tap, pixel, position, count| {
             let w = w[c * d + tap];
             let x = x[pixel..].iter().step_by(conv.window.stride.1);
             for (y, &x) in y[position..position + count].iter_mut().zip(x) {
@@ -30,7 +30,7 @@ pub fn backward_input<T: Float>(conv: &Conv2d, g: &[T], w: &[T], dx: &mut [T]) {
     parallel::rows(dx, pixels, d * p, |plane, dx| {
         dx.fill(T::ZERO);
         let (g, c) = (&g[plane * p..(plane + 1) * p], plane % conv.groups);
-        each_tap(conv, |tap, pixel, position, count| {
+        conv.window.each_run(conv.input, conv.output, |tap, pixel, position, count| {
             let w = w[c * d + tap];
             let dx = dx[pixel..].iter_mut().step_by(conv.window.stride.1);
             for (dx, &g) in dx.zip(&g[position..position + count]) {
@@ -50,7 +50,7 @@ pub fn backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) 
         dw.fill(T::ZERO);
         for plane in (0..conv.batch).map(|n| n * conv.groups + c) {
             let (x, g) = (&x[plane * pixels..(plane + 1) * pixels], &g[plane * p..(plane + 1) * p]);
-            each_tap(conv, |tap, pixel, position, count| {
+            conv.window.each_run(conv.input, conv.output, |tap, pixel, position, count| {
                 let g = &g[position..position + count];
                 dw[tap] += if stride == 1 {
                     dot_lanes(g, &x[pixel..pixel + count])
@@ -60,19 +60,4 @@ pub fn backward_weight<T: Float>(conv: &Conv2d, x: &[T], g: &[T], dw: &mut [T]) 
             });
         }
     });
-}
-
-/// Calls `f(tap, pixel, position, count)` for all runs of all taps of one channel.
-fn each_tap(conv: &Conv2d, mut f: impl FnMut(usize, usize, usize, usize)) {
-    let (kh, kw) = conv.window.kernel;
-    for tap in 0..kh * kw {
-        conv.window.runs(
-            (tap / kw, tap % kw),
-            conv.input,
-            conv.output,
-            |pixel, position, count| {
-                f(tap, pixel, position, count);
-            },
-        );
-    }
 }

@@ -49,19 +49,16 @@ pub fn max_pool<T: Float>(
         }
         y.fill(T::NEG_INFINITY);
         at.fill(-1);
-        for tap in 0..taps {
-            let tap = (tap / window.kernel.1, tap % window.kernel.1);
-            window.runs(tap, (h, w), (oh, ow), |pixel, position, count| {
-                let run = position..position + count;
-                let best = y[run.clone()].iter_mut().zip(&mut at[run]);
-                for (i, (max, at)) in best.enumerate() {
-                    let pixel = pixel + i * window.stride.1;
-                    if *at < 0 || exceeds(x[pixel], *max) {
-                        (*max, *at) = (x[pixel], pixel as i64);
-                    }
+        window.each_run((h, w), (oh, ow), |_, pixel, position, count| {
+            let run = position..position + count;
+            let best = y[run.clone()].iter_mut().zip(&mut at[run]);
+            for (i, (max, at)) in best.enumerate() {
+                let pixel = pixel + i * window.stride.1;
+                if *at < 0 || exceeds(x[pixel], *max) {
+                    (*max, *at) = (x[pixel], pixel as i64);
                 }
-            });
-        }
+            }
+        });
     });
 }
 
@@ -127,15 +124,12 @@ pub fn avg_pool<T: Float>(
     parallel::rows(y, oh * ow, oh * ow * taps, |plane, y| {
         let x = &x[plane * h * w..(plane + 1) * h * w];
         y.fill(T::ZERO);
-        for tap in 0..taps {
-            let tap = (tap / window.kernel.1, tap % window.kernel.1);
-            window.runs(tap, (h, w), (oh, ow), |pixel, position, count| {
-                let x = x[pixel..].iter().step_by(window.stride.1);
-                for (y, &x) in y[position..position + count].iter_mut().zip(x) {
-                    *y += x;
-                }
-            });
-        }
+        window.each_run((h, w), (oh, ow), |_, pixel, position, count| {
+            let x = x[pixel..].iter().step_by(window.stride.1);
+            for (y, &x) in y[position..position + count].iter_mut().zip(x) {
+                *y += x;
+            }
+        });
         for (position, y) in y.iter_mut().enumerate() {
             *y *= share(window, (h, w), (position / ow, position % ow), count_include_pad);
         }
@@ -168,16 +162,13 @@ pub fn avg_pool_backward<T: Float>(
     parallel::rows(dx, h * w, oh * ow * taps, |plane, dx| {
         let g = &g[plane * oh * ow..(plane + 1) * oh * ow];
         dx.fill(T::ZERO);
-        for tap in 0..taps {
-            let tap = (tap / window.kernel.1, tap % window.kernel.1);
-            window.runs(tap, (h, w), (oh, ow), |pixel, position, count| {
-                let dx = dx[pixel..].iter_mut().step_by(window.stride.1);
-                for (dx, position) in dx.zip(position..position + count) {
-                    let at = (position / ow, position % ow);
-                    *dx += g[position] * share::<T>(window, (h, w), at, count_include_pad);
-                }
-            });
-        }
+        window.each_run((h, w), (oh, ow), |_, pixel, position, count| {
+            let dx = dx[pixel..].iter_mut().step_by(window.stride.1);
+            for (dx, position) in dx.zip(position..position + count) {
+                let at = (position / ow, position % ow);
+                *dx += g[position] * share::<T>(window, (h, w), at, count_include_pad);
+            }
+        });
     });
 }
 
