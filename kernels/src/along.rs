@@ -3,6 +3,7 @@
 //! take: out\[o, j, i\] = x\[o, index\[o, j, i\], i\].   add: the g of all that came from a place, summed.
 
 use crate::float::Float;
+use crate::index::check;
 use crate::parallel;
 
 /// out\[o, j, i\] = x\[o, index\[o, j, i\], i\]
@@ -25,7 +26,8 @@ pub fn take<T: Float>(
     k: usize,
     out: &mut [T],
 ) {
-    check("take", x.len(), (outer, n, inner), index, k, out.len());
+    assert_eq!(index.len(), out.len(), "take: one index for each element");
+    check("take", (x.len(), out.len()), (outer, n, inner), k, index);
     parallel::rows(out, k * inner, 2 * k * inner, |o, out| {
         let index = &index[o * k * inner..(o + 1) * k * inner];
         let x = &x[o * n * inner..(o + 1) * n * inner];
@@ -55,7 +57,8 @@ pub fn add<T: Float>(
     k: usize,
     out: &mut [T],
 ) {
-    check("add", out.len(), (outer, n, inner), index, k, g.len());
+    assert_eq!(index.len(), g.len(), "add: one index for each element");
+    check("add", (out.len(), g.len()), (outer, n, inner), k, index);
     parallel::rows(out, n * inner, (n + 2 * k) * inner, |o, out| {
         out.fill(T::ZERO);
         let taken = o * k * inner..(o + 1) * k * inner;
@@ -63,24 +66,6 @@ pub fn add<T: Float>(
             out[row as usize * inner + at % inner] += g;
         }
     });
-}
-
-fn check(
-    kernel: &str,
-    whole: usize,
-    (outer, n, inner): (usize, usize, usize),
-    index: &[i64],
-    k: usize,
-    taken: usize,
-) {
-    assert_eq!(whole, outer * n * inner, "{kernel}: length of the whole");
-    assert_eq!(
-        (index.len(), taken),
-        (outer * k * inner, index.len()),
-        "{kernel}: length of the taken"
-    );
-    let outside = index.iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= n));
-    assert!(outside.is_none(), "{kernel}: index {outside:?} outside of 0..{n}");
 }
 
 #[cfg(test)]

@@ -35,9 +35,11 @@ pub fn gather_rows<T: Copy + Send + Sync>(table: &[T], width: usize, rows: &[i64
 /// ```
 pub fn scatter_add_rows<T: Float>(g: &[T], width: usize, rows: &[i64], out: &mut [T]) {
     let n = out.len().checked_div(width).unwrap_or(0);
-    assert_eq!(out.len(), n * width, "scatter_add_rows: output length");
-    assert_eq!(g.len(), rows.len() * width, "scatter_add_rows: length of g");
-    check("scatter_add_rows", rows, n);
+    check("scatter_add_rows", (out.len(), g.len()), (1, n, width), rows.len(), rows);
+    add_rows(g, width, rows, out);
+}
+
+fn add_rows<T: Float>(g: &[T], width: usize, rows: &[i64], out: &mut [T]) {
     // Every piece of the table reads all numbers and takes its own: no two threads share a row.
     parallel::pieces(out, width, |start, out| {
         out.fill(T::ZERO);
@@ -72,9 +74,8 @@ pub fn gather_axis<T: Copy + Send + Sync>(
     k: usize,
     out: &mut [T],
 ) {
-    assert_eq!(x.len(), outer * n * inner, "gather: input length");
-    assert_eq!((index.len(), out.len()), (k, outer * k * inner), "gather: output length");
-    check("gather", index, n);
+    assert_eq!(index.len(), k, "gather: length of the index");
+    check("gather", (x.len(), out.len()), (outer, n, inner), k, index);
     parallel::rows(out, inner, inner, |row, out| {
         let from = (row / k * n + index[row % k] as usize) * inner;
         out.copy_from_slice(&x[from..from + inner]);
@@ -101,12 +102,11 @@ pub fn scatter_add_axis<T: Float>(
     k: usize,
     out: &mut [T],
 ) {
-    assert_eq!((index.len(), g.len()), (k, outer * k * inner), "scatter_add_axis: length of g");
-    assert_eq!(out.len(), outer * n * inner, "scatter_add_axis: output length");
+    assert_eq!(index.len(), k, "scatter_add_axis: length of the index");
+    check("scatter_add_axis", (out.len(), g.len()), (outer, n, inner), k, index);
     if outer == 1 && inner > 0 {
-        return scatter_add_rows(g, inner, index, out);
+        return add_rows(g, inner, index, out);
     }
-    check("scatter_add_axis", index, n);
     parallel::rows(out, n * inner, k * inner, |o, out| {
         out.fill(T::ZERO);
         for (j, &row) in index.iter().enumerate() {
@@ -116,7 +116,17 @@ pub fn scatter_add_axis<T: Float>(
     });
 }
 
-fn check(kernel: &str, index: &[i64], n: usize) {
+/// Asserts that the whole is \[outer, n, inner\], what is taken of it \[outer, k, inner\], and every index
+/// in 0..n.
+pub(crate) fn check(
+    kernel: &str,
+    (whole, taken): (usize, usize),
+    (outer, n, inner): (usize, usize, usize),
+    k: usize,
+    index: &[i64],
+) {
+    assert_eq!(whole, outer * n * inner, "{kernel}: length of the whole");
+    assert_eq!(taken, outer * k * inner, "{kernel}: length of the taken");
     let outside = index.iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= n));
     assert!(outside.is_none(), "{kernel}: index {outside:?} outside of 0..{n}");
 }
