@@ -3,7 +3,8 @@
 //! A binary for any x86-64 machine may only use vectors of four `f32`; most machines have eight or
 //! sixteen lanes. So the body of a loop is compiled for each, and the choice is made when it starts. The
 //! results do not depend on the choice: a lane does what the scalar would do, sums have their order
-//! written down, and no multiplication is fused with an addition unless the formula says so.
+//! written down, and no multiplication is fused with an addition unless the formula says so. (The loops of
+//! products, which live by fusing, are in `simd.rs`.)
 
 use pulp::Arch;
 
