@@ -28,7 +28,7 @@ pub(crate) struct Runs {
 pub(crate) fn along<T: Float>(a: &[T], stride: usize, runs: Runs, b: &[T], out: &mut [T]) {
     assert_eq!(b.len(), runs.count * runs.length * LANES, "register_tile::along: length of b");
     assert!(out.len().is_multiple_of(LANES), "register_tile::along: length of out");
-    simd::run(Along { a, stride, runs, b, out });
+    simd::run(Tiles { sums: Along { a, stride, runs, b }, out });
 }
 
 /// out\[r, lane\] = Σ over i of a\[i · stride + r\] · b\[i, lane\], added to what is there if `add`.
@@ -38,7 +38,7 @@ pub(crate) fn along<T: Float>(a: &[T], stride: usize, runs: Runs, b: &[T], out: 
 pub(crate) fn across<T: Float>(a: &[T], stride: usize, b: &[T], add: bool, out: &mut [T]) {
     assert!(b.len().is_multiple_of(LANES), "register_tile::across: length of b");
     assert!(out.len().is_multiple_of(LANES), "register_tile::across: length of out");
-    simd::run(Across { a, stride, b, add, out });
+    simd::run(Tiles { sums: Across { a, stride, b, add }, out });
 }
 
 type Lanes<T> = [T; LANES];
@@ -48,38 +48,50 @@ const fn height<T>() -> usize {
     if size_of::<T>() > 4 { 3 } else { 6 }
 }
 
-struct Along<'a, T> {
-    a: &'a [T],
-    stride: usize,
-    runs: Runs,
-    b: &'a [T],
+/// What a tile holds, and where its numbers come from.
+trait Sums<T> {
+    /// Writes the R rows of results from row `first` on.
+    fn tile<M: Machine, const R: usize>(&self, first: usize, out: &mut [Lanes<T>]);
+}
+
+/// All rows of results, tile by tile.
+struct Tiles<'a, S, T> {
+    sums: S,
     out: &'a mut [T],
 }
 
-impl<T: Float> Vectorised for Along<'_, T> {
+impl<S: Sums<T>, T: Float> Vectorised for Tiles<'_, S, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<M: Machine>(mut self) {
-        let out = std::mem::take(&mut self.out).as_chunks_mut::<LANES>().0;
-        for (tile, out) in out.chunks_mut(height::<T>()).enumerate() {
+    fn run<M: Machine>(self) {
+        let Self { sums, out } = self;
+        let tiles = out.as_chunks_mut::<LANES>().0.chunks_mut(height::<T>());
+        for (tile, out) in tiles.enumerate() {
             let first = tile * height::<T>();
             match out.len() {
-                1 => self.tile::<M, 1>(first, out),
-                2 => self.tile::<M, 2>(first, out),
-                3 => self.tile::<M, 3>(first, out),
-                4 => self.tile::<M, 4>(first, out),
-                5 => self.tile::<M, 5>(first, out),
-                _ => self.tile::<M, 6>(first, out),
+                1 => sums.tile::<M, 1>(first, out),
+                2 => sums.tile::<M, 2>(first, out),
+                3 => sums.tile::<M, 3>(first, out),
+                4 => sums.tile::<M, 4>(first, out),
+                5 => sums.tile::<M, 5>(first, out),
+                _ => sums.tile::<M, 6>(first, out),
             }
         }
     }
 }
 
-impl<T: Float> Along<'_, T> {
+struct Along<'a, T> {
+    a: &'a [T],
+    stride: usize,
+    runs: Runs,
+    b: &'a [T],
+}
+
+impl<T: Float> Sums<T> for Along<'_, T> {
     #[inline(always)]
     fn tile<M: Machine, const R: usize>(&self, first: usize, out: &mut [Lanes<T>]) {
-        let Self { a, stride, runs: Runs { count, apart, length }, b, .. } = *self;
+        let Self { a, stride, runs: Runs { count, apart, length }, b } = *self;
         let mut sums = [[T::ZERO; LANES]; R];
         let panel = b.as_chunks::<LANES>().0;
         for (run, panel) in panel.chunks_exact(length.max(1)).enumerate().take(count) {
@@ -103,33 +115,12 @@ struct Across<'a, T> {
     stride: usize,
     b: &'a [T],
     add: bool,
-    out: &'a mut [T],
 }
 
-impl<T: Float> Vectorised for Across<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<M: Machine>(mut self) {
-        let out = std::mem::take(&mut self.out).as_chunks_mut::<LANES>().0;
-        for (tile, out) in out.chunks_mut(height::<T>()).enumerate() {
-            let first = tile * height::<T>();
-            match out.len() {
-                1 => self.tile::<M, 1>(first, out),
-                2 => self.tile::<M, 2>(first, out),
-                3 => self.tile::<M, 3>(first, out),
-                4 => self.tile::<M, 4>(first, out),
-                5 => self.tile::<M, 5>(first, out),
-                _ => self.tile::<M, 6>(first, out),
-            }
-        }
-    }
-}
-
-impl<T: Float> Across<'_, T> {
+impl<T: Float> Sums<T> for Across<'_, T> {
     #[inline(always)]
     fn tile<M: Machine, const R: usize>(&self, first: usize, out: &mut [Lanes<T>]) {
-        let Self { a, stride, b, add, .. } = *self;
+        let Self { a, stride, b, add } = *self;
         let mut sums = [[T::ZERO; LANES]; R];
         for (i, b) in b.as_chunks::<LANES>().0.iter().enumerate() {
             let a = &a[i * stride + first..][..R];
