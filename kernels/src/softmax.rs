@@ -1,7 +1,10 @@
 //! softmax: yᵢ = e^(xᵢ − m) / Σⱼ e^(xⱼ − m) with m = max x, which changes nothing but the range.
 //!
 //! Everything works on rows of `width` numbers. The logarithm is taken of the sum, never of a
-//! probability: log yᵢ = xᵢ − m − ln Σⱼ e^(xⱼ − m), so no probability underflows to −∞.
+//! probability: log yᵢ = xᵢ − m − ln Σⱼ e^(xⱼ − m), so no probability underflows to −∞. How softmax became
+//! fast is in [`ladder`], rung by rung.
+
+pub mod ladder;
 
 use crate::float::Float;
 use crate::parallel;
@@ -28,16 +31,19 @@ pub fn softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
         width,
         EXP * width,
         #[inline(always)]
-        |r, y| {
-            let x = &x[r * width..(r + 1) * width];
-            let max = largest(x);
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = (x - max).exp();
-            }
-            let scale = T::ONE / sum_lanes(y);
-            y.iter_mut().for_each(|y| *y *= scale);
-        },
+        |r, y| row(&x[r * width..(r + 1) * width], y),
     );
+}
+
+/// softmax of one row, in three passes over it.
+#[inline(always)]
+fn row<T: Float>(x: &[T], y: &mut [T]) {
+    let max = largest(x);
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (x - max).exp();
+    }
+    let scale = T::ONE / sum_lanes(y);
+    y.iter_mut().for_each(|y| *y *= scale);
 }
 
 /// dx = y ∘ (g − ⟨g, y⟩) along rows.
@@ -201,7 +207,6 @@ fn check(kernel: &str, labels: &[i64], width: usize, len: usize) {
 /// The largest number, NaN aside; in lanes, because a maximum does not mind the order.
 #[inline(always)]
 pub(crate) fn largest<T: Float>(x: &[T]) -> T {
-    let larger = |max: T, x: T| if x > max { x } else { max };
     let mut lanes = [T::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -209,6 +214,11 @@ pub(crate) fn largest<T: Float>(x: &[T]) -> T {
         lanes.iter_mut().zip(chunk).for_each(|(max, &x)| *max = larger(*max, x));
     }
     lanes.into_iter().chain(rest.iter().copied()).fold(T::NEG_INFINITY, larger)
+}
+
+#[inline(always)]
+fn larger<T: Float>(max: T, x: T) -> T {
+    if x > max { x } else { max }
 }
 
 #[cfg(test)]
