@@ -6,9 +6,10 @@
 //! dx = (ĝ − mean(ĝ) − x̂ · mean(ĝ ∘ x̂)) / √(σ² + ε),   dscale = Σ g ∘ x̂,   dshift = Σ g.
 //!
 //! Variances are biased (divided by m) and taken in a second pass around the mean: the difference
-//! of large squares would cancel.
+//! of large squares would cancel. How layer norm became fast is in [`ladder`], rung by rung.
 
 mod batch;
+pub mod ladder;
 
 pub use batch::{batch_moments, batch_norm, batch_norm_apply, batch_norm_backward, normalized};
 
@@ -37,9 +38,7 @@ pub fn layer_norm<T: Float>(
     mean: &mut [T],
     rstd: &mut [T],
 ) {
-    assert_eq!((x.len(), y.len()), (mean.len() * width, x.len()), "layer_norm: lengths");
-    assert_eq!(mean.len(), rstd.len(), "layer_norm: one mean and rstd per row");
-    check_parameters("layer_norm", width, scale, shift);
+    check_layer_norm(width, x, (scale, shift), y, (mean, rstd));
     parallel::rows_and_two(
         (y, width),
         mean,
@@ -48,23 +47,33 @@ pub fn layer_norm<T: Float>(
         #[inline(always)]
         |r, y, mean, rstd| {
             let x = &x[r * width..(r + 1) * width];
-            let m = T::of(width as f64);
-            *mean = sum_lanes(x) / m;
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = (x - *mean) * (x - *mean);
-            }
-            *rstd = T::ONE / (sum_lanes(y) / m + eps).sqrt();
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = (x - *mean) * *rstd;
-            }
-            if let Some(scale) = scale {
-                y.iter_mut().zip(scale).for_each(|(y, &scale)| *y *= scale);
-            }
-            if let Some(shift) = shift {
-                y.iter_mut().zip(shift).for_each(|(y, &shift)| *y += shift);
-            }
+            (*mean, *rstd) = normalise_row(x, eps, (scale, shift), y);
         },
     );
+}
+
+/// Scale and shift, each if there is one.
+type Affine<'a, T> = (Option<&'a [T]>, Option<&'a [T]>);
+
+/// One row of layer norm; returns its mean and rstd.
+#[inline(always)]
+fn normalise_row<T: Float>(x: &[T], eps: T, (scale, shift): Affine<'_, T>, y: &mut [T]) -> (T, T) {
+    let m = T::of(x.len() as f64);
+    let mean = sum_lanes(x) / m;
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (x - mean) * (x - mean);
+    }
+    let rstd = T::ONE / (sum_lanes(y) / m + eps).sqrt();
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (x - mean) * rstd;
+    }
+    if let Some(scale) = scale {
+        y.iter_mut().zip(scale).for_each(|(y, &scale)| *y *= scale);
+    }
+    if let Some(shift) = shift {
+        y.iter_mut().zip(shift).for_each(|(y, &shift)| *y += shift);
+    }
+    (mean, rstd)
 }
 
 /// The gradients of [`layer_norm`] (formula above).
@@ -163,6 +172,18 @@ pub fn normalized_rows<T: Float>(x: &[T], width: usize, mean: &[T], rstd: &[T], 
             }
         },
     );
+}
+
+fn check_layer_norm<T>(
+    width: usize,
+    x: &[T],
+    (scale, shift): Affine<'_, T>,
+    y: &[T],
+    (mean, rstd): (&[T], &[T]),
+) {
+    assert_eq!((x.len(), y.len()), (mean.len() * width, x.len()), "layer_norm: lengths");
+    assert_eq!(mean.len(), rstd.len(), "layer_norm: one mean and rstd per row");
+    check_parameters("layer_norm", width, scale, shift);
 }
 
 fn check_parameters<T>(kernel: &str, width: usize, scale: Option<&[T]>, shift: Option<&[T]>) {
