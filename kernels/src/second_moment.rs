@@ -11,7 +11,10 @@
 //! because only tiles on and above the diagonal are multiplied and the rest is mirrored.
 //!
 //! The diagonal for patches needs no patches: tap (i, j) of the window sees the image shifted, so
-//! Σ over images comes first, once, and then each tap adds up one strided box of the squares.
+//! Σ over images comes first, once, and then each tap adds up one strided box of the squares. How
+//! this became fast is in [`ladder`], rung by rung.
+
+pub mod ladder;
 
 use crate::conv::Conv2d;
 use crate::conv::unfolded::sum_over_images;
@@ -20,7 +23,6 @@ use crate::gemm::{self, Matrix};
 use crate::parallel;
 use crate::pool::Buffer;
 use crate::reduce::{channel_sums, in_row_blocks, square_sum_axis, sum_lanes};
-use crate::unfold::unfold;
 
 /// The width of the tiles of a gram matrix. Narrower grams are one tile, summed in blocks of rows.
 const TILE: usize = 128;
@@ -184,37 +186,6 @@ pub fn patch_gram<T: Float>(conv: &Conv2d, x: &[T], with_ones: bool, out: &mut [
     out.chunks_exact_mut((side * side).max(1)).for_each(|out| mirror(out, side));
 }
 
-/// [`gram`] and [`gram_with_ones`] by the definition.
-pub fn reference_gram<T: Float>(x: &[T], rows: usize, width: usize, ones: bool, out: &mut [T]) {
-    let side = width + usize::from(ones);
-    assert_eq!((x.len(), out.len()), (rows * width, side * side), "reference_gram: lengths");
-    let get = |r: usize, i: usize| if i < width { x[r * width + i] } else { T::ONE };
-    for (at, out) in out.iter_mut().enumerate() {
-        *out = (0..rows).map(|r| get(r, at / side) * get(r, at % side)).sum();
-    }
-}
-
-/// [`patch_gram`] by the definition: all patches as rows, then [`reference_gram`].
-pub fn reference_patch_gram<T: Float>(conv: &Conv2d, x: &[T], with_ones: bool, out: &mut [T]) {
-    conv.check("reference_patch_gram", Some(x.len()), None, None);
-    let (d, p, pixels) = (conv.patch(), conv.positions(), conv.group_image());
-    let side = d + usize::from(with_ones);
-    assert_eq!(out.len(), conv.groups * side * side, "reference_patch_gram: output length");
-    let (channels, (h, w)) = (conv.in_channels / conv.groups, conv.input);
-    for (k, out) in out.chunks_exact_mut((side * side).max(1)).enumerate() {
-        let mut rows = vec![T::ZERO; conv.batch * p * d];
-        let mut columns = vec![T::ZERO; d * p];
-        for image in 0..conv.batch {
-            let at = (image * conv.groups + k) * pixels;
-            unfold(&x[at..at + pixels], channels, h, w, &conv.window, &mut columns);
-            for (i, &value) in columns.iter().enumerate() {
-                rows[(image * p + i % p) * d + i / p] = value;
-            }
-        }
-        reference_gram(&rows, conv.batch * p, d, with_ones, out);
-    }
-}
-
 fn gram_of_rows<T: Float>(x: &[T], rows: usize, width: usize, ones: bool, out: &mut [T]) {
     let side = width + usize::from(ones);
     assert_eq!((x.len(), out.len()), (rows * width, side * side), "gram: lengths");
@@ -265,6 +236,10 @@ fn mirror<T: Float>(out: &mut [T], side: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::ladder::{
+        product_gram, reference_gram, reference_patch_gram, reference_patch_squares,
+        shifted_patch_squares, unfolded_patch_squares,
+    };
     use super::*;
     use crate::oracle::{
         assert_close, assert_same_bits_for_any_number_of_threads, noise, unwritten,
@@ -293,9 +268,12 @@ mod tests {
                 assert_close(&got, &want, 1e-12);
                 assert!(is_symmetric(&got, side));
             }
-            let (mut squares, mut product) = (unwritten(width), unwritten(width * width));
-            column_squares(&x, rows, width, &mut squares);
+            let [mut product, mut whole] = [(); 2].map(|()| unwritten(width * width));
             reference_gram(&x, rows, width, false, &mut product);
+            product_gram(&x, rows, width, &mut whole);
+            assert_close(&whole, &product, 1e-12);
+            let mut squares = unwritten(width);
+            column_squares(&x, rows, width, &mut squares);
             let diagonal: Vec<f64> = (0..width).map(|i| product[i * width + i]).collect();
             assert_close(&squares, &diagonal, 1e-12);
         }
@@ -347,12 +325,19 @@ mod tests {
                     prop_assert!(is_symmetric(got, side));
                 }
                 if !ones {
-                    let mut squares = unwritten(groups * d);
-                    patch_squares(&conv, &x, &mut squares);
                     let diagonal: Vec<f64> = (0..groups * d)
                         .map(|at| want[at / d * d * d + at % d * (d + 1)])
                         .collect();
-                    assert_close(&squares, &diagonal, 1e-12);
+                    for rung in [
+                        reference_patch_squares,
+                        unfolded_patch_squares,
+                        shifted_patch_squares,
+                        patch_squares,
+                    ] {
+                        let mut squares = unwritten(groups * d);
+                        rung(&conv, &x, &mut squares);
+                        assert_close(&squares, &diagonal, 1e-12);
+                    }
                 }
             }
         }
