@@ -2,9 +2,11 @@
 //!
 //! Each reads the gradient and its state once and writes state and parameter once. Gradients carry
 //! the 1/N of the mean loss. Hyper-parameters are `f64` and are converted once per call, so that
-//! bias corrections 1 − βᵗ do not lose digits in `f32`.
+//! bias corrections 1 − βᵗ do not lose digits in `f32`. How Adam and AdaFisher became fast is in
+//! [`ladder`], rung by rung.
 
 mod adafisher;
+pub mod ladder;
 
 pub use adafisher::{AdaFisher, Curvature, adafisher, reference_adafisher};
 
