@@ -5,8 +5,8 @@ use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
 use super::program::{Program, Text};
-use super::slice::{Scalar, Slice, SliceMut};
-use super::strided;
+use super::slice::{Slice, SliceMut};
+use super::{index, strided};
 
 const TEXT: Text = Text { name: "along", source: include_str!("../../cuda/along.cu") };
 
@@ -25,14 +25,8 @@ pub fn take(
     y: &SliceMut<'_>,
 ) -> Result<()> {
     assert_eq!((x.len(), y.len()), (outer * n * inner, index.len()), "cuda take: lengths");
-    assert_eq!(index.scalar(), Scalar::I64, "cuda take: the index's type");
-    if y.is_empty() {
-        return Ok(());
-    }
-    let k = y.len() / (outer * inner);
-    let arguments =
-        [outer.into(), n.into(), inner.into(), k.into(), x.into(), index.into(), y.into()];
-    gpu.launch(&Program::new(TEXT, y.scalar()), "take", Grid::over(y.len()), &arguments)
+    let k = index.len().checked_div(outer * inner).unwrap_or(0);
+    index::launch(gpu, (TEXT, "take"), Grid::over(y.len()), (outer, n, inner, k), [x, index], y)
 }
 
 /// y\[o, v, j\] = Σ x\[o, i, j\] over all i with index\[o, i, j\] = v, in order: the adjoint of [`take`].
@@ -50,15 +44,10 @@ pub fn add(
     y: &SliceMut<'_>,
 ) -> Result<()> {
     assert_eq!((x.len(), y.len()), (index.len(), outer * n * inner), "cuda add along: lengths");
-    assert_eq!(index.scalar(), Scalar::I64, "cuda add along: the index's type");
     strided::fill(gpu, 0.0, y)?;
-    if x.is_empty() || y.is_empty() {
-        return Ok(());
-    }
-    let k = x.len() / (outer * inner);
-    let arguments =
-        [outer.into(), n.into(), inner.into(), k.into(), x.into(), index.into(), y.into()];
-    gpu.launch(&Program::new(TEXT, y.scalar()), "add", Grid::over(outer * inner), &arguments)
+    let (grid, k) =
+        (Grid::over(outer * inner), index.len().checked_div(outer * inner).unwrap_or(0));
+    index::launch(gpu, (TEXT, "add"), grid, (outer, n, inner, k), [x, index], y)
 }
 
 /// yᵢ = the sum of all x up to and including i, or (`from_the_end`) from i on.

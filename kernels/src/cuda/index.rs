@@ -44,13 +44,7 @@ pub fn gather(
 ) -> Result<()> {
     let k = index.len();
     assert_eq!((x.len(), y.len()), (outer * n * inner, outer * k * inner), "cuda gather: lengths");
-    assert_eq!(index.scalar(), Scalar::I64, "cuda gather: the index's type");
-    if y.is_empty() {
-        return Ok(());
-    }
-    let arguments =
-        [outer.into(), n.into(), inner.into(), k.into(), x.into(), index.into(), y.into()];
-    gpu.launch(&Program::new(TEXT, y.scalar()), "gather", Grid::over(y.len()), &arguments)
+    launch(gpu, (TEXT, "gather"), Grid::over(y.len()), (outer, n, inner, k), [x, index], y)
 }
 
 /// y\[o, v, j\] = Σ x\[o, i, j\] over all i with index\[i\] = v, in order.
@@ -69,13 +63,26 @@ pub fn scatter_add(
 ) -> Result<()> {
     let k = index.len();
     assert_eq!((x.len(), y.len()), (outer * k * inner, outer * n * inner), "cuda scatter: lengths");
-    assert_eq!(index.scalar(), Scalar::I64, "cuda scatter: the index's type");
     strided::fill(gpu, 0.0, y)?;
+    let grid = Grid { shared: 16, ..Grid::blocks(k) };
+    launch(gpu, (TEXT, "scatter_add"), grid, (outer, n, inner, k), [x, index], y)
+}
+
+/// Queues a kernel that takes numbers and an index: all of this file and of `along.rs` have the same
+/// arguments. Without numbers there is nothing to do.
+pub(super) fn launch(
+    gpu: &Gpu,
+    (text, name): (Text, &'static str),
+    grid: Grid,
+    (outer, n, inner, k): (usize, usize, usize, usize),
+    [x, index]: [Slice<'_>; 2],
+    y: &SliceMut<'_>,
+) -> Result<()> {
+    assert_eq!(index.scalar(), Scalar::I64, "cuda {name}: the index's type");
     if x.is_empty() || y.is_empty() {
         return Ok(());
     }
     let arguments =
         [outer.into(), n.into(), inner.into(), k.into(), x.into(), index.into(), y.into()];
-    let grid = Grid { shared: 16, ..Grid::blocks(k) };
-    gpu.launch(&Program::new(TEXT, y.scalar()), "scatter_add", grid, &arguments)
+    gpu.launch(&Program::new(text, y.scalar()), name, grid, &arguments)
 }

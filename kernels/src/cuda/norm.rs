@@ -30,15 +30,10 @@ pub fn layer_norm(
     [mean, rstd]: [&SliceMut<'_>; 2],
 ) -> Result<()> {
     let rows = mean.len();
-    assert_eq!(
-        [x.len(), y.len(), rstd.len()],
-        [rows * width, rows * width, rows],
-        "cuda layer norm: lengths"
-    );
-    assert!(
-        [scale, shift].iter().flatten().all(|s| s.len() == width),
-        "cuda layer norm: parameters"
-    );
+    let parameters = [scale, shift].map(|s| s.map_or(width, |s| s.len()));
+    let expected =
+        [(rows * width, &[x.len(), y.len()][..]), (rows, &[rstd.len()]), (width, &parameters)];
+    check("layer norm", expected);
     if rows == 0 {
         return Ok(());
     }
@@ -68,14 +63,11 @@ pub fn layer_norm_input(
     dx: &SliceMut<'_>,
 ) -> Result<()> {
     let rows = mean.len();
-    assert_eq!(
-        [x.len(), g.len(), dx.len()],
-        [rows * width; 3],
-        "cuda layer norm backward: lengths"
-    );
-    assert!(
-        rstd.len() == rows && scale.is_none_or(|s| s.len() == width),
-        "cuda layer norm backward"
+    let whole = [x.len(), g.len(), dx.len()];
+    let scales = [scale.map_or(width, |s| s.len())];
+    check(
+        "layer norm backward",
+        [(rows * width, &whole[..]), (rows, &[rstd.len()]), (width, &scales)],
     );
     if rows == 0 {
         return Ok(());
@@ -104,12 +96,9 @@ pub fn layer_norm_parameters(
     [d_scale, d_shift]: [&SliceMut<'_>; 2],
 ) -> Result<()> {
     let rows = mean.len();
-    assert_eq!(
-        [x.len(), g.len(), rstd.len()],
-        [rows * width, rows * width, rows],
-        "cuda layer norm parameters: lengths"
-    );
-    assert_eq!([d_scale.len(), d_shift.len()], [width; 2], "cuda layer norm parameters: outputs");
+    let (whole, outputs) = ([x.len(), g.len()], [d_scale.len(), d_shift.len()]);
+    let expected = [(rows * width, &whole[..]), (rows, &[rstd.len()]), (width, &outputs)];
+    check("layer norm parameters", expected);
     let (pieces, scalar) = (rows.div_ceil(CHUNK), d_scale.scalar());
     let length = pieces * width;
     let mut partial = [(); 2].map(|()| gpu.memory().allocate(length * scalar.bytes()));
@@ -150,8 +139,8 @@ pub fn batch_moments(
     x: Slice<'_>,
     [mean, rstd, variance]: [&SliceMut<'_>; 3],
 ) -> Result<()> {
-    assert_eq!(x.len(), n * c * s, "cuda batch norm: input");
-    assert_eq!([mean.len(), rstd.len(), variance.len()], [c; 3], "cuda batch norm: moments");
+    let moments = [mean.len(), rstd.len(), variance.len()];
+    check("batch norm moments", [(n * c * s, &[x.len()][..]), (c, &moments)]);
     if c == 0 {
         return Ok(());
     }
@@ -179,12 +168,8 @@ pub fn batch_apply(
     [mean, rstd, scale, shift]: [Slice<'_>; 4],
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!([x.len(), y.len()], [n * c * s; 2], "cuda batch norm: lengths");
-    assert_eq!(
-        [mean.len(), rstd.len(), scale.len(), shift.len()],
-        [c; 4],
-        "cuda batch norm: channels"
-    );
+    let channels = [mean, rstd, scale, shift].map(|of| of.len());
+    check("batch norm", [(n * c * s, &[x.len(), y.len()][..]), (c, &channels)]);
     if y.is_empty() {
         return Ok(());
     }
@@ -214,9 +199,9 @@ pub fn batch_backward(
     dx: &SliceMut<'_>,
     [d_scale, d_shift]: [&SliceMut<'_>; 2],
 ) -> Result<()> {
-    assert_eq!([x.len(), g.len(), dx.len()], [n * c * s; 3], "cuda batch norm backward: lengths");
     let channels = [mean.len(), rstd.len(), scale.len(), d_scale.len(), d_shift.len()];
-    assert_eq!(channels, [c; 5], "cuda batch norm backward: channels");
+    let whole = [x.len(), g.len(), dx.len()];
+    check("batch norm backward", [(n * c * s, &whole[..]), (c, &channels)]);
     if dx.is_empty() {
         return Ok(());
     }
@@ -251,4 +236,11 @@ pub fn batch_backward(
 
 fn grid(blocks: usize, y: &SliceMut<'_>) -> Grid {
     Grid::blocks(blocks).sharing(y.scalar().bytes())
+}
+
+/// Asserts that the arrays of each list have the length that stands before it.
+fn check<const N: usize>(kernel: &str, expected: [(usize, &[usize]); N]) {
+    for (want, got) in expected {
+        assert!(got.iter().all(|&len| len == want), "cuda {kernel}: lengths {got:?}, not {want}");
+    }
 }
