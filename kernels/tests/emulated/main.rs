@@ -5,6 +5,7 @@
 
 mod cached;
 mod faults;
+mod indices;
 mod memory;
 mod products;
 mod steps;
