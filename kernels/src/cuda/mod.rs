@@ -1,5 +1,5 @@
 //! CUDA through `cudarc`, which loads every library at run time: this compiles and starts on any
-//! machine. Behind the feature `cuda`.
+//! machine. Behind the feature `cuda`, which is on by default.
 //!
 //! | module | content |
 //! |---|---|
