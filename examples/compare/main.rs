@@ -38,6 +38,7 @@ use report::Report;
 use run::{Entry, Plan};
 
 fn main() -> ExitCode {
+    alcyon::kernels::parallel::work_here();
     match compare(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -47,6 +47,19 @@ impl Tape {
     /// passed it. Parameters are let go too, so that an update can write in place. The table of
     /// records stays; sweeping again is [`Error::TapeSpent`].
     ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{DType, Tape, Tensor};
+    /// let tape = Tape::new();
+    /// let x = tape.watch(Tensor::ones([3], DType::F64));
+    /// let loss = x.square()?.sum_all()?;
+    /// let gradients = tape.backward_once(&loss, None)?;
+    /// assert_eq!(gradients.of_var(&x).unwrap().to_vec::<f64>()?, [2.0; 3]);
+    /// assert_eq!(tape.memory(None).bytes(), 0);
+    /// assert!(tape.backward_once(&loss, None).is_err());
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Tape::backward`], and whatever the observer returns; the tape is spent then too.
     pub fn backward_once(

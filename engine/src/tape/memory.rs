@@ -1,11 +1,12 @@
 //! What a tape holds: bytes by operation and by layer.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use super::Tape;
-use crate::{ParamId, Parameters, Storage, Tensor};
+use super::table::paths;
+use crate::{Parameters, Storage, Tensor};
 
 /// The bytes that a tape holds for the backward pass, by operation and layer. Memory that several
 /// records share is counted once, with the first of them; parameters belong to the model and are
@@ -31,11 +32,20 @@ pub struct Line {
 
 impl Tape {
     /// What is held now. Layers are named by their weights' paths in `model`.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{DType, Tape, Tensor};
+    /// let tape = Tape::new();
+    /// let y = tape.watch(Tensor::ones([8], DType::F32)).exp()?.scale(2.0)?;
+    /// // The input, and exp's output, which is its derivative; what scale made nobody looks at.
+    /// assert_eq!(tape.memory(None).bytes(), 2 * 8 * 4);
+    /// # drop(y);
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
     #[must_use]
     pub fn memory(&self, model: Option<&dyn Parameters>) -> Memory {
-        let names: HashMap<ParamId, String> = model
-            .map(|m| m.parameters().into_iter().map(|(path, p)| (p.id(), path)).collect())
-            .unwrap_or_default();
+        let names = paths(model);
         let mut lines: BTreeMap<(&'static str, String), (usize, usize)> = BTreeMap::new();
         let Some(recording) = &self.recording else { return Memory { lines: Vec::new() } };
         let nodes = recording.nodes.borrow();

@@ -14,13 +14,17 @@ pub struct Table {
     bytes: usize,
 }
 
+/// The path of each of a model's parameters.
+pub(super) fn paths(model: Option<&dyn Parameters>) -> HashMap<ParamId, String> {
+    let parameters = model.into_iter().flat_map(Parameters::parameters);
+    parameters.map(|(path, parameter)| (parameter.id(), path)).collect()
+}
+
 impl Tape {
     /// The tape as a table that can be printed. Parameters are named by their paths in `model`.
     #[must_use]
     pub fn table(&self, model: Option<&dyn Parameters>) -> Table {
-        let names: HashMap<ParamId, String> = model
-            .map(|m| m.parameters().into_iter().map(|(path, p)| (p.id(), path)).collect())
-            .unwrap_or_default();
+        let names = paths(model);
         let mut bytes = 0;
         let mut rows = Vec::new();
         if let Some(recording) = &self.recording {
