@@ -1,7 +1,7 @@
 //! Models and optimizers in a file, in the safetensors format.
 //!
 //! Parameters and buffers stand under their paths in the model, as PyTorch's `state_dict` has them,
-//! so files go both ways. Other tensors (an optimizer's moments) stand under `extra/`, and
+//! so files go both ways; [`Checkpoint::translate`] is for files with other names. Other tensors (an optimizer's moments) stand under `extra/`, and
 //! counters and names in the header, under one key, so that equal states give equal bytes.
 //!
 //! Writing is atomic: a temporary file in the same folder is written, flushed to the disk and
@@ -21,6 +21,9 @@ use safetensors::tensor::{Dtype, TensorView};
 const EXTRA: &str = "extra/";
 /// The key of the header's metadata.
 const METADATA: &str = "alcyon";
+/// Last parts of names that files of PyTorch models may have or lack: a counter that nothing reads, and
+/// tables that follow from shapes.
+const INCIDENTAL: [&str; 3] = ["num_batches_tracked", "relative_position_index", "position_ids"];
 /// The dtypes of tensors.
 const KNOWN: &str = "F32, F64, I64, F16 or BF16";
 
@@ -98,7 +101,43 @@ impl Checkpoint {
         decode(file, &fs::read(file).map_err(|e| Error::io(file, e))?)
     }
 
-    /// Whether the model's members are exactly those of the file, with the same shapes and dtypes.
+    /// The same file with the model's tensors under other names, in other layouts, or (None) left
+    /// out: how a file that another program wrote comes to fit.
+    ///
+    /// # Errors
+    /// Those of `each`; [`Error::File`] when two tensors get one name.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_nn::{Checkpoint, Linear, checkpoint};
+    /// use engine::Rng;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let file = dir.path().join("model.safetensors");
+    /// checkpoint::save(&file, &Linear::new(2, 3, &mut Rng::new(0)), &[].into(), &[].into())?;
+    /// let transposed = Checkpoint::read(&file)?.translate(|name, value| match name {
+    ///     "weight" => Ok(Some((name.to_owned(), value.transpose(0, 1)?))),
+    ///     _ => Ok(None),
+    /// })?;
+    /// transposed.restore(&mut Linear::new(3, 2, &mut Rng::new(1)).without_bias())?;
+    /// # Ok::<(), engine::Error>(())
+    /// ```
+    pub fn translate(
+        mut self,
+        mut each: impl FnMut(&str, Tensor) -> Result<Option<(String, Tensor)>>,
+    ) -> Result<Self> {
+        for (name, value) in std::mem::take(&mut self.model) {
+            let Some((name, value)) = each(&name, value)? else { continue };
+            if self.model.contains_key(&name) {
+                return Err(misfit(&self.file, "a name for each tensor", &format!("{name} twice")));
+            }
+            self.model.insert(name, value);
+        }
+        Ok(self)
+    }
+
+    /// Whether the model's members are exactly those of the file, with the same shapes and dtypes. Names
+    /// that end in `num_batches_tracked`, `relative_position_index` or `position_ids` may be missing or
+    /// too many.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] naming all that is missing, unexpected or misshapen; else
@@ -106,8 +145,11 @@ impl Checkpoint {
     pub fn check(&self, model: &dyn Parameters) -> Result<()> {
         let members = members(model);
         let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+        let incidental =
+            |name: &str| INCIDENTAL.contains(&name.rsplit_once('.').map_or(name, |(_, last)| last));
         for (path, value) in &members {
             match self.model.get(path) {
+                None if incidental(path) => {}
                 None => missing.push(path.clone()),
                 Some(got) if got.shape() != value.shape() => {
                     misshapen.push((path.clone(), *value.shape(), *got.shape()));
@@ -115,7 +157,8 @@ impl Checkpoint {
                 Some(_) => {}
             }
         }
-        let known = |name: &String| members.iter().any(|(path, _)| path == name);
+        let known =
+            |name: &String| incidental(name) || members.iter().any(|(path, _)| path == name);
         let unexpected: Vec<String> = self.model.keys().filter(|n| !known(n)).cloned().collect();
         if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
             let file = self.file.clone();

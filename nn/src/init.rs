@@ -5,11 +5,12 @@
 //! |---|---|---|
 //! | [`fan_in_uniform`] | U(−1/√fan_in, 1/√fan_in) | PyTorch's default, LeCun et al. 1998 |
 //! | [`kaiming_uniform`], [`kaiming_normal`] | variance gain² / fan_in | He et al. 2015, eq. 10 |
+//! | [`fan_out_normal`] | variance gain² / fan_out | He et al. 2015, eq. 14 |
 //! | [`xavier_uniform`], [`xavier_normal`] | variance 2 gain² / (fan_in + fan_out) | Glorot & Bengio 2010, eq. 12, 16 |
 //! | [`truncated_normal`] | N(0, σ²) within ± 2σ | |
 //! | [`orthogonal`] | gain · Q | Saxe et al. 2014 |
 
-use engine::{DType, Result, Rng, Shape, Tensor};
+use engine::{DType, Parameter, Result, Rng, Shape, Tensor};
 
 /// (fan-in, fan-out) of a weight's shape; a vector counts as `[n, 1]`, a scalar as `[1, 1]`.
 ///
@@ -46,6 +47,27 @@ pub fn fan_in_uniform(shape: impl Into<Shape>, fan_in: usize, rng: &mut Rng) -> 
     Tensor::uniform(shape, -bound, bound, DType::F32, rng)
 }
 
+/// A weight and a bias of the given length, both [`fan_in_uniform`] with the fan-in of the weight: how
+/// linear layers and convolutions start.
+///
+/// # Example
+/// ```
+/// let (weight, bias) = alcyon_nn::init::weight_and_bias([10, 4], 10, &mut engine::Rng::new(0));
+/// let largest = |t: &engine::Tensor| t.abs()?.max(0)?.to_f64_vec();
+/// assert!(largest(bias.value())?.iter().chain(&largest(weight.value())?).all(|&x| x <= 0.5));
+/// # Ok::<(), engine::Error>(())
+/// ```
+#[must_use]
+pub fn weight_and_bias(
+    weight: impl Into<Shape>,
+    outputs: usize,
+    rng: &mut Rng,
+) -> (Parameter, Parameter) {
+    let weight = weight.into();
+    let mut draw = |shape| Parameter::new(fan_in_uniform(shape, fans(&weight).0, rng));
+    (draw(weight), draw([outputs].into()))
+}
+
 /// U(−b, b) with b = gain · √(3 / fan_in).
 #[must_use]
 pub fn kaiming_uniform(shape: impl Into<Shape>, gain: f64, rng: &mut Rng) -> Tensor {
@@ -58,6 +80,15 @@ pub fn kaiming_uniform(shape: impl Into<Shape>, gain: f64, rng: &mut Rng) -> Ten
 pub fn kaiming_normal(shape: impl Into<Shape>, gain: f64, rng: &mut Rng) -> Tensor {
     let shape = shape.into();
     let deviation = gain / (fans(&shape).0.max(1) as f64).sqrt();
+    Tensor::normal(shape, 0.0, deviation, DType::F32, rng)
+}
+
+/// N(0, gain² / fan_out): keeps the variance of gradients, where [`kaiming_normal`] keeps that of
+/// activations.
+#[must_use]
+pub fn fan_out_normal(shape: impl Into<Shape>, gain: f64, rng: &mut Rng) -> Tensor {
+    let shape = shape.into();
+    let deviation = gain / (fans(&shape).1.max(1) as f64).sqrt();
     Tensor::normal(shape, 0.0, deviation, DType::F32, rng)
 }
 
@@ -159,6 +190,7 @@ mod tests {
             (fan_in_uniform(shape, 144, &mut rng), 1.0 / 12.0 / root3, 1.0 / 12.0),
             (kaiming_uniform(shape, relu_gain(0.0), &mut rng), kaiming, root3 * kaiming),
             (kaiming_normal(shape, relu_gain(0.0), &mut rng), kaiming, unbounded),
+            (fan_out_normal(shape, 12.0, &mut rng), 0.5, unbounded),
             (xavier_uniform(shape, 1.0, &mut rng), xavier, root3 * xavier),
             (xavier_normal(shape, 1.0, &mut rng), xavier, unbounded),
             (truncated_normal(shape, 0.02, &mut rng), 0.8796 * 0.02, 0.04),

@@ -9,6 +9,7 @@
 //! | how a layer finds its tape and binds its parameters | `layer/linear.rs` |
 //! | why an error says which layer it is from | `layer/sequential.rs` |
 //! | where running statistics go | `layer/batch_norm.rs` |
+//! | a model of the literature, and how its weights are loaded | `models/mod.rs`, `models/resnet.rs` |
 //! | what a likelihood can do that a loss cannot | `loss/mod.rs` |
 //! | how a file from elsewhere is read without trusting it | `data/idx.rs` |
 //!
@@ -38,13 +39,15 @@ pub mod init;
 pub mod layer;
 pub mod loss;
 pub mod metric;
+pub mod models;
 pub mod module;
 
 pub use checkpoint::Checkpoint;
 pub use layer::{
     Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose2d,
-    Dropout, Embedding, Flatten, GroupNorm, LayerNorm, Linear, MaxPool2d, Mlp, MultiHeadAttention,
-    RmsNorm, Sequential,
+    Dropout, Embedding, Flatten, GroupNorm, LayerNorm, Linear, MaxPool2d, MultiHeadAttention,
+    QkvAttention, RmsNorm, Sequential, StochasticDepth,
 };
 pub use loss::{BinaryCrossEntropy, CrossEntropy, Mse};
+pub use models::Mlp;
 pub use module::Module;

@@ -29,6 +29,14 @@ pub trait Module: Parameters + Send + Sync {
     /// Whatever the ops find; containers say in which layer.
     fn forward(&self, x: &Var) -> Result<Var>;
 
+    /// [`Module::forward`], in which an error says that it came from the member of this name.
+    ///
+    /// # Errors
+    /// As [`Module::forward`], located.
+    fn forward_at(&self, name: &str, x: &Var) -> Result<Var> {
+        self.forward(x).map_err(|error| error.in_layer(name))
+    }
+
     /// The output in evaluation mode, with nothing recorded.
     ///
     /// # Errors

@@ -99,8 +99,27 @@ fn another_model_is_told_everything_that_does_not_fit() {
         panic!("{error}");
     };
     assert_eq!(missing, ["1.weight", "1.bias"]);
-    assert_eq!(unexpected.len(), 5);
+    assert_eq!(unexpected, ["2.bias", "2.running_mean", "2.running_var", "2.weight"]);
     assert_eq!(misshapen, [("0.weight".to_owned(), [4, 2].into(), [4, 3].into())]);
+}
+
+#[test]
+fn counters_and_tables_that_follow_from_shapes_may_be_missing_or_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c");
+    let mut bare = BatchNorm2d::new(4);
+    save(&file, &bare, &BTreeMap::new(), &metadata()).unwrap();
+    let renamed = |from: &'static str, to: &'static str| {
+        let rename = move |name: &str, value| Ok(Some((name.replace(from, to), value)));
+        Checkpoint::read(&file).unwrap().translate(rename).unwrap()
+    };
+    renamed("num_batches_tracked", "relative_position_index").restore(&mut bare).unwrap();
+    let error = renamed("num_batches_tracked", "tracked").restore(&mut bare).unwrap_err();
+    let Error::Checkpoint { missing, unexpected, .. } = error else { panic!("{error}") };
+    assert_eq!((missing, unexpected), (vec![], vec!["tracked".to_owned()]));
+    let twice = |_: &str, value| Ok(Some(("weight".to_owned(), value)));
+    let error = Checkpoint::read(&file).unwrap().translate(twice).unwrap_err();
+    assert!(error.to_string().ends_with("expected a name for each tensor, got weight twice"));
 }
 
 #[test]

@@ -71,13 +71,6 @@ impl MultiHeadAttention {
     pub fn causal(self) -> Self {
         Self { mask: AttentionMask::Causal, ..self }
     }
-
-    /// `[.., T, D]` as `[.., heads, T, D / heads]`.
-    fn split(&self, x: &Var) -> Result<Var> {
-        let [lead @ .., width] = &**x.shape() else { return Ok(x.clone()) };
-        let dims = [lead, &[self.heads, width / self.heads]].concat();
-        x.reshape(engine::Shape::new(&dims)?)?.transpose(-3, -2)
-    }
 }
 
 impl Module for MultiHeadAttention {
@@ -85,14 +78,32 @@ impl Module for MultiHeadAttention {
         if x.rank() < 2 {
             return Err(Error::shape("multi_head_attention", "[.., T, D]", &[x.shape()]));
         }
-        let joined = self.in_proj.forward(x).map_err(|e| e.in_layer("in_proj"))?;
-        let parts = joined.chunk(3, -1)?;
-        let heads: Vec<Var> = parts.iter().map(|part| self.split(part)).collect::<Result<_>>()?;
-        let [q, k, v] = &heads[..] else { return Ok(joined) };
-        let scale = 1.0 / (q.size(-1)? as f64).sqrt();
-        let y = q.attention(k, v, self.mask, scale)?.transpose(-3, -2)?.reshape(x.shape())?;
-        self.out_proj.forward(&y).map_err(|e| e.in_layer("out_proj"))
+        let joined = self.in_proj.forward_at("in_proj", x)?;
+        self.out_proj.forward_at("out_proj", &attend(&joined, self.heads, self.mask)?)
     }
+}
+
+/// Attention of each head with its own columns, scores scaled by 1/√(D / heads).
+///
+/// # Shape
+/// joined: `[.., T, 3 D]`, queries, keys and values side by side · result: `[.., T, D]`, the heads side by
+/// side
+///
+/// # Errors
+/// [`Error::Argument`] or [`Error::Shape`] when the width is not 3 D, or the heads do not divide D.
+pub fn attend(joined: &Var, heads: usize, mask: AttentionMask) -> Result<Var> {
+    let parts = joined.chunk(3, -1)?;
+    let split: Vec<Var> = parts.iter().map(|part| split(part, heads)).collect::<Result<_>>()?;
+    let [q, k, v] = &split[..] else { return Ok(joined.clone()) };
+    let scale = 1.0 / (q.size(-1)? as f64).sqrt();
+    q.attention(k, v, mask, scale)?.transpose(-3, -2)?.reshape(parts[0].shape())
+}
+
+/// `[.., T, D]` as `[.., heads, T, D / heads]`.
+fn split(x: &Var, heads: usize) -> Result<Var> {
+    let [lead @ .., width] = &**x.shape() else { return Ok(x.clone()) };
+    let dims = [lead, &[heads, width.checked_div(heads).unwrap_or(0)]].concat();
+    x.reshape(engine::Shape::new(&dims)?)?.transpose(-3, -2)
 }
 
 #[cfg(test)]

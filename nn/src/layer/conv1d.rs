@@ -1,6 +1,6 @@
 //! y = x ⋆ W + b: a window that slides along a line.
 
-use engine::{Geometry, Parameter, Result, Rng, Shape, Var, Window, parameters};
+use engine::{Geometry, Parameter, Result, Rng, Var, Window, parameters};
 
 use crate::{Module, init};
 
@@ -43,10 +43,9 @@ impl Conv1d {
     #[must_use]
     pub fn grouped(inputs: usize, outputs: usize, geometry: Geometry, rng: &mut Rng) -> Self {
         let per_group = inputs.checked_div(geometry.groups).unwrap_or(0);
-        let shape = Shape::from([outputs, per_group, geometry.window.kernel.1]);
-        let mut draw =
-            |s: Shape| Parameter::new(init::fan_in_uniform(s, init::fans(&shape).0, rng));
-        Self { weight: draw(shape), bias: Some(draw([outputs].into())), geometry }
+        let shape = [outputs, per_group, geometry.window.kernel.1];
+        let (weight, bias) = init::weight_and_bias(shape, outputs, rng);
+        Self { weight, bias: Some(bias), geometry }
     }
 
     /// The same layer without a bias.

@@ -1,6 +1,6 @@
 //! y = x ⋆ W + b: a window that slides over an image.
 
-use engine::{Geometry, Parameter, Result, Rng, Shape, Var, Window, parameters};
+use engine::{Geometry, Parameter, Result, Rng, Var, Window, parameters};
 
 use crate::{Module, init};
 
@@ -45,10 +45,9 @@ impl Conv2d {
     pub fn grouped(inputs: usize, outputs: usize, geometry: Geometry, rng: &mut Rng) -> Self {
         let per_group = inputs.checked_div(geometry.groups).unwrap_or(0);
         let (height, width) = geometry.window.kernel;
-        let shape = Shape::from([outputs, per_group, height, width]);
-        let mut draw =
-            |s: Shape| Parameter::new(init::fan_in_uniform(s, init::fans(&shape).0, rng));
-        Self { weight: draw(shape), bias: Some(draw([outputs].into())), geometry }
+        let shape = [outputs, per_group, height, width];
+        let (weight, bias) = init::weight_and_bias(shape, outputs, rng);
+        Self { weight, bias: Some(bias), geometry }
     }
 
     /// The same layer without a bias, as before a batch norm.
@@ -89,7 +88,7 @@ mod tests {
     fn groups_shrink_the_weight_and_its_bound_follows_the_fan_in() {
         let geometry = Geometry { window: Window::new((3, 3)), groups: 4 };
         let conv = Conv2d::grouped(16, 32, geometry, &mut Rng::new(0));
-        assert_eq!(*conv.weight.value().shape(), Shape::from([32, 4, 3, 3]));
+        assert_eq!(*conv.weight.value().shape(), engine::Shape::from([32, 4, 3, 3]));
         assert_eq!(conv.parameter_count(), 32 * 36 + 32);
         let largest = conv.weight.value().to_f64_vec().unwrap().into_iter().fold(0.0, f64::max);
         assert!(largest <= 1.0 / 6.0 && largest > 0.15, "{largest}");

@@ -1,6 +1,6 @@
 //! The adjoint of a convolution, plus b: every pixel is spread over a patch.
 
-use engine::{Geometry, Parameter, Result, Rng, Shape, Var, Window, parameters};
+use engine::{Geometry, Parameter, Result, Rng, Var, Window, parameters};
 
 use crate::{Module, init};
 
@@ -50,11 +50,9 @@ impl ConvTranspose2d {
     pub fn grouped(inputs: usize, outputs: usize, geometry: Geometry, rng: &mut Rng) -> Self {
         let per_group = outputs.checked_div(geometry.groups).unwrap_or(0);
         let (height, width) = geometry.window.kernel;
-        let shape = Shape::from([inputs, per_group, height, width]);
-        let mut draw =
-            |s: Shape| Parameter::new(init::fan_in_uniform(s, init::fans(&shape).0, rng));
-        let (weight, bias) = (draw(shape), Some(draw([outputs].into())));
-        Self { weight, bias, geometry, output_padding: (0, 0) }
+        let shape = [inputs, per_group, height, width];
+        let (weight, bias) = init::weight_and_bias(shape, outputs, rng);
+        Self { weight, bias: Some(bias), geometry, output_padding: (0, 0) }
     }
 
     /// The same layer without a bias.

@@ -33,10 +33,8 @@ impl Linear {
     /// A layer with a bias; both start as U(−1/√in, 1/√in).
     #[must_use]
     pub fn new(inputs: usize, outputs: usize, rng: &mut Rng) -> Self {
-        let mut draw =
-            |shape: engine::Shape| Parameter::new(init::fan_in_uniform(shape, inputs, rng));
-        let weight = draw([outputs, inputs].into());
-        Self { weight, bias: Some(draw([outputs].into())) }
+        let (weight, bias) = init::weight_and_bias([outputs, inputs], outputs, rng);
+        Self { weight, bias: Some(bias) }
     }
 
     /// The same layer without a bias.

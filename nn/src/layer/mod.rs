@@ -17,15 +17,16 @@ mod flatten;
 mod group_norm;
 mod layer_norm;
 mod linear;
-mod mlp;
 mod pool;
+mod qkv_attention;
 mod rms_norm;
 mod sequential;
+mod stochastic_depth;
 
 pub use activation::Activation::{
     self, Gelu, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Silu, Tanh,
 };
-pub use attention::MultiHeadAttention;
+pub use attention::{MultiHeadAttention, attend};
 pub use batch_norm::BatchNorm2d;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv1d::Conv1d;
@@ -36,7 +37,8 @@ pub use flatten::Flatten;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub use mlp::Mlp;
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+pub use qkv_attention::QkvAttention;
 pub use rms_norm::RmsNorm;
 pub use sequential::Sequential;
+pub use stochastic_depth::StochasticDepth;

@@ -63,9 +63,7 @@ impl Sequential {
 
 impl Module for Sequential {
     fn forward(&self, x: &Var) -> Result<Var> {
-        self.layers.iter().try_fold(x.clone(), |x, (name, layer)| {
-            layer.forward(&x).map_err(|error| error.in_layer(name))
-        })
+        self.layers.iter().try_fold(x.clone(), |x, (name, layer)| layer.forward_at(name, &x))
     }
 }
 

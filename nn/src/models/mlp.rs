@@ -1,9 +1,37 @@
 //! Linear layers with a nonlinearity between them.
+//!
+//! ```text
+//! x → linear → relu → … → linear → logits
+//! ```
 
 use engine::{Result, Rng, Var, parameters};
 
+use super::demand;
 use crate::Module;
 use crate::layer::{Activation, Linear};
+
+/// The sizes of an [`Mlp`] whose hidden layers are equally wide. `Default` is the test bed of "guided
+/// descent" (the survey of optimizers that goes with AdaFisher): 256 numbers, a random projection of a
+/// CIFAR-10 image, three layers 256 wide, ten classes; 134,154 parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MlpConfig {
+    /// Numbers per example.
+    pub inputs: usize,
+    /// The width of every hidden layer.
+    pub width: usize,
+    /// Linear layers, the last one included; at least 1.
+    pub depth: usize,
+    /// Outputs.
+    pub classes: usize,
+    /// Between any two layers.
+    pub activation: Activation,
+}
+
+impl Default for MlpConfig {
+    fn default() -> Self {
+        Self { inputs: 256, width: 256, depth: 3, classes: 10, activation: Activation::Relu }
+    }
+}
 
 /// A multilayer perceptron: linear, activation, linear, …, linear. Inputs with more than two axes
 /// are flattened first, so that images go straight in.
@@ -39,6 +67,31 @@ impl Mlp {
         Self { layers, activation: Activation::Relu }
     }
 
+    /// The model of a configuration.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](engine::Error::Argument) when a size is 0.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_nn::models::{Mlp, MlpConfig};
+    /// use engine::{Parameters, Rng};
+    /// let model = Mlp::of(&MlpConfig::default(), &mut Rng::new(0))?;
+    /// assert_eq!(model.parameter_count(), 2 * (256 + 1) * 256 + (256 + 1) * 10);
+    /// # Ok::<(), engine::Error>(())
+    /// ```
+    pub fn of(config: &MlpConfig, rng: &mut Rng) -> Result<Self> {
+        let MlpConfig { inputs, width, depth, classes, activation } = *config;
+        for (name, size) in
+            [("inputs", inputs), ("width", width), ("depth", depth), ("classes", classes)]
+        {
+            demand("mlp", name, size > 0, "at least 1", &size)?;
+        }
+        let mut widths = vec![width; depth + 1];
+        (widths[0], widths[depth]) = (inputs, classes);
+        Ok(Self::new(&widths, rng).with_activation(activation))
+    }
+
     /// The same layers with another nonlinearity between them.
     #[must_use]
     pub fn with_activation(self, activation: Activation) -> Self {
@@ -53,7 +106,7 @@ impl Module for Mlp {
             if i > 0 {
                 x = self.activation.forward(&x)?;
             }
-            x = layer.forward(&x).map_err(|error| error.in_layer(&format!("layers.{i}")))?;
+            x = layer.forward_at(&format!("layers.{i}"), &x)?;
         }
         Ok(x)
     }
@@ -61,7 +114,7 @@ impl Module for Mlp {
 
 #[cfg(test)]
 mod tests {
-    use engine::{DType, Parameters, Tensor};
+    use engine::{DType, Error, Parameters, Tensor};
 
     use super::*;
 
@@ -81,5 +134,14 @@ mod tests {
         assert_eq!(paths, ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]);
         let error = model.predict(&Tensor::zeros([1, 5], DType::F32)).unwrap_err();
         assert!(error.to_string().starts_with("layers.0: linear: "), "{error}");
+    }
+
+    #[test]
+    fn one_layer_is_a_linear_map_and_no_layer_is_refused() {
+        let config = MlpConfig { depth: 1, inputs: 5, classes: 2, ..MlpConfig::default() };
+        let model = Mlp::of(&config, &mut Rng::new(0)).unwrap();
+        assert_eq!(*model.layers[0].weight.value().shape(), engine::Shape::from([2, 5]));
+        let none = Mlp::of(&MlpConfig { depth: 0, ..config }, &mut Rng::new(0));
+        assert!(matches!(none, Err(Error::Argument { op: "mlp", name: "depth", .. })));
     }
 }

@@ -1,0 +1,69 @@
+//! Every model loads a file of its original's weights and gives the original's output.
+//!
+//! The files and how they were made are in `golden/make.py`. A file lists the names of parameters and
+//! buffers in the original's order, which have to be the model's.
+#![allow(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
+
+use std::path::Path;
+
+use alcyon_nn::models::{Mlp, MlpConfig};
+use alcyon_nn::{Checkpoint, Module};
+use engine::{Error, Rng};
+
+/// Two programs in single precision, relative to the largest output.
+const TOLERANCE: f64 = 1e-5;
+
+fn read(name: &str) -> Checkpoint {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    Checkpoint::read(&folder.join(format!("{name}.safetensors"))).unwrap()
+}
+
+/// Loads a file into a model and compares names, order and the output.
+fn agrees_with(name: &str, model: impl Module) {
+    agrees(&read(name), model);
+}
+
+fn agrees(golden: &Checkpoint, mut model: impl Module) {
+    let named = |key: &str| golden.metadata[key].split_whitespace().collect::<Vec<_>>();
+    let mut paths: Vec<String> = model.parameters().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, named("parameters"));
+    let tables = |path: &&str| !path.ends_with("relative_position_index");
+    paths = model.buffers().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, named("buffers").into_iter().filter(tables).collect::<Vec<_>>());
+
+    golden.restore(&mut model).unwrap();
+    let got = model.predict(&golden.extra["input"]).unwrap();
+    let expected = &golden.extra["output"];
+    assert_eq!(got.shape(), expected.shape());
+    let (got, expected) = (got.to_f64_vec().unwrap(), expected.to_f64_vec().unwrap());
+    let size = expected.iter().fold(0.0_f64, |size, y| size.max(y.abs()));
+    let apart = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(apart < TOLERANCE * size, "{apart} for outputs up to {size}");
+}
+
+fn rng() -> Rng {
+    Rng::new(99)
+}
+
+#[test]
+fn an_mlp_gives_the_output_of_its_file() {
+    let config = MlpConfig { inputs: 6, width: 8, classes: 5, ..MlpConfig::default() };
+    agrees_with("mlp", Mlp::of(&config, &mut rng()).unwrap());
+}
+
+#[test]
+fn a_file_of_another_model_names_all_that_is_missing_extra_or_misshapen() {
+    let config = MlpConfig { inputs: 7, width: 8, depth: 4, classes: 5, ..MlpConfig::default() };
+    let mut model = Mlp::of(&config, &mut rng()).unwrap();
+    let error = read("mlp").restore(&mut model).unwrap_err();
+    assert!(matches!(error, Error::Checkpoint { .. }));
+    let text = error.to_string();
+    for part in [
+        "missing: layers.3.weight, layers.3.bias;",
+        "layers.0.weight: expected [8, 7], got [8, 6];",
+        "layers.2.weight: expected [8, 8], got [5, 8];",
+        "layers.2.bias: expected [8], got [5]",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
