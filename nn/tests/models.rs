@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use alcyon_nn::models::{Mlp, MlpConfig};
+use alcyon_nn::models::{MlpConfig, ResNetConfig, Stem};
 use alcyon_nn::{Checkpoint, Module};
 use engine::{Error, Rng};
 
@@ -48,13 +48,28 @@ fn rng() -> Rng {
 #[test]
 fn an_mlp_gives_the_output_of_its_file() {
     let config = MlpConfig { inputs: 6, width: 8, classes: 5, ..MlpConfig::default() };
-    agrees_with("mlp", Mlp::of(&config, &mut rng()).unwrap());
+    agrees_with("mlp", config.build(&mut rng()).unwrap());
+}
+
+#[test]
+fn residual_networks_of_both_kinds_give_the_output_of_their_files() {
+    let config = ResNetConfig {
+        blocks: vec![1, 2, 1, 1],
+        width: 4,
+        classes: 5,
+        stem: Stem::Cifar,
+        ..ResNetConfig::default()
+    };
+    agrees_with("resnet_basic", config.build(&mut rng()).unwrap());
+    let blocks = vec![2, 1, 1, 1];
+    let config = ResNetConfig { bottleneck: true, blocks, stem: Stem::ImageNet, ..config };
+    agrees_with("resnet_bottleneck", config.build(&mut rng()).unwrap());
 }
 
 #[test]
 fn a_file_of_another_model_names_all_that_is_missing_extra_or_misshapen() {
     let config = MlpConfig { inputs: 7, width: 8, depth: 4, classes: 5, ..MlpConfig::default() };
-    let mut model = Mlp::of(&config, &mut rng()).unwrap();
+    let mut model = config.build(&mut rng()).unwrap();
     let error = read("mlp").restore(&mut model).unwrap_err();
     assert!(matches!(error, Error::Checkpoint { .. }));
     let text = error.to_string();

@@ -10,8 +10,8 @@ use super::demand;
 use crate::Module;
 use crate::layer::{Activation, Linear};
 
-/// The sizes of an [`Mlp`] whose hidden layers are equally wide. `Default` is the test bed of "guided
-/// descent" (the survey of optimizers that goes with AdaFisher): 256 numbers, a random projection of a
+/// The sizes of an [`Mlp`] whose hidden layers are equally wide. `Default` is the test bed of "Towards Guided
+/// Descent" (Nagwekar, University of Pennsylvania): 256 numbers, a random projection of a
 /// CIFAR-10 image, three layers 256 wide, ten classes; 134,154 parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MlpConfig {
@@ -30,6 +30,33 @@ pub struct MlpConfig {
 impl Default for MlpConfig {
     fn default() -> Self {
         Self { inputs: 256, width: 256, depth: 3, classes: 10, activation: Activation::Relu }
+    }
+}
+
+impl MlpConfig {
+    /// The model; all starts as [`Linear`] does.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](engine::Error::Argument) when a size is 0.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_nn::models::MlpConfig;
+    /// use engine::{Parameters, Rng};
+    /// let model = MlpConfig::default().build(&mut Rng::new(0))?;
+    /// assert_eq!(model.parameter_count(), 2 * (256 + 1) * 256 + (256 + 1) * 10);
+    /// # Ok::<(), engine::Error>(())
+    /// ```
+    pub fn build(&self, rng: &mut Rng) -> Result<Mlp> {
+        let Self { inputs, width, depth, classes, activation } = *self;
+        for (name, size) in
+            [("inputs", inputs), ("width", width), ("depth", depth), ("classes", classes)]
+        {
+            demand("mlp", name, size > 0, "at least 1", &size)?;
+        }
+        let mut widths = vec![width; depth + 1];
+        (widths[0], widths[depth]) = (inputs, classes);
+        Ok(Mlp::new(&widths, rng).with_activation(activation))
     }
 }
 
@@ -65,31 +92,6 @@ impl Mlp {
     pub fn new(widths: &[usize], rng: &mut Rng) -> Self {
         let layers = widths.windows(2).map(|w| Linear::new(w[0], w[1], rng)).collect();
         Self { layers, activation: Activation::Relu }
-    }
-
-    /// The model of a configuration.
-    ///
-    /// # Errors
-    /// [`Error::Argument`](engine::Error::Argument) when a size is 0.
-    ///
-    /// # Example
-    /// ```
-    /// use alcyon_nn::models::{Mlp, MlpConfig};
-    /// use engine::{Parameters, Rng};
-    /// let model = Mlp::of(&MlpConfig::default(), &mut Rng::new(0))?;
-    /// assert_eq!(model.parameter_count(), 2 * (256 + 1) * 256 + (256 + 1) * 10);
-    /// # Ok::<(), engine::Error>(())
-    /// ```
-    pub fn of(config: &MlpConfig, rng: &mut Rng) -> Result<Self> {
-        let MlpConfig { inputs, width, depth, classes, activation } = *config;
-        for (name, size) in
-            [("inputs", inputs), ("width", width), ("depth", depth), ("classes", classes)]
-        {
-            demand("mlp", name, size > 0, "at least 1", &size)?;
-        }
-        let mut widths = vec![width; depth + 1];
-        (widths[0], widths[depth]) = (inputs, classes);
-        Ok(Self::new(&widths, rng).with_activation(activation))
     }
 
     /// The same layers with another nonlinearity between them.
@@ -139,9 +141,9 @@ mod tests {
     #[test]
     fn one_layer_is_a_linear_map_and_no_layer_is_refused() {
         let config = MlpConfig { depth: 1, inputs: 5, classes: 2, ..MlpConfig::default() };
-        let model = Mlp::of(&config, &mut Rng::new(0)).unwrap();
+        let model = config.build(&mut Rng::new(0)).unwrap();
         assert_eq!(*model.layers[0].weight.value().shape(), engine::Shape::from([2, 5]));
-        let none = Mlp::of(&MlpConfig { depth: 0, ..config }, &mut Rng::new(0));
+        let none = MlpConfig { depth: 0, ..config }.build(&mut Rng::new(0));
         assert!(matches!(none, Err(Error::Argument { op: "mlp", name: "depth", .. })));
     }
 }

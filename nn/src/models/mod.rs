@@ -2,19 +2,24 @@
 //!
 //! | model | paper | parameter names of |
 //! |---|---|---|
-//! | [`Mlp`] | | |
+//! | [`MlpConfig`] | Nagwekar, "Towards Guided Descent" | |
+//! | [`ResNetConfig`] | He et al. 2016 | torchvision |
 //!
 //! Names, shapes and order of the parameters are those of the originals, so that their safetensors files
 //! load with [`checkpoint::load`](crate::checkpoint::load). All start as the originals do, in f32. A model is
-//! made by a small configuration whose `Default`, or a function named after the variant, has the published
-//! sizes; the tests compare counts of parameters with the published ones, and outputs with those of the
+//! built by a small configuration whose `Default`, or a function named after the variant, has the published
+//! sizes. What is a chain of named parts comes as a [`Sequential`](crate::Sequential). The tests compare counts of parameters with the published ones, and outputs with those of the
 //! originals (`tests/golden/make.py`).
 
 mod mlp;
+mod resnet;
 
-use engine::{Error, Result};
+use engine::{Error, Geometry, Parameter, Result, Rng, Window};
+
+use crate::{Conv2d, init};
 
 pub use mlp::{Mlp, MlpConfig};
+pub use resnet::{ResNetConfig, Stem};
 
 /// Refuses an option of a model's configuration, unless it is all right.
 fn demand(
@@ -28,4 +33,23 @@ fn demand(
         return Ok(());
     }
     Err(Error::Argument { op, name, expected, got: format!("{got:?}") })
+}
+
+/// A square window.
+const fn window(kernel: usize, stride: usize, padding: usize) -> Window {
+    let [kernel, stride, padding] = [(kernel, kernel), (stride, stride), (padding, padding)];
+    Window { kernel, stride, padding, dilation: (1, 1) }
+}
+
+/// A convolution without a bias, from N(0, 2 / fan_out): He et al. 2015.
+fn convolution(
+    inputs: usize,
+    outputs: usize,
+    window: Window,
+    groups: usize,
+    rng: &mut Rng,
+) -> Conv2d {
+    let shape = [outputs, inputs / groups, window.kernel.0, window.kernel.1];
+    let weight = init::fan_out_normal(shape, init::relu_gain(0.0), rng);
+    Conv2d { weight: Parameter::new(weight), bias: None, geometry: Geometry { window, groups } }
 }
