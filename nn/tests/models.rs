@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use alcyon_nn::models::{MlpConfig, ResNetConfig, Stem};
+use alcyon_nn::models::{GptConfig, MlpConfig, ResNetConfig, Stem, from_hugging_face};
 use alcyon_nn::{Checkpoint, Module};
 use engine::{Error, Rng};
 
@@ -64,6 +64,21 @@ fn residual_networks_of_both_kinds_give_the_output_of_their_files() {
     let blocks = vec![2, 1, 1, 1];
     let config = ResNetConfig { bottleneck: true, blocks, stem: Stem::ImageNet, ..config };
     agrees_with("resnet_bottleneck", config.build(&mut rng()).unwrap());
+}
+
+#[test]
+fn both_decoders_give_the_output_of_their_files() {
+    let config = GptConfig {
+        vocabulary: 11,
+        context: 7,
+        width: 12,
+        layers: 2,
+        heads: 3,
+        ..GptConfig::default()
+    };
+    let translated = |name| from_hugging_face(read(name)).unwrap();
+    agrees(&translated("gpt"), config.build(&mut rng()).unwrap());
+    agrees(&translated("gpt2"), config.build_gpt2(&mut rng()).unwrap());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`MlpConfig`] | Nagwekar, "Towards Guided Descent" | |
 //! | [`ResNetConfig`] | He et al. 2016 | torchvision |
+//! | [`GptConfig`]: [`Gpt`], [`Gpt2`] | Radford et al. 2018, 2019 | Hugging Face, by [`from_hugging_face`] |
 //!
 //! Names, shapes and order of the parameters are those of the originals, so that their safetensors files
 //! load with [`checkpoint::load`](crate::checkpoint::load). All start as the originals do, in f32. A model is
@@ -11,13 +12,19 @@
 //! sizes. What is a chain of named parts comes as a [`Sequential`](crate::Sequential). The tests compare counts of parameters with the published ones, and outputs with those of the
 //! originals (`tests/golden/make.py`).
 
+mod gpt;
+mod gpt2;
+mod hugging_face;
 mod mlp;
 mod resnet;
 
-use engine::{Error, Geometry, Parameter, Result, Rng, Window};
+use engine::{DType, Error, Geometry, Parameter, Result, Rng, Tensor, Window};
 
-use crate::{Conv2d, init};
+use crate::{Conv2d, Linear, init};
 
+pub use gpt::{Gpt, GptConfig};
+pub use gpt2::Gpt2;
+pub use hugging_face::from_hugging_face;
 pub use mlp::{Mlp, MlpConfig};
 pub use resnet::{ResNetConfig, Stem};
 
@@ -52,4 +59,11 @@ fn convolution(
     let shape = [outputs, inputs / groups, window.kernel.0, window.kernel.1];
     let weight = init::fan_out_normal(shape, init::relu_gain(0.0), rng);
     Conv2d { weight: Parameter::new(weight), bias: None, geometry: Geometry { window, groups } }
+}
+
+/// A linear layer from N(0, deviation²), with a bias of 0.
+fn normal_linear(inputs: usize, outputs: usize, deviation: f64, rng: &mut Rng) -> Linear {
+    let weight = Tensor::normal([outputs, inputs], 0.0, deviation, DType::F32, rng);
+    let bias = Some(Parameter::new(Tensor::zeros([outputs], DType::F32)));
+    Linear { weight: Parameter::new(weight), bias }
 }
