@@ -46,7 +46,7 @@ pub use checkpoint::Checkpoint;
 pub use layer::{
     Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose2d,
     Dropout, Embedding, Flatten, GroupNorm, LayerNorm, Linear, MaxPool2d, MultiHeadAttention,
-    QkvAttention, RmsNorm, Sequential, StochasticDepth,
+    QkvAttention, RmsNorm, Sequential, SqueezeExcite, StochasticDepth,
 };
 pub use loss::{BinaryCrossEntropy, CrossEntropy, Mse};
 pub use models::Mlp;

@@ -6,7 +6,11 @@
 
 use std::path::Path;
 
-use alcyon_nn::models::{GptConfig, MlpConfig, ResNetConfig, Stem, from_hugging_face};
+use alcyon_nn::Activation::{HardSwish, Relu};
+use alcyon_nn::models::{
+    GptConfig, MlpConfig, MobileBlock, MobileNetV3Config, ResNetConfig, Stem, VitConfig,
+    from_hugging_face,
+};
 use alcyon_nn::{Checkpoint, Module};
 use engine::{Error, Rng};
 
@@ -79,6 +83,39 @@ fn both_decoders_give_the_output_of_their_files() {
     let translated = |name| from_hugging_face(read(name)).unwrap();
     agrees(&translated("gpt"), config.build(&mut rng()).unwrap());
     agrees(&translated("gpt2"), config.build_gpt2(&mut rng()).unwrap());
+}
+
+#[test]
+fn a_mobile_net_gives_the_output_of_its_file() {
+    let block = |kernel, expanded, outputs, squeeze, activation, stride| MobileBlock {
+        kernel,
+        expanded,
+        outputs,
+        squeeze,
+        activation,
+        stride,
+    };
+    let blocks = vec![
+        block(3, 8, 8, true, Relu, 1),
+        block(3, 16, 16, false, Relu, 2),
+        block(5, 40, 16, true, HardSwish, 1),
+    ];
+    let config = MobileNetV3Config { stem: 8, blocks, last: 16, classes: 5, dropout: 0.2 };
+    agrees_with("mobilenet_v3", config.build(&mut rng()).unwrap());
+}
+
+#[test]
+fn a_vision_transformer_gives_the_output_of_its_file() {
+    let config = VitConfig {
+        image: 12,
+        patch: 4,
+        width: 12,
+        depth: 2,
+        heads: 3,
+        classes: 5,
+        stochastic_depth: 0.0,
+    };
+    agrees_with("vit", config.build(&mut rng()).unwrap());
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod pool;
 mod qkv_attention;
 mod rms_norm;
 mod sequential;
+mod squeeze_excite;
 mod stochastic_depth;
 
 pub use activation::Activation::{
@@ -41,4 +42,5 @@ pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 pub use qkv_attention::QkvAttention;
 pub use rms_norm::RmsNorm;
 pub use sequential::Sequential;
+pub use squeeze_excite::SqueezeExcite;
 pub use stochastic_depth::StochasticDepth;

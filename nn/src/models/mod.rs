@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | [`MlpConfig`] | Nagwekar, "Towards Guided Descent" | |
 //! | [`ResNetConfig`] | He et al. 2016 | torchvision |
+//! | [`MobileNetV3Config`] | Howard et al. 2019 | torchvision |
+//! | [`VitConfig`]: [`Vit`] | Dosovitskiy et al. 2021 | timm |
 //! | [`GptConfig`]: [`Gpt`], [`Gpt2`] | Radford et al. 2018, 2019 | Hugging Face, by [`from_hugging_face`] |
 //!
 //! Names, shapes and order of the parameters are those of the originals, so that their safetensors files
@@ -16,7 +18,9 @@ mod gpt;
 mod gpt2;
 mod hugging_face;
 mod mlp;
+mod mobilenet_v3;
 mod resnet;
+mod vit;
 
 use engine::{DType, Error, Geometry, Parameter, Result, Rng, Tensor, Window};
 
@@ -26,7 +30,9 @@ pub use gpt::{Gpt, GptConfig};
 pub use gpt2::Gpt2;
 pub use hugging_face::from_hugging_face;
 pub use mlp::{Mlp, MlpConfig};
+pub use mobilenet_v3::{MobileBlock, MobileNetV3Config};
 pub use resnet::{ResNetConfig, Stem};
+pub use vit::{Vit, VitConfig};
 
 /// Refuses an option of a model's configuration, unless it is all right.
 fn demand(
