@@ -8,8 +8,8 @@ use std::path::Path;
 
 use alcyon_nn::Activation::{HardSwish, Relu};
 use alcyon_nn::models::{
-    GptConfig, MlpConfig, MobileBlock, MobileNetV3Config, ResNetConfig, Stem, VitConfig,
-    from_hugging_face,
+    CctConfig, DenseNetConfig, GptConfig, LstmConfig, MlpConfig, MobileBlock, MobileNetV3Config,
+    ResNetConfig, Stem, VitConfig, from_hugging_face,
 };
 use alcyon_nn::{Checkpoint, Module};
 use engine::{Error, Rng};
@@ -116,6 +116,39 @@ fn a_vision_transformer_gives_the_output_of_its_file() {
         stochastic_depth: 0.0,
     };
     agrees_with("vit", config.build(&mut rng()).unwrap());
+}
+
+#[test]
+fn a_densely_connected_network_gives_the_output_of_its_file() {
+    let config = DenseNetConfig {
+        stem: Stem::ImageNet,
+        first: 6,
+        growth: 4,
+        blocks: vec![2, 1, 2],
+        bottleneck: 2,
+        classes: 5,
+        dropout: 0.1,
+    };
+    agrees_with("densenet", config.build(&mut rng()).unwrap());
+}
+
+#[test]
+fn a_compact_convolutional_transformer_gives_the_output_of_its_file() {
+    let config = CctConfig {
+        image: 12,
+        tokenizer: vec![6],
+        width: 12,
+        feed_forward: 24,
+        classes: 5,
+        ..CctConfig::default()
+    };
+    agrees_with("cct", config.build(&mut rng()).unwrap());
+}
+
+#[test]
+fn a_recurrent_language_model_gives_the_output_of_its_file() {
+    let config = LstmConfig { vocabulary: 11, width: 6, hidden: 8, layers: 2, dropout: 0.5 };
+    agrees_with("lstm", config.build(&mut rng()).unwrap());
 }
 
 #[test]

@@ -4,9 +4,12 @@
 //! |---|---|---|
 //! | [`MlpConfig`] | Nagwekar, "Towards Guided Descent" | |
 //! | [`ResNetConfig`] | He et al. 2016 | torchvision |
+//! | [`DenseNetConfig`] | Huang et al. 2017 | torchvision |
 //! | [`MobileNetV3Config`] | Howard et al. 2019 | torchvision |
 //! | [`VitConfig`]: [`Vit`] | Dosovitskiy et al. 2021 | timm |
+//! | [`CctConfig`]: [`Cct`] | Hassani et al. 2021 | the authors' program |
 //! | [`GptConfig`]: [`Gpt`], [`Gpt2`] | Radford et al. 2018, 2019 | Hugging Face, by [`from_hugging_face`] |
+//! | [`LstmConfig`]: [`LstmModel`] | Zaremba et al. 2014 | PyTorch's `nn.LSTM` and `word_language_model` |
 //!
 //! Names, shapes and order of the parameters are those of the originals, so that their safetensors files
 //! load with [`checkpoint::load`](crate::checkpoint::load). All start as the originals do, in f32. A model is
@@ -14,9 +17,12 @@
 //! sizes. What is a chain of named parts comes as a [`Sequential`](crate::Sequential). The tests compare counts of parameters with the published ones, and outputs with those of the
 //! originals (`tests/golden/make.py`).
 
+mod cct;
+mod densenet;
 mod gpt;
 mod gpt2;
 mod hugging_face;
+mod lstm;
 mod mlp;
 mod mobilenet_v3;
 mod resnet;
@@ -26,9 +32,12 @@ use engine::{DType, Error, Geometry, Parameter, Result, Rng, Tensor, Window};
 
 use crate::{Conv2d, Linear, init};
 
+pub use cct::{Cct, CctConfig};
+pub use densenet::DenseNetConfig;
 pub use gpt::{Gpt, GptConfig};
 pub use gpt2::Gpt2;
 pub use hugging_face::from_hugging_face;
+pub use lstm::{LstmConfig, LstmModel};
 pub use mlp::{Mlp, MlpConfig};
 pub use mobilenet_v3::{MobileBlock, MobileNetV3Config};
 pub use resnet::{ResNetConfig, Stem};
@@ -65,6 +74,13 @@ fn convolution(
     let shape = [outputs, inputs / groups, window.kernel.0, window.kernel.1];
     let weight = init::fan_out_normal(shape, init::relu_gain(0.0), rng);
     Conv2d { weight: Parameter::new(weight), bias: None, geometry: Geometry { window, groups } }
+}
+
+/// A convolution without a bias, from N(0, 2 / fan_in): He et al. 2015.
+fn fan_in_convolution(inputs: usize, outputs: usize, window: Window, rng: &mut Rng) -> Conv2d {
+    let shape = [outputs, inputs, window.kernel.0, window.kernel.1];
+    let weight = init::kaiming_normal(shape, init::relu_gain(0.0), rng);
+    Conv2d { weight: Parameter::new(weight), bias: None, geometry: Geometry { window, groups: 1 } }
 }
 
 /// A linear layer from N(0, deviation²), with a bias of 0.
