@@ -45,8 +45,9 @@ pub mod module;
 pub use checkpoint::Checkpoint;
 pub use layer::{
     Activation, AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose2d,
-    Dropout, Embedding, Flatten, GroupNorm, LayerNorm, Linear, Lstm, LstmState, MaxPool2d,
-    MultiHeadAttention, QkvAttention, RmsNorm, Sequential, SqueezeExcite, StochasticDepth,
+    Dropout, Embedding, Flatten, GroupNorm, LayerNorm, LayerNorm2d, Linear, Lstm, LstmState,
+    MaxPool2d, MultiHeadAttention, QkvAttention, RmsNorm, Sequential, SqueezeExcite,
+    StochasticDepth, WindowAttention,
 };
 pub use loss::{BinaryCrossEntropy, CrossEntropy, Mse};
 pub use models::Mlp;

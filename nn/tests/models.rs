@@ -8,8 +8,8 @@ use std::path::Path;
 
 use alcyon_nn::Activation::{HardSwish, Relu};
 use alcyon_nn::models::{
-    CctConfig, DenseNetConfig, GptConfig, LstmConfig, MlpConfig, MobileBlock, MobileNetV3Config,
-    ResNetConfig, Stem, VitConfig, from_hugging_face,
+    CctConfig, DenseNetConfig, FocalNetConfig, GptConfig, LstmConfig, MlpConfig, MobileBlock,
+    MobileNetV3Config, ResNetConfig, Stem, SwinConfig, VitConfig, from_hugging_face,
 };
 use alcyon_nn::{Checkpoint, Module};
 use engine::{Error, Rng};
@@ -149,6 +149,32 @@ fn a_compact_convolutional_transformer_gives_the_output_of_its_file() {
 fn a_recurrent_language_model_gives_the_output_of_its_file() {
     let config = LstmConfig { vocabulary: 11, width: 6, hidden: 8, layers: 2, dropout: 0.5 };
     agrees_with("lstm", config.build(&mut rng()).unwrap());
+}
+
+#[test]
+fn a_shifted_window_transformer_gives_the_output_of_its_file() {
+    let config = SwinConfig {
+        patch: 4,
+        width: 8,
+        depths: vec![2, 2],
+        heads: vec![2, 4],
+        window: 3,
+        classes: 5,
+        stochastic_depth: 0.2,
+    };
+    agrees_with("swin", config.build(&mut rng()).unwrap());
+}
+
+#[test]
+fn a_focal_modulation_network_gives_the_output_of_its_file() {
+    let config = FocalNetConfig {
+        width: 8,
+        depths: vec![1, 2],
+        levels: vec![2, 3],
+        classes: 5,
+        ..FocalNetConfig::default()
+    };
+    agrees_with("focalnet", config.build(&mut rng()).unwrap());
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod embedding;
 mod flatten;
 mod group_norm;
 mod layer_norm;
+mod layer_norm2d;
 mod linear;
 mod lstm;
 mod pool;
@@ -24,6 +25,7 @@ mod rms_norm;
 mod sequential;
 mod squeeze_excite;
 mod stochastic_depth;
+mod window_attention;
 
 pub use activation::Activation::{
     self, Gelu, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Silu, Tanh,
@@ -38,6 +40,7 @@ pub use embedding::Embedding;
 pub use flatten::Flatten;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
+pub use layer_norm2d::LayerNorm2d;
 pub use linear::Linear;
 pub use lstm::{Lstm, LstmState};
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
@@ -46,3 +49,4 @@ pub use rms_norm::RmsNorm;
 pub use sequential::Sequential;
 pub use squeeze_excite::SqueezeExcite;
 pub use stochastic_depth::StochasticDepth;
+pub use window_attention::WindowAttention;

@@ -7,6 +7,8 @@
 //! | [`DenseNetConfig`] | Huang et al. 2017 | torchvision |
 //! | [`MobileNetV3Config`] | Howard et al. 2019 | torchvision |
 //! | [`VitConfig`]: [`Vit`] | Dosovitskiy et al. 2021 | timm |
+//! | [`SwinConfig`] | Liu et al. 2021 | torchvision |
+//! | [`FocalNetConfig`] | Yang et al. 2022 | timm |
 //! | [`CctConfig`]: [`Cct`] | Hassani et al. 2021 | the authors' program |
 //! | [`GptConfig`]: [`Gpt`], [`Gpt2`] | Radford et al. 2018, 2019 | Hugging Face, by [`from_hugging_face`] |
 //! | [`LstmConfig`]: [`LstmModel`] | Zaremba et al. 2014 | PyTorch's `nn.LSTM` and `word_language_model` |
@@ -19,6 +21,7 @@
 
 mod cct;
 mod densenet;
+mod focalnet;
 mod gpt;
 mod gpt2;
 mod hugging_face;
@@ -26,6 +29,7 @@ mod lstm;
 mod mlp;
 mod mobilenet_v3;
 mod resnet;
+mod swin;
 mod vit;
 
 use engine::{DType, Error, Geometry, Parameter, Result, Rng, Tensor, Window};
@@ -34,6 +38,7 @@ use crate::{Conv2d, Linear, init};
 
 pub use cct::{Cct, CctConfig};
 pub use densenet::DenseNetConfig;
+pub use focalnet::FocalNetConfig;
 pub use gpt::{Gpt, GptConfig};
 pub use gpt2::Gpt2;
 pub use hugging_face::from_hugging_face;
@@ -41,6 +46,7 @@ pub use lstm::{LstmConfig, LstmModel};
 pub use mlp::{Mlp, MlpConfig};
 pub use mobilenet_v3::{MobileBlock, MobileNetV3Config};
 pub use resnet::{ResNetConfig, Stem};
+pub use swin::SwinConfig;
 pub use vit::{Vit, VitConfig};
 
 /// Refuses an option of a model's configuration, unless it is all right.
