@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(y.to_vec::<f32>().unwrap(), whole);
         for config in [
             LstmConfig { layers: 0, ..config.clone() },
-            LstmConfig { dropout: 1.0, ..config.clone() },
+            LstmConfig { dropout: 1.0, ..config },
         ] {
             let refused = config.build(&mut Rng::new(0));
             assert!(matches!(refused, Err(Error::Argument { op: "lstm", .. })));
