@@ -143,6 +143,51 @@ impl Checkpoint {
     /// [`Error::Checkpoint`] naming all that is missing, unexpected or misshapen; else
     /// [`Error::DType`], located.
     pub fn check(&self, model: &dyn Parameters) -> Result<()> {
+        let differences = self.differences(model);
+        self.refuse(differences)?;
+        self.check_dtypes(model)
+    }
+
+    /// Writes the file's values into a model.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::check`]; the model is unchanged then.
+    pub fn restore(&self, model: &mut dyn Parameters) -> Result<()> {
+        self.check(model)?;
+        self.write(model);
+        Ok(())
+    }
+
+    /// Writes the file's values into the members of a model that it has values for, and says which it has
+    /// none for: those stay as they are. For a network with another readout, or pretrained tables;
+    /// [`Checkpoint::translate`] leaves out what is not wanted.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::check`], but for what is missing.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_nn::{Checkpoint, Mlp, checkpoint};
+    /// use engine::Rng;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let file = dir.path().join("pretrained.safetensors");
+    /// checkpoint::save(&file, &Mlp::new(&[4, 8, 10], &mut Rng::new(0)), &[].into(), &[].into())?;
+    /// let mut model = Mlp::new(&[4, 8, 3], &mut Rng::new(1)); // three classes in place of ten
+    /// let body = Checkpoint::read(&file)?.translate(|name, value| {
+    ///     Ok((!name.starts_with("layers.1.")).then(|| (name.to_owned(), value)))
+    /// })?;
+    /// assert_eq!(body.restore_part(&mut model)?, ["layers.1.weight", "layers.1.bias"]);
+    /// # Ok::<(), engine::Error>(())
+    /// ```
+    pub fn restore_part(&self, model: &mut dyn Parameters) -> Result<Vec<String>> {
+        let Differences { missing, unexpected, misshapen } = self.differences(model);
+        self.refuse(Differences { missing: Vec::new(), unexpected, misshapen })?;
+        self.check_dtypes(model)?;
+        self.write(model);
+        Ok(missing)
+    }
+
+    fn differences(&self, model: &dyn Parameters) -> Differences {
         let members = members(model);
         let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
         let incidental =
@@ -159,12 +204,20 @@ impl Checkpoint {
         }
         let known =
             |name: &String| incidental(name) || members.iter().any(|(path, _)| path == name);
-        let unexpected: Vec<String> = self.model.keys().filter(|n| !known(n)).cloned().collect();
-        if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
-            let file = self.file.clone();
-            return Err(Error::Checkpoint { file, missing, unexpected, misshapen });
+        let unexpected = self.model.keys().filter(|n| !known(n)).cloned().collect();
+        Differences { missing, unexpected, misshapen }
+    }
+
+    fn refuse(&self, differences: Differences) -> Result<()> {
+        let Differences { missing, unexpected, misshapen } = differences;
+        if missing.is_empty() && unexpected.is_empty() && misshapen.is_empty() {
+            return Ok(());
         }
-        for (path, value) in members {
+        Err(Error::Checkpoint { file: self.file.clone(), missing, unexpected, misshapen })
+    }
+
+    fn check_dtypes(&self, model: &dyn Parameters) -> Result<()> {
+        for (path, value) in members(model) {
             let got = self.model.get(&path).map_or(value.dtype(), Tensor::dtype);
             if got != value.dtype() {
                 let expected = value.dtype().to_string();
@@ -174,12 +227,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Writes the file's values into a model.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::check`]; the model is unchanged then.
-    pub fn restore(&self, model: &mut dyn Parameters) -> Result<()> {
-        self.check(model)?;
+    /// Every value that the file has; they fit.
+    fn write(&self, model: &mut dyn Parameters) {
         let mut members = Vec::new();
         model.collect_mut("", &mut members);
         for (path, member) in members {
@@ -189,8 +238,14 @@ impl Checkpoint {
                 MemberMut::Buffer(b) => *b.value_mut() = value.clone(),
             }
         }
-        Ok(())
     }
+}
+
+/// Where a file and a model differ: the lists of [`Error::Checkpoint`].
+struct Differences {
+    missing: Vec<String>,
+    unexpected: Vec<String>,
+    misshapen: Vec<(String, Shape, Shape)>,
 }
 
 /// All parameters and buffers.

@@ -12,7 +12,7 @@ use alcyon_nn::models::{
     MobileNetV3Config, ResNetConfig, Stem, SwinConfig, VitConfig, from_hugging_face,
 };
 use alcyon_nn::{Checkpoint, Module};
-use engine::{Error, Rng};
+use engine::{Error, Parameters, Rng};
 
 /// Two programs in single precision, relative to the largest output.
 const TOLERANCE: f64 = 1e-5;
@@ -83,6 +83,21 @@ fn both_decoders_give_the_output_of_their_files() {
     let translated = |name| from_hugging_face(read(name)).unwrap();
     agrees(&translated("gpt"), config.build(&mut rng()).unwrap());
     agrees(&translated("gpt2"), config.build_gpt2(&mut rng()).unwrap());
+}
+
+/// As the AdaFisher paper trains its language model: tables from a file, blocks fresh.
+#[test]
+fn the_tables_of_a_file_go_into_a_decoder_with_fewer_blocks() {
+    let config =
+        GptConfig { vocabulary: 11, context: 7, width: 12, heads: 3, ..GptConfig::four_layers() };
+    let mut model = config.build(&mut rng()).unwrap();
+    let tables = from_hugging_face(read("gpt")).unwrap().translate(|name, value| {
+        Ok(name.ends_with("_embed.weight").then(|| (name.to_owned(), value)))
+    });
+    let fresh = tables.unwrap().restore_part(&mut model).unwrap();
+    assert_eq!(fresh.len(), 4 * 12);
+    assert!(fresh.iter().all(|path| path.starts_with("transformer.h.")));
+    assert_eq!(model.parameter_count(), 4 * (12 * 12 * 12 + 13 * 12), "the tables are not trained");
 }
 
 #[test]

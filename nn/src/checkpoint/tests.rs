@@ -104,6 +104,28 @@ fn another_model_is_told_everything_that_does_not_fit() {
 }
 
 #[test]
+fn a_part_is_written_and_the_rest_named_but_what_does_not_fit_is_refused_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c");
+    save(&file, &model(0), &BTreeMap::new(), &metadata()).unwrap();
+    let linear = |name: &str, value| Ok(name.starts_with("0.").then(|| (name.to_owned(), value)));
+    let part = Checkpoint::read(&file).unwrap().translate(linear).unwrap();
+    let (mut other, untouched) = (model(1), values(&model(1)));
+    let missing = part.restore_part(&mut other).unwrap();
+    assert_eq!(missing, ["2.weight", "2.bias", "2.running_mean", "2.running_var"]);
+    assert_eq!(values(&other)[..2], values(&model(0))[..2]);
+    assert_eq!(values(&other)[2..], untouched[2..]);
+
+    let rng = &mut Rng::new(0);
+    let mut narrow = Sequential::new().then(Linear::new(2, 4, rng));
+    let before = values(&narrow);
+    let error = Checkpoint::read(&file).unwrap().restore_part(&mut narrow).unwrap_err();
+    let Error::Checkpoint { missing, unexpected, misshapen, .. } = error else { panic!("{error}") };
+    assert_eq!((missing.len(), unexpected.len(), misshapen.len()), (0, 4, 1));
+    assert_eq!(values(&narrow), before);
+}
+
+#[test]
 fn counters_and_tables_that_follow_from_shapes_may_be_missing_or_too_many() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("c");

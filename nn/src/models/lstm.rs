@@ -140,10 +140,9 @@ mod tests {
         let (y, _) = model.forward_from(&tape.input(tokens.clone()), &start).unwrap();
         let whole = model.predict(&tokens).unwrap().to_vec::<f32>().unwrap();
         assert_eq!(y.to_vec::<f32>().unwrap(), whole);
-        for config in [
-            LstmConfig { layers: 0, ..config.clone() },
-            LstmConfig { dropout: 1.0, ..config },
-        ] {
+        for config in
+            [LstmConfig { layers: 0, ..config.clone() }, LstmConfig { dropout: 1.0, ..config }]
+        {
             let refused = config.build(&mut Rng::new(0));
             assert!(matches!(refused, Err(Error::Argument { op: "lstm", .. })));
         }
