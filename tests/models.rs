@@ -1,5 +1,5 @@
 //! Every model of the literature, small: its gradient is that of finite differences, and it trains with
-//! the optimizers that see layers, none of its parameters being left out.
+//! the optimizers that see layers, which leave out none of its parameters.
 #![allow(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
 use engine::{DType, Likelihood, Parameters, Result, Rng, Tape, Tensor};
@@ -209,44 +209,60 @@ fn values(model: &dyn Module) -> Vec<Vec<f64>> {
 /// Central differences in f64 along a direction.
 const TOLERANCE: f64 = 1e-6;
 
+/// A direction in which parameters (and the input, where it is no token) move together.
+struct Direction {
+    parameters: Vec<Tensor>,
+    input: Option<Tensor>,
+}
+
+fn noise(like: &Tensor, rng: &mut Rng) -> Tensor {
+    Tensor::normal(*like.shape(), 0.0, 1.0, DType::F64, rng)
+}
+
+fn dot(a: &Tensor, b: &Tensor) -> f64 {
+    a.mul(b).unwrap().sum_all().unwrap().item().unwrap()
+}
+
+/// The loss on a tape that draws the same masks every time, and its slope along a direction.
+fn evaluate(model: &dyn Module, inputs: &Tensor, labels: &Tensor, along: &Direction) -> (f64, f64) {
+    let tape = Tape::training(4);
+    let x = tape.watch(inputs.clone());
+    let nll = CrossEntropy::new(labels).nll(&model.forward(&x).unwrap()).unwrap();
+    let grads = tape.backward(&nll).unwrap();
+    let parameters = model.parameters();
+    assert_eq!(grads.params().len(), parameters.len(), "every parameter has a gradient");
+    let slopes = parameters.iter().zip(&along.parameters);
+    let slope: f64 = slopes.map(|((_, p), d)| dot(grads.of(p).unwrap(), d)).sum();
+    let input = along.input.as_ref().map_or(0.0, |d| dot(grads.of_var(&x).unwrap(), d));
+    (nll.item().unwrap(), slope + input)
+}
+
 #[test]
 fn the_gradient_of_every_model_is_that_of_finite_differences() {
-    for case in cases() {
-        let mut model = case.model.to_dtype(DType::F64).unwrap();
-        let inputs = if case.inputs.dtype().is_float() {
-            case.inputs.to_dtype(DType::F64).unwrap()
-        } else {
-            case.inputs.clone()
-        };
-        let loss = CrossEntropy::new(&case.labels);
-        // The same tape's seed draws the same masks.
-        let tape = Tape::training(4);
-        let nll = loss.nll(&model.forward(&tape.input(inputs.clone())).unwrap()).unwrap();
-        let grads = tape.backward(&nll).unwrap();
+    for Case { name, model, mut inputs, labels, .. } in cases() {
+        let mut model = model.to_dtype(DType::F64).unwrap();
         let mut rng = Rng::new(7);
-        let along =
-            |p: &Tensor, rng: &mut Rng| Tensor::normal(*p.shape(), 0.0, 1.0, DType::F64, rng);
-        let directions: Vec<Tensor> =
-            model.parameters().iter().map(|(_, p)| along(p.value(), &mut rng)).collect();
-        let slope: f64 = model
-            .parameters()
-            .iter()
-            .zip(&directions)
-            .map(|((_, p), d)| {
-                grads.of(p).unwrap().mul(d).unwrap().sum_all().unwrap().item().unwrap()
-            })
-            .sum();
-        let mut shifted = |by: f64| {
-            for ((_, p), d) in model.parameters_mut().into_iter().zip(&directions) {
-                *p.value_mut() = p.value().add(&d.scale(by).unwrap()).unwrap();
-            }
-            let tape = Tape::training(4);
-            loss.nll(&model.forward(&tape.input(inputs.clone())).unwrap()).unwrap().item().unwrap()
-        };
+        let parameters =
+            model.parameters().iter().map(|(_, p)| noise(p.value(), &mut rng)).collect();
+        let mut along = Direction { parameters, input: None };
+        if inputs.dtype().is_float() {
+            inputs = inputs.to_dtype(DType::F64).unwrap();
+            along.input = Some(noise(&inputs, &mut rng));
+        }
+        let (_, slope) = evaluate(&model, &inputs, &labels, &along);
         let h = 1e-6;
-        let (up, down) = (shifted(h), shifted(-2.0 * h));
+        let [up, down] = [h, -2.0 * h].map(|by| {
+            let moved = |x: &Tensor, d: &Tensor| x.add(&d.scale(by).unwrap()).unwrap();
+            for ((_, p), d) in model.parameters_mut().into_iter().zip(&along.parameters) {
+                *p.value_mut() = moved(p.value(), d);
+            }
+            if let Some(d) = &along.input {
+                inputs = moved(&inputs, d);
+            }
+            evaluate(&model, &inputs, &labels, &along).0
+        });
         let difference = (up - down) / (2.0 * h);
         let apart = (difference - slope).abs() / slope.abs().max(1.0);
-        assert!(apart < TOLERANCE, "{}: {slope} by the tape, {difference}", case.name);
+        assert!(apart < TOLERANCE, "{name}: {slope} by the tape, {difference} by differences");
     }
 }
