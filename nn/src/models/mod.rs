@@ -16,21 +16,36 @@
 //! Names, shapes and order of the parameters are those of the originals, so that their safetensors files
 //! load with [`checkpoint::load`](crate::checkpoint::load). All start as the originals do, in f32. A model is
 //! built by a small configuration whose `Default`, or a function named after the variant, has the published
-//! sizes. What is a chain of named parts comes as a [`Sequential`](crate::Sequential). The tests compare counts of parameters with the published ones, and outputs with those of the
-//! originals (`tests/golden/make.py`).
+//! sizes. What is a chain of named parts comes as a [`Sequential`](crate::Sequential). The tests compare
+//! counts of parameters with the published ones, and outputs with those of the originals
+//! (`tests/golden/make.py`).
+//!
+//! # Example
+//! A network for ten classes, all but its readout from a file that torchvision's `resnet18` wrote:
+//! ```no_run
+//! use alcyon_nn::{Checkpoint, models::ResNetConfig};
+//! use engine::Rng;
+//! let mut model = ResNetConfig { classes: 10, ..ResNetConfig::of_depth(18)? }.build(&mut Rng::new(0))?;
+//! let file = Checkpoint::read("resnet18.safetensors".as_ref())?;
+//! let body = file.translate(|name, value| {
+//!     Ok((!name.starts_with("fc.")).then(|| (name.to_owned(), value)))
+//! })?;
+//! assert_eq!(body.restore_part(&mut model)?, ["fc.weight", "fc.bias"]);
+//! # Ok::<(), engine::Error>(())
+//! ```
 
-mod cct;
-mod densenet;
-mod focalnet;
-mod gpt;
-mod gpt2;
+pub mod cct;
+pub mod densenet;
+pub mod focalnet;
+pub mod gpt;
+pub mod gpt2;
 mod hugging_face;
-mod lstm;
-mod mlp;
-mod mobilenet_v3;
-mod resnet;
-mod swin;
-mod vit;
+pub mod lstm;
+pub mod mlp;
+pub mod mobilenet_v3;
+pub mod resnet;
+pub mod swin;
+pub mod vit;
 
 use engine::{DType, Error, Geometry, Parameter, Result, Rng, Tensor, Window};
 

@@ -2,8 +2,8 @@
 //! Learning for Image Recognition".
 //!
 //! ```text
-//! x → conv 7×7 /2 → bn → relu → max pool 3 /2 ┐   or conv 3×3 → bn → relu for images of 32 × 32
-//!     → stage of width 64 → 128 /2 → 256 /2 → 512 /2 → mean over the image → linear → logits
+//! x → conv 7×7 /2 → bn → relu → max pool 3 /2   (conv 3×3 → bn → relu for images of 32 × 32)
+//!   → stage of width 64 → 128 /2 → 256 /2 → 512 /2 → mean over the image → linear → logits
 //!
 //! basic       y = relu(x + bn(conv 3×3(relu(bn(conv 3×3 /s(x))))))
 //! bottleneck  y = relu(x + bn(conv 1×1(relu(bn(conv 3×3 /s(relu(bn(conv 1×1(x)))))))))
