@@ -9,11 +9,13 @@ pub mod block;
 pub mod bounds;
 pub mod conjugate_gradients;
 pub mod diagonal;
+pub mod exact;
 pub mod factors;
 pub mod hessian_diagonal;
 pub mod layer_rows;
 pub mod precondition;
 pub mod products;
+pub mod recorded;
 pub mod running;
 mod second_moments;
 
