@@ -12,5 +12,7 @@ mod factors;
 mod kfac;
 #[path = "fisher/models.rs"]
 mod models;
+#[path = "fisher/operator.rs"]
+mod operator;
 #[path = "fisher/shampoo.rs"]
 mod shampoo;

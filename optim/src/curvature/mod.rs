@@ -13,6 +13,7 @@ pub mod exact;
 pub mod factors;
 pub mod hessian_diagonal;
 pub mod layer_rows;
+pub mod operator;
 pub mod precondition;
 pub mod products;
 pub mod recorded;
