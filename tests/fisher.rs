@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 #![allow(unreachable_pub, missing_docs, reason = "the models are this test's own")]
 
+#[path = "fisher/audit.rs"]
+mod audit;
 #[path = "fisher/exact.rs"]
 mod exact;
 #[path = "fisher/factors.rs"]

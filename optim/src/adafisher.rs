@@ -125,6 +125,23 @@ impl AdaFisher {
         Tensor::from_vec(values, shape).map(Some)
     }
 
+    /// F of a parameter without λ, and its λ: how much of what AdaFisher divides by is curvature.
+    /// `None` for a parameter that no factor covers.
+    #[must_use]
+    pub fn curvature_and_damping(&self, parameter: &Parameter) -> Option<(Vec<f64>, f64)> {
+        let cover = self.factors.cover(parameter.id())?;
+        Some((cover.part.materialise(0.0), self.config.damping_of(cover.mean)))
+    }
+
+    /// Algorithm 1, lines 3 to 5, alone: takes what has been observed into the factors. A step does
+    /// this first; without one, it is for looking at them.
+    pub fn refresh(&mut self) {
+        match self.diagonals.take() {
+            Some(observed) => self.factors.refresh(observed, &self.config.averaging()),
+            None => self.skipped += 1,
+        }
+    }
+
     /// The first moment of a parameter, before its bias correction.
     #[must_use]
     pub fn moment(&self, parameter: &Parameter) -> Option<&Tensor> {
@@ -207,10 +224,7 @@ impl Optimizer for AdaFisher {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        match self.diagonals.take() {
-            Some(observed) => self.factors.refresh(observed, &self.config.averaging()), // lines 3–5
-            None => self.skipped += 1,
-        }
+        self.refresh(); // lines 3–5
         for (parameter, grad) in trainable(model, grads)? {
             self.update(parameter, &grad)?; // lines 6–8
         }

@@ -5,11 +5,14 @@
 //! when a (micro-)batch is finished ([`CurvatureSource::finish`]) and nowhere else. So two
 //! micro-batches equal one batch.
 
+pub mod audit;
 pub mod block;
 pub mod bounds;
 pub mod conjugate_gradients;
+pub mod damped;
 pub mod diagonal;
 pub mod exact;
+pub mod factor_figures;
 pub mod factors;
 pub mod hessian_diagonal;
 pub mod layer_rows;
