@@ -73,8 +73,8 @@ pub struct LayerAudit {
     pub size: usize,
     /// tr F / P, the mean curvature.
     pub mean_curvature: f64,
-    /// The largest eigenvalue of F.
-    pub largest: f64,
+    /// The eigenvalues of F that are not 0 by the number of examples alone, descending.
+    pub eigenvalues: Vec<f64>,
     /// How many eigenvalues are above the machine epsilon times the largest.
     pub rank: usize,
     /// F + λ I.
@@ -98,6 +98,8 @@ pub struct Line {
     pub aligned: f64,
     /// What of it is λ.
     pub damped: Damped,
+    /// Its own eigenvalues, descending.
+    pub eigenvalues: Vec<f64>,
     /// Bytes that the optimizer keeps for it between steps.
     pub bytes: usize,
 }
@@ -196,13 +198,14 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     fn new(exact: &'a ExactBlock, gradient: Vec<f64>, damping: f64) -> Result<Self> {
         let step = exact.solve(damping, &gradient)?;
-        Ok(Self { exact, eigenvalues: exact.eigenvalues()?, gradient, step, damping })
+        let eigenvalues = descending(exact.eigenvalues()?);
+        Ok(Self { exact, eigenvalues, gradient, step, damping })
     }
 
     fn line(&self, approximation: Approximation) -> Result<Line> {
         let Approximation { name, operator, damping, bytes } = approximation;
         let own = damping.unwrap_or(self.damping);
-        let (trace, eigenvalues) = (operator.trace(), operator.eigenvalues());
+        let (trace, eigenvalues) = (operator.trace(), descending(operator.eigenvalues()));
         let scale = if trace > 0.0 { self.exact.trace() / trace } else { 0.0 };
         Ok(Line {
             name,
@@ -210,6 +213,7 @@ impl<'a> Judge<'a> {
             cosine: self.cosine(&operator, own)?,
             aligned: self.cosine(&operator.scaled(scale), self.damping)?,
             damped: Damped::of(&eigenvalues, eigenvalues.len(), own),
+            eigenvalues,
             bytes,
         })
     }
@@ -228,20 +232,25 @@ impl<'a> Judge<'a> {
         factors: Vec<(&'static str, FactorFigures)>,
     ) -> LayerAudit {
         let size = self.exact.size();
-        let largest = self.eigenvalues.last().copied().unwrap_or(0.0);
+        let largest = self.eigenvalues.first().copied().unwrap_or(0.0);
         let threshold = f64::EPSILON * size as f64 * largest;
         LayerAudit {
             path,
             kind,
             size,
             mean_curvature: self.exact.trace() / size.max(1) as f64,
-            largest,
             rank: self.eigenvalues.iter().filter(|&&x| x > threshold).count(),
             damped: Damped::of(&self.eigenvalues, size, self.damping),
+            eigenvalues: self.eigenvalues.clone(),
             lines,
             factors,
         }
     }
+}
+
+fn descending(mut eigenvalues: Vec<f64>) -> Vec<f64> {
+    eigenvalues.sort_by(|x, y| y.total_cmp(x));
+    eigenvalues
 }
 
 /// The figures of A and G, where they are full matrices.

@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use engine::{Error, LayerRecord, ParamId, Parameter, Product, Result, Rows};
 use kernels::gemm::{Matrix, gemm};
@@ -34,10 +35,12 @@ use crate::matrix::{self, product};
 ///
 /// # Units
 /// Second moments of per-term gradients: curvature of the mean loss.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ExactBlock {
     /// R, `[K, P]`
     root: Vec<f64>,
+    /// The smaller of RᵀR and R Rᵀ, once it has been asked for.
+    gram: OnceLock<Vec<f64>>,
     /// P
     size: usize,
     /// The numbers of each parameter.
@@ -72,7 +75,7 @@ impl ExactBlock {
                 root[start..].iter_mut().for_each(|x| *x *= scale);
             }
         }
-        Ok(Self { root, size, sizes })
+        Ok(Self { root, gram: OnceLock::new(), size, sizes })
     }
 
     /// P, the numbers of all parameters together.
@@ -102,7 +105,7 @@ impl ExactBlock {
     /// F, `[P, P]`: the only method that needs P² numbers.
     #[must_use]
     pub fn matrix(&self) -> Vec<f64> {
-        self.gram(true)
+        if self.is_inner() { self.small_gram().to_vec() } else { self.gram(true) }
     }
 
     /// diag F
@@ -124,8 +127,7 @@ impl ExactBlock {
     /// ‖F‖, the root of the sum of its squares.
     #[must_use]
     pub fn frobenius(&self) -> f64 {
-        let gram = self.gram(self.size <= self.rows());
-        dot(&gram, &gram).sqrt()
+        dot(self.small_gram(), self.small_gram()).sqrt()
     }
 
     /// The eigenvalues that are not 0 by the sizes alone, min(K, P) of them, ascending.
@@ -133,9 +135,8 @@ impl ExactBlock {
     /// # Errors
     /// [`Error::Linalg`] when a number is not finite.
     pub fn eigenvalues(&self) -> Result<Vec<f64>> {
-        let inner = self.size <= self.rows();
-        let n = if inner { self.size } else { self.rows() };
-        let eigen = linalg::symmetric_eigen(&self.gram(inner), n).map_err(|e| failed(&e))?;
+        let n = self.size.min(self.rows());
+        let eigen = linalg::symmetric_eigen(self.small_gram(), n).map_err(|e| failed(&e))?;
         Ok(eigen.values.into_iter().map(|x| x.max(0.0)).collect())
     }
 
@@ -159,12 +160,11 @@ impl ExactBlock {
     pub fn solve(&self, damping: f64, v: &[f64]) -> Result<Vec<f64>> {
         self.check("exact block", v)?;
         crate::moments::positive("exact block", "damping", damping)?;
-        let inner = self.size <= self.rows();
-        let n = if inner { self.size } else { self.rows() };
-        let mut gram = self.gram(inner);
+        let n = self.size.min(self.rows());
+        let mut gram = self.small_gram().to_vec();
         matrix::shift(&mut gram, n, damping);
         let solve = |b: &[f64]| linalg::solve(&gram, n, b, 1).map_err(|e| failed(&e));
-        if inner {
+        if self.is_inner() {
             return solve(v);
         }
         let inside = self.left(&solve(&matrix::apply(&self.root, v))?);
@@ -174,6 +174,16 @@ impl ExactBlock {
     /// Rᵀ x
     fn left(&self, x: &[f64]) -> Vec<f64> {
         product(x, (1, x.len()), false, &self.root, (self.rows(), self.size), false)
+    }
+
+    /// Whether RᵀR is the smaller one.
+    fn is_inner(&self) -> bool {
+        self.size <= self.rows()
+    }
+
+    /// The smaller of RᵀR and R Rᵀ: they have the same eigenvalues but for zeros.
+    fn small_gram(&self) -> &[f64] {
+        self.gram.get_or_init(|| self.gram(self.is_inner()))
     }
 
     /// RᵀR, or R Rᵀ.

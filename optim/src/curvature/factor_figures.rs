@@ -43,7 +43,9 @@ pub struct FactorFigures {
     pub dominant_rows: f64,
     /// max |mᵢⱼ| / √(mᵢᵢ mⱼⱼ), i ≠ j.
     pub largest_correlation: f64,
-    /// The union of the discs.
+    /// The discs: (mᵢᵢ, Rᵢ), row by row.
+    pub discs: Vec<(f64, f64)>,
+    /// Their union.
     pub gershgorin: (f64, f64),
     /// Ascending.
     pub eigenvalues: Vec<f64>,
@@ -97,17 +99,16 @@ impl FactorFigures {
         }
         let diagonal: Vec<f64> = matrix.iter().step_by(n + 1).copied().collect();
         let mean = diagonal.iter().sum::<f64>() / n.max(1) as f64;
-        let radius = |(row, d): (&[f64], &f64)| {
-            let all: f64 = row.iter().map(|x| x.abs()).sum();
-            (*d > 0.0).then_some((all - d) / d)
-        };
-        let rows = matrix.chunks_exact(n.max(1)).zip(&diagonal);
-        let mut radii: Vec<f64> = rows.filter_map(radius).collect();
+        let disc = |(row, &d): (&[f64], &f64)| (d, row.iter().map(|x| x.abs()).sum::<f64>() - d);
+        let discs: Vec<(f64, f64)> =
+            matrix.chunks_exact(n.max(1)).zip(&diagonal).map(disc).collect();
+        let mut radii: Vec<f64> =
+            discs.iter().filter(|(d, _)| *d > 0.0).map(|(d, r)| r / d).collect();
         radii.sort_by(f64::total_cmp);
         let eigenvalues = eigenvalues(matrix, n)?;
         let principal = eigenvalues.iter().filter(|&&x| x > mean).count();
         let of_principal: f64 = eigenvalues[n - principal..].iter().sum();
-        let discs = gershgorin(matrix, n);
+        let union = gershgorin(matrix, n);
         let noise = |sigma| noise(matrix, n, sigma, seed, &eigenvalues[n - principal..]);
         Ok(Self {
             size: n,
@@ -116,7 +117,8 @@ impl FactorFigures {
             median_radius: radii.get(radii.len() / 2).copied().unwrap_or(0.0),
             dominant_rows: radii.iter().filter(|&&r| r < 1.0).count() as f64 / n.max(1) as f64,
             largest_correlation: largest_correlation(matrix, &diagonal),
-            gershgorin: (*discs.start(), *discs.end()),
+            gershgorin: (*union.start(), *union.end()),
+            discs,
             principal,
             principal_share: ratio(of_principal, mean * n as f64),
             noise: noise(NOISE)?,
