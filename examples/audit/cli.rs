@@ -90,7 +90,7 @@ impl Cli {
             Labels::Empirical => "the empirical Fisher block",
         };
         format!(
-            "8x8 digits, CNN with batch norm, {} epochs of Adam: {:.1} % of the test rows right.\n\
+            "8x8 digits, CNN with batch norm, epochs of Adam: {}; {:.1} % of the test rows right.\n\
              Against {labels} of {rows} training rows, λ = {}. `--help` explains the columns.",
             self.epochs(),
             100.0 * accuracy,

@@ -170,7 +170,7 @@ fn raw(block: &Kronecker) -> Result<Option<Approximation>> {
     let g = off_diagonal(&block.g, block.outputs().max(1));
     let numbers = block.groups * (block.inputs() + block.outputs());
     let operator = LayerOperator::kronecker(&Kronecker { a, g, ..block.clone() })?;
-    Ok(Some(Approximation::new("raw H ⊗ S", operator, numbers)))
+    Ok(Some(Approximation::new("raw H·S", operator, numbers)))
 }
 
 /// EKFAC's eigenvectors and eigenvalues after one look.
