@@ -1,13 +1,18 @@
 //! The exact block of every kind of layer against gradients that are computed one example at a time.
 
 use engine::{
-    DType, Error, Geometry, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var, Window,
+    DType, Error, Geometry, Gradients, Likelihood, Parameter, Parameters, Result, Rng, Tape,
+    Tensor, Var, Window,
 };
 use optim::Fisher;
-use optim::curvature::exact::ExactBlock;
+use optim::curvature::exact::{self, ExactBlock};
+use optim::curvature::gradient_noise::GradientNoise;
+use optim::curvature::lanczos::lanczos;
+use optim::curvature::products::GaussNewton;
 use optim::curvature::recorded::RecordedBatch;
+use optim::curvature::trace::hutch_plus_plus;
 
-use super::models::{Softmax, Squared, assert_close, noise, numbers};
+use super::models::{Net, Softmax, Squared, assert_close, noise, numbers, tanh};
 
 /// The same sums in another order.
 const REORDERED: f64 = 1e-10;
@@ -107,13 +112,23 @@ impl Kind {
         (self.forward)(&tape.input(x.clone()), &bound).unwrap()
     }
 
-    fn block(&self, fisher: Fisher, seed: u64) -> ExactBlock {
-        let tape = Tape::new();
-        let y = self.outputs(&tape, &self.input);
+    /// The batch, swept, and the gradients of its loss. The tape has to live.
+    fn recorded(&self, tape: &Tape, fisher: Fisher, seed: u64) -> (RecordedBatch, Gradients) {
+        let y = self.outputs(tape, &self.input);
         let loss = Squared(noise([N, y.numel() / N], 2));
         let rng = &mut Rng::new(seed);
-        let batch = RecordedBatch::new(&tape, &y, &loss, N, fisher, rng).unwrap();
+        let batch = RecordedBatch::new(tape, &y, &loss, N, fisher, rng).unwrap();
+        (batch, tape.backward(&loss.nll(&y).unwrap()).unwrap())
+    }
+
+    fn block(&self, fisher: Fisher, seed: u64) -> ExactBlock {
+        let (batch, _) = self.recorded(&Tape::new(), fisher, seed);
         ExactBlock::new(&[&batch], &self.references()).unwrap()
+    }
+
+    fn diagonal(&self, fisher: Fisher) -> Vec<f64> {
+        let (batch, _) = self.recorded(&Tape::new(), fisher, 0);
+        exact::diagonal(&[&batch], &self.references()).unwrap()
     }
 
     fn references(&self) -> Vec<&Parameter> {
@@ -290,6 +305,7 @@ fn all_that_a_block_says_of_itself_is_what_its_matrix_says() {
             let (f, n) = (block.matrix(), block.size());
             let diagonal: Vec<f64> = f.iter().step_by(n + 1).copied().collect();
             assert_close(&block.diagonal(), &diagonal, REORDERED, what);
+            assert_close(&kind.diagonal(fisher), &diagonal, REORDERED, what);
             assert_close(&[block.trace()], &[diagonal.iter().sum()], REORDERED, what);
             let square = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>();
             assert_close(&[block.frobenius()], &[square(&f).sqrt()], REORDERED, what);
@@ -338,4 +354,66 @@ fn a_parameter_that_records_do_not_tell_everything_about_is_refused() {
         RecordedBatch::new(&tape, &y, &loss, 3, Fisher::Exact, rng),
         Err(Error::Argument { name: "examples", .. })
     ));
+}
+
+#[test]
+fn a_gauss_newton_product_is_the_exact_block_of_all_parameters_times_the_vector() {
+    let net = Net::new(&[4, 5, 3], tanh);
+    let (x, loss) = (noise([6, 4], 1), Softmax::labels(6, 3));
+    let tape = Tape::new();
+    let y = net.forward(&tape.input(x)).unwrap();
+    let rng = &mut Rng::new(0);
+    let batch = RecordedBatch::new(&tape, &y, &loss, 6, Fisher::Exact, rng).unwrap();
+    let parameters: Vec<&Parameter> = net.parameters().into_iter().map(|(_, p)| p).collect();
+    let block = ExactBlock::new(&[&batch], &parameters).unwrap();
+    let product = GaussNewton::new(&tape, &y, &loss).unwrap();
+    for seed in 0..3 {
+        let v = numbers(&noise([block.size()], seed));
+        let got = product.times(&net, &v).unwrap();
+        assert_close(&got, &block.times(&v).unwrap(), REORDERED, "C v");
+    }
+    // So the spectrum and the trace can be had from products alone.
+    let v = numbers(&noise([block.size()], 9));
+    let found = lanczos(|v| product.times(&net, v), &v, 30).unwrap();
+    let (got, exact) = (found.values.last().unwrap(), block.eigenvalues().unwrap());
+    assert_close(&[*got], &[*exact.last().unwrap()], REORDERED, "the largest eigenvalue");
+    let rank = 6 * 2; // six examples, three classes less one
+    let trace = hutch_plus_plus(|v| product.times(&net, v), block.size(), 3 * rank, rng).unwrap();
+    assert_close(&[trace.value], &[block.trace()], REORDERED, "the trace");
+}
+
+#[test]
+fn the_noise_of_gradients_is_that_of_every_example_by_itself() {
+    for kind in kinds() {
+        let width = kind.outputs(&Tape::new(), &kind.input).numel() / N;
+        let targets = numbers(&noise([N, width], 2));
+        let one = |e: usize| {
+            let residual = |y: &Tensor| {
+                numbers(y).iter().zip(&targets[e * width..]).map(|(y, t)| y - t).collect()
+            };
+            kind.gradient(e, residual)
+        };
+        let gradients: Vec<Vec<f64>> = (0..N).map(one).collect();
+        let square = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>();
+        let norms: Vec<f64> = gradients.iter().map(|g| square(g).sqrt()).collect();
+        let mean: Vec<f64> = (0..gradients[0].len())
+            .map(|i| gradients.iter().map(|g| g[i]).sum::<f64>() / 3.0)
+            .collect();
+        let apart =
+            |g: &Vec<f64>| square(&g.iter().zip(&mean).map(|(x, m)| x - m).collect::<Vec<_>>());
+        let variance = gradients.iter().map(apart).sum::<f64>() / (N - 1) as f64;
+        let signal = square(&mean) - variance / N as f64;
+        let tape = Tape::new();
+        let (batch, grads) = kind.recorded(&tape, Fisher::Empirical, 0);
+        let found = GradientNoise::of(&batch, &kind.parameters, &grads).unwrap();
+        assert_close(&found.norms, &norms, REORDERED, kind.name);
+        assert_close(&[found.mean_square], &[square(&mean)], REORDERED, kind.name);
+        assert_close(&[found.variance], &[variance], REORDERED, kind.name);
+        assert_close(&[found.signal()], &[signal], REORDERED, kind.name);
+        let scale = if signal > 0.0 { variance / signal } else { f64::INFINITY };
+        assert!(found.scale() == scale || (found.scale() / scale - 1.0).abs() < REORDERED);
+        let (exact, _) = kind.recorded(&tape, Fisher::Exact, 0);
+        let refused = GradientNoise::of(&exact, &kind.parameters, &grads);
+        assert!(matches!(refused, Err(Error::Argument { name: "fisher", .. })));
+    }
 }

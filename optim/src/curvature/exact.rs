@@ -54,28 +54,10 @@ impl ExactBlock {
     /// [`Error::Uncovered`] for a parameter that is used outside layers, in no layer, or in a layer
     /// whose rows are not those of the batch's examples (a table of positions that all examples share).
     pub fn new(batches: &[&RecordedBatch], parameters: &[&Parameter]) -> Result<Self> {
-        let (mut sizes, mut places, mut size) = (Vec::new(), BTreeMap::new(), 0);
-        for parameter in parameters {
-            let numbers = parameter.value().numel();
-            places.insert(parameter.id(), size..size + numbers);
-            sizes.push(numbers);
-            size += numbers;
-        }
         let mut root = Vec::new();
-        let terms: usize = batches.iter().map(|batch| batch.terms()).sum();
-        for batch in batches {
-            covered(batch, parameters)?;
-            let scale = batch.scale() / (terms.max(1) as f64).sqrt();
-            for sweep in batch.sweeps() {
-                let start = root.len();
-                root.resize(start + batch.examples() * size, 0.0);
-                for record in sweep {
-                    add(record, &places, batch.examples(), &mut root[start..])?;
-                }
-                root[start..].iter_mut().for_each(|x| *x *= scale);
-            }
-        }
-        Ok(Self { root, gram: OnceLock::new(), size, sizes })
+        each_sweep(batches, parameters, |rows| root.extend_from_slice(rows))?;
+        let sizes: Vec<usize> = parameters.iter().map(|p| p.value().numel()).collect();
+        Ok(Self { root, gram: OnceLock::new(), size: sizes.iter().sum(), sizes })
     }
 
     /// P, the numbers of all parameters together.
@@ -199,6 +181,50 @@ impl ExactBlock {
         let got = format!("{} for {} parameters", v.len(), self.size);
         Err(Error::Argument { op, name: "v", expected: "a number for each of the block's", got })
     }
+}
+
+/// diag F alone, in the memory of one sweep: with exact seeds the exact diagonal of the generalized
+/// Gauss–Newton matrix.
+///
+/// # Errors
+/// As [`ExactBlock::new`].
+pub fn diagonal(batches: &[&RecordedBatch], parameters: &[&Parameter]) -> Result<Vec<f64>> {
+    let size = parameters.iter().map(|p| p.value().numel()).sum();
+    let mut sum: Vec<f64> = vec![0.0; size];
+    each_sweep(batches, parameters, |rows| {
+        for row in rows.chunks_exact(size.max(1)) {
+            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
+        }
+    })?;
+    Ok(sum)
+}
+
+/// Calls `visit` with the rows of R of each sweep, `[examples, P]`.
+fn each_sweep(
+    batches: &[&RecordedBatch],
+    parameters: &[&Parameter],
+    mut visit: impl FnMut(&[f64]),
+) -> Result<()> {
+    let (mut places, mut size) = (BTreeMap::new(), 0);
+    for parameter in parameters {
+        let numbers = parameter.value().numel();
+        places.insert(parameter.id(), size..size + numbers);
+        size += numbers;
+    }
+    let terms: usize = batches.iter().map(|batch| batch.terms()).sum();
+    for batch in batches {
+        covered(batch, parameters)?;
+        let scale = batch.scale() / (terms.max(1) as f64).sqrt();
+        for sweep in batch.sweeps() {
+            let mut rows = vec![0.0; batch.examples() * size];
+            for record in sweep {
+                add(record, &places, batch.examples(), &mut rows)?;
+            }
+            rows.iter_mut().for_each(|x| *x *= scale);
+            visit(&rows);
+        }
+    }
+    Ok(())
 }
 
 /// Refuses parameters that are used outside layers, or in none.

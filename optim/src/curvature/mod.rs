@@ -14,7 +14,9 @@ pub mod diagonal;
 pub mod exact;
 pub mod factor_figures;
 pub mod factors;
+pub mod gradient_noise;
 pub mod hessian_diagonal;
+pub mod lanczos;
 pub mod layer_rows;
 pub mod operator;
 pub mod precondition;
@@ -22,6 +24,7 @@ pub mod products;
 pub mod recorded;
 pub mod running;
 mod second_moments;
+pub mod trace;
 
 use engine::{LayerObserver, Result, Rng};
 

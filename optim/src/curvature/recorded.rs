@@ -24,6 +24,9 @@ use super::{CurvatureSource, Fisher};
 
 /// The layer records of a batch, sweep by sweep. It shares the tape's numbers and does not copy them.
 ///
+/// A layer whose rows are those of the examples has the batch's number of them. A table of positions,
+/// which all examples share, is told from one by its own number; where both are the same, it is not.
+///
 /// # Example
 /// ```
 /// use engine::{DType, Parameter, Rng, Tape, Tensor};
