@@ -6,6 +6,8 @@
 
 #[path = "fisher/audit.rs"]
 mod audit;
+#[path = "fisher/communicator.rs"]
+mod communicator;
 #[path = "fisher/exact.rs"]
 mod exact;
 #[path = "fisher/factors.rs"]

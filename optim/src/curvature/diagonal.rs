@@ -23,6 +23,7 @@ use std::str::FromStr;
 
 use engine::{DType, Layer, LayerObserver, LayerRecord, ParamId, Result, Rng, Shape};
 
+use super::communicator::{Communicator, exchange};
 use super::{CurvatureSource, Fisher};
 use sums::Sums;
 
@@ -249,6 +250,14 @@ impl CurvatureSource for Diagonals {
             sums.per_term(terms as f64);
             add(&mut self.total, weight, sums);
         }
+        Ok(())
+    }
+
+    fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
+        let mut broken = f64::from(!self.finite);
+        let sums = self.total.values_mut().flat_map(Sums::numbers_mut);
+        exchange(sums.chain([&mut self.terms, &mut broken]), communicator)?;
+        self.finite = broken == 0.0;
         Ok(())
     }
 }

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use engine::{LayerObserver, LayerRecord, ParamId, Parameter, Result, Rng};
 
+use super::communicator::{Communicator, exchange};
 use super::second_moments::Moments;
 pub use super::second_moments::{Form, Share};
 use super::{CurvatureSource, Fisher};
@@ -374,6 +375,12 @@ impl CurvatureSource for KroneckerFactors {
         self.terms += terms;
         self.sweep = 0;
         Ok(())
+    }
+
+    fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
+        let sums = self.entries.values_mut().map(|entry| &mut entry.finished);
+        let sums = sums.flat_map(|s| s.a.iter_mut().chain(&mut s.g).chain([&mut s.rows]));
+        exchange(sums.chain([&mut self.terms]), communicator)
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod block;
 pub mod bounds;
+pub mod communicator;
 pub mod conjugate_gradients;
 pub mod damped;
 pub mod diagonal;
@@ -26,7 +27,9 @@ pub mod running;
 mod second_moments;
 pub mod trace;
 
-use engine::{LayerObserver, Result, Rng};
+use engine::{Error, LayerObserver, Result, Rng};
+
+use communicator::Communicator;
 
 /// Which Fisher matrix the factors approximate: whose labels the output gradients come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,4 +67,22 @@ pub trait CurvatureSource: LayerObserver {
     /// # Errors
     /// Linear algebra on the sums.
     fn finish(&mut self, terms: usize) -> Result<()>;
+
+    /// Several workers have finished a part of the batch each: adds up what they have, raw sums and
+    /// counts, so that each of them holds the whole batch's. Before the step.
+    ///
+    /// # Errors
+    /// The communicator's; [`Error::Argument`] from an estimator that keeps more than sums, and has
+    /// nothing to add up.
+    fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
+        match communicator.workers() {
+            0 | 1 => Ok(()),
+            workers => Err(Error::Argument {
+                op: "exchange",
+                name: "workers",
+                expected: "1: this optimizer keeps the rows of its layers, not their sums",
+                got: workers.to_string(),
+            }),
+        }
+    }
 }

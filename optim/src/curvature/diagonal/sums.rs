@@ -172,6 +172,12 @@ impl Sums {
         }
     }
 
+    /// All that adds up over rows.
+    pub(super) fn numbers_mut(&mut self) -> impl Iterator<Item = &mut f64> {
+        let counts = [&mut self.ones, &mut self.h_scale, &mut self.rows];
+        self.h.iter_mut().chain(&mut self.s).chain(counts)
+    }
+
     /// From s of a mean over `terms` to d of each term.
     pub(super) fn per_term(&mut self, terms: f64) {
         let factor = if self.form == Form::Switch { terms } else { terms * terms };
