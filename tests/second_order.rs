@@ -8,6 +8,7 @@ use engine::{
 use kernels::linalg;
 use nn::{CrossEntropy, Mse};
 use optim::curvature::products::{GaussNewton, Hessian};
+use optim::curvature::staleness::staleness;
 use optim::layerwise::{LayerRule, LayerStep, Layerwise};
 use optim::{
     Batch, EkfacConfig, Fisher, HessianFree, HessianFreeConfig, KlShampoo, KlShampooConfig, Lbfgs,
@@ -112,6 +113,32 @@ fn with_one_example_ekfac_solves_with_the_exact_block() {
     let config = EkfacConfig { step: bare(), damping: 0.3, ..EkfacConfig::default() };
     let got = seen.step(&mut Layerwise::new(config).unwrap(), &mut weight);
     assert_close(&got, &expected, 1e-11, "ekfac");
+}
+
+#[test]
+fn a_basis_is_renewed_once_it_is_stale_and_not_before() {
+    let (same, other) = (Seen::new(7, 4, 3), Seen { x: noise([7, 4], 11), d: noise([7, 3], 12) });
+    for (limit, renewed) in [(0.05, true), (0.999, false)] {
+        let basis_stale = Some(limit);
+        let config =
+            EkfacConfig { step: bare(), decay: 0.0, basis_stale, ..EkfacConfig::default() };
+        let mut ekfac = Layerwise::new(config).unwrap();
+        let mut weight = Parameter::new(Tensor::zeros([3, 4], DType::F64));
+        let mut looks = |seen: &Seen| {
+            seen.step(&mut ekfac, &mut weight);
+            let of = |name: &str| ekfac.kept(&weight, name).unwrap();
+            (of("age")[0], staleness(of("a"), of("u"), 4).unwrap())
+        };
+        assert_eq!(looks(&same).0, 1.0);
+        let (age, stale) = looks(&same);
+        assert!(age == 2.0 && stale < 1e-7, "the same batch: {age} {stale}");
+        let (age, stale) = looks(&other);
+        assert_eq!((age == 1.0, stale < 1e-7), (renewed, renewed), "{limit}: {age} {stale}");
+    }
+    for limit in [0.0, 1.0, f64::NAN] {
+        let config = EkfacConfig { basis_stale: Some(limit), ..EkfacConfig::default() };
+        assert!(Layerwise::new(config).is_err());
+    }
 }
 
 #[test]

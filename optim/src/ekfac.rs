@@ -4,7 +4,8 @@
 //! Kronecker-factored Eigenbasis", Algorithm 1.
 //!
 //! ```text
-//! A, G   running averages of E[a aᵀ], E[d dᵀ];   U, V their eigenvectors, every `basis_every` looks
+//! A, G   running averages of E[a aᵀ], E[d dᵀ];   U, V their eigenvectors, every `basis_every` looks, or
+//!        when they have gone stale
 //! S      = E[(Vᵀ D U)²], entry by entry, D the gradient matrix of one example
 //! P      = V ((Vᵀ X U) / (S + λ)) Uᵀ
 //! ```
@@ -18,6 +19,7 @@ use kernels::linalg;
 use crate::Fisher;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::failed;
+use crate::curvature::staleness::staleness;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 use crate::matrix::conjugated;
 use crate::moments::{below_one, positive};
@@ -33,6 +35,10 @@ pub struct EkfacConfig {
     pub decay: f64,
     /// Looks between two eigendecompositions.
     pub basis_every: u64,
+    /// If set, renews a layer's basis once its staleness exceeds this, in place of `basis_every`: the
+    /// share of either factor that the old eigenvectors no longer diagonalise
+    /// ([`staleness`](crate::curvature::staleness::staleness)), in (0, 1).
+    pub basis_stale: Option<f64>,
 }
 
 impl Default for EkfacConfig {
@@ -40,7 +46,7 @@ impl Default for EkfacConfig {
     /// β 0.95, one sampled label, every tenth look.
     fn default() -> Self {
         let step = LayerStep { fisher: Fisher::Sampled { draws: 1 }, ..LayerStep::default() };
-        Self { step, damping: 0.1, decay: 0.95, basis_every: 10 }
+        Self { step, damping: 0.1, decay: 0.95, basis_every: 10, basis_stale: None }
     }
 }
 
@@ -72,7 +78,11 @@ impl LayerRule for EkfacConfig {
 
     fn check(&self) -> Result<()> {
         positive("ekfac", "damping", self.damping)?;
-        below_one("ekfac", "decay", self.decay)
+        below_one("ekfac", "decay", self.decay)?;
+        self.basis_stale.map_or(Ok(()), |limit| {
+            positive("ekfac", "basis_stale", limit)?;
+            below_one("ekfac", "basis_stale", limit)
+        })
     }
 
     fn common(&self) -> &LayerStep {
@@ -106,7 +116,13 @@ impl LayerRule for EkfacConfig {
         };
         average(a, &seen.input_moment(), t, self.decay);
         average(g, &seen.output_moment(), t, self.decay);
-        if (t - 1).is_multiple_of(self.basis_every.max(1)) {
+        let due = match self.basis_stale {
+            // A layer without a basis has zeros for one.
+            Some(limit) if age[0] > 0.0 => staleness(a, u, n)?.max(staleness(g, v, m)?) > limit,
+            Some(_) => true,
+            None => (t - 1).is_multiple_of(self.basis_every.max(1)),
+        };
+        if due {
             *u = linalg::symmetric_eigen(a, n).map_err(|e| failed(&e))?.vectors;
             *v = linalg::symmetric_eigen(g, m).map_err(|e| failed(&e))?.vectors;
             age[0] = 0.0;

@@ -25,6 +25,7 @@ pub mod products;
 pub mod recorded;
 pub mod running;
 mod second_moments;
+pub mod staleness;
 pub mod trace;
 
 use engine::{Error, LayerObserver, Result, Rng};
