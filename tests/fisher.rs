@@ -14,6 +14,8 @@ mod exact;
 mod factors;
 #[path = "fisher/kfac.rs"]
 mod kfac;
+#[path = "fisher/ledger.rs"]
+mod ledger;
 #[path = "fisher/models.rs"]
 mod models;
 #[path = "fisher/operator.rs"]

@@ -19,6 +19,7 @@ pub mod gradient_noise;
 pub mod hessian_diagonal;
 pub mod lanczos;
 pub mod layer_rows;
+pub mod ledger;
 pub mod operator;
 pub mod precondition;
 pub mod products;
