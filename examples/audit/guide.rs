@@ -48,6 +48,10 @@ FACTORS (A of inputs and G of output gradients; AdaFisher keeps their diagonals)
   FFT            Energy on the diagonal of the factor's Fourier spectrum. It is 1 for every matrix
                  whose wrapped diagonals are constant, ones everywhere among them: it says little.
 
+GRADIENT NOISE (McCandlish et al. 2018)
+  The variance of one example's gradient over the squared length of the true one: far below so many
+  examples a batch twice as large is worth twice as much.
+
 FIGURES
   errors, aligned   The columns `shape` and `aligned`, a cell for each layer and method.
   spectra           Eigenvalues of F and of its approximations, for each layer, with λ.

@@ -24,6 +24,9 @@ use std::fs;
 use std::process::ExitCode;
 
 use alcyon::optim::curvature::audit::audit;
+use alcyon::optim::curvature::gradient_noise::GradientNoise;
+use alcyon::optim::curvature::ledger::Ledger;
+use alcyon::optim::curvature::recorded::RecordedBatch;
 use alcyon::prelude::*;
 use clap::Parser;
 
@@ -60,6 +63,19 @@ fn run(cli: &Cli) -> Result<()> {
     }
     println!("{}\n{}\n", tables::DAMPING, tables::damping(&report));
     println!("{}\n{}\n", tables::FACTORS, tables::factors(&report));
+    let batch = RecordedBatch::new(
+        &tape,
+        &logits,
+        &loss,
+        rows.len(),
+        Fisher::Empirical,
+        &mut Rng::new(cli.seed),
+    )?;
+    println!("{}\n{}\n", tables::BYTES, Ledger::of(&model, &batch.sweeps()[0]));
+    if rows.len() > 1 {
+        let gradients = tape.backward(&loss.nll(&logits)?)?;
+        println!("{}\n", tables::noise(&GradientNoise::of(&batch, &model, &gradients)?));
+    }
     println!("{}", tables::verdict(&report));
     for (path, reason) in &report.left_out {
         println!("Left out: {path}, {reason}.");

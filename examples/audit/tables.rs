@@ -2,6 +2,7 @@
 
 use alcyon::optim::curvature::audit::{Audit, LayerAudit, Line};
 use alcyon::optim::curvature::damped::Damped;
+use alcyon::optim::curvature::gradient_noise::GradientNoise;
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 /// Above the second table.
@@ -9,6 +10,20 @@ pub(crate) const DAMPING: &str = "How much of each block is curvature, and how m
 
 /// Above the third.
 pub(crate) const FACTORS: &str = "The Kronecker factors: how diagonal are they?";
+
+/// Above the fourth.
+pub(crate) const BYTES: &str =
+    "Bytes: of a moment, of this batch's rows, and of each kind of curvature with a moment:";
+
+/// How much the examples' gradients differ.
+pub(crate) fn noise(noise: &GradientNoise) -> String {
+    format!(
+        "Gradient noise: variance {:.2e}, |∇L|² {:.2e}; signal and noise are alike at {:.0} examples.",
+        noise.variance,
+        noise.mean_square,
+        noise.scale(),
+    )
+}
 
 /// The line above a layer's table.
 pub(crate) fn heading(layer: &LayerAudit) -> String {
