@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{ParamId, Parameter, Result};
+use engine::{Error, ParamId, Parameter, Result};
 
 use crate::curvature::block::{BlockInverse, columns};
 use crate::curvature::exact::ExactBlock;
@@ -56,7 +56,7 @@ impl Estimates {
             let mut factors = KroneckerFactors::new(batch.fisher(), share);
             batch.replay(&mut factors)?;
             factors.fold();
-            Ok(factors)
+            Ok::<_, Error>(factors)
         };
         let mut rows = LayerRows::new(batch.fisher(), 1, 0);
         batch.replay(&mut rows)?;
