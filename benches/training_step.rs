@@ -1,9 +1,10 @@
-//! `step/…`: what a training loop does with one batch — forward, backward, curvature, update —
-//! for a dense and a convolutional network.
+//! `step/…`: what a training loop does with one batch — forward, backward, curvature, update — in the
+//! networks of `peers/`: two small ones, a decoder and a ResNet-18.
 
 mod quickly;
 
 use alcyon::engine::Result;
+use alcyon::nn::models::{GptConfig, ResNetConfig, Stem};
 use alcyon::nn::{
     Activation, Conv2d, CrossEntropy, Flatten, Linear, MaxPool2d, Mlp, Module, Sequential,
 };
@@ -44,6 +45,7 @@ fn step(model: &mut impl Module, optimizer: &mut dyn Optimizer, rows: &Rows) -> 
     let logits = model.forward(&tape.input(rows.inputs.clone()))?;
     let loss = CrossEntropy::new(&rows.labels);
     let pass = optim::backward(&tape, &logits, &loss, optimizer)?;
+    model.commit(tape.staged())?;
     drop((logits, tape));
     optimizer.step(model, &pass.gradients)
 }
@@ -52,13 +54,13 @@ fn step(model: &mut impl Module, optimizer: &mut dyn Optimizer, rows: &Rows) -> 
 fn compare(
     c: &mut Criterion,
     group: &str,
-    optimizers: [&str; 3],
+    optimizers: &[&str],
     model: impl Fn() -> Box<dyn Module>,
     rows: &Rows,
 ) {
     let mut group = c.benchmark_group(group);
     group.throughput(Throughput::Elements(rows.labels.numel() as u64)); // examples
-    for name in optimizers {
+    for &name in optimizers {
         let built = optim::build(name, Some(1e-8));
         let Ok(mut optimizer) = built else { continue };
         let mut model = model();
@@ -67,18 +69,49 @@ fn compare(
     }
 }
 
-fn networks(c: &mut Criterion) {
+fn small(c: &mut Criterion) {
     let Ok(vectors) = rows([128, 784]) else { return };
     let mlp = || Box::new(Mlp::new(&[784, 256, 256, 10], &mut Rng::new(1))) as Box<dyn Module>;
-    compare(c, "step/mlp", ["adam", "adafisher", "kfac"], mlp, &vectors);
+    compare(c, "step/mlp", &["adam", "adafisher", "kfac"], mlp, &vectors);
     let Ok(images) = rows([64, 1, 28, 28]) else { return };
     let cnn = || Box::new(cnn()) as Box<dyn Module>;
-    compare(c, "step/cnn", ["sgd", "adafisher", "kfac"], cnn, &images);
+    compare(c, "step/cnn", &["sgd", "adafisher", "kfac"], cnn, &images);
+}
+
+/// Four blocks 128 wide, 16 texts of 64 tokens.
+fn decoder(c: &mut Criterion) {
+    let config = GptConfig {
+        vocabulary: 256,
+        context: 64,
+        width: 128,
+        layers: 4,
+        heads: 4,
+        dropout: 0.0,
+        ..GptConfig::gpt2()
+    };
+    let rng = &mut Rng::new(0);
+    let Ok(inputs) = Tensor::random_indices([16, 64], 256, rng) else { return };
+    let gpt = || match config.build_gpt2(&mut Rng::new(1)) {
+        Ok(model) => Box::new(model) as Box<dyn Module>,
+        Err(error) => unreachable!("{error}"),
+    };
+    compare(c, "step/gpt", &["adamw", "adafisher"], gpt, &Rows { labels: inputs.clone(), inputs });
+}
+
+/// For 32 images of 32 x 32 pixels.
+fn resnet18(c: &mut Criterion) {
+    let Ok(images) = rows([32, 3, 32, 32]) else { return };
+    let config = ResNetConfig { stem: Stem::Cifar, classes: 10, ..ResNetConfig::default() };
+    let resnet = || match config.build(&mut Rng::new(1)) {
+        Ok(model) => Box::new(model) as Box<dyn Module>,
+        Err(error) => unreachable!("{error}"),
+    };
+    compare(c, "step/resnet18", &["sgd", "adafisher"], resnet, &images);
 }
 
 criterion_group! {
     name = benches;
     config = quickly(10, 3.0);
-    targets = networks
+    targets = small, decoder, resnet18
 }
 criterion_main!(benches);

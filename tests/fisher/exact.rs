@@ -135,6 +135,19 @@ impl Kind {
         self.parameters.iter().collect()
     }
 
+    /// The gradient of every example's own loss, ½‖y − target‖², one at a time.
+    fn gradients(&self) -> Vec<Vec<f64>> {
+        let width = self.outputs(&Tape::new(), &self.input).numel() / N;
+        let targets = numbers(&noise([N, width], 2));
+        let one = |e: usize| {
+            let residual = |y: &Tensor| {
+                numbers(y).iter().zip(&targets[e * width..]).map(|(y, t)| y - t).collect()
+            };
+            self.gradient(e, residual)
+        };
+        (0..N).map(one).collect()
+    }
+
     /// The gradient of ⟨seed, outputs⟩ of one example alone, by an ordinary backward pass.
     fn gradient(&self, example: usize, seed: impl Fn(&Tensor) -> Vec<f64>) -> Vec<f64> {
         let tape = Tape::new();
@@ -159,15 +172,7 @@ fn outer_products(gradients: &[Vec<f64>]) -> Vec<f64> {
 #[test]
 fn the_empirical_block_is_the_sum_of_outer_products_of_every_example_by_itself() {
     for kind in kinds() {
-        let width = kind.outputs(&Tape::new(), &kind.input).numel() / N;
-        let targets = numbers(&noise([N, width], 2));
-        let one = |e: usize| {
-            let residual = |y: &Tensor| {
-                numbers(y).iter().zip(&targets[e * width..]).map(|(y, t)| y - t).collect()
-            };
-            kind.gradient(e, residual)
-        };
-        let expected = outer_products(&(0..N).map(one).collect::<Vec<_>>());
+        let expected = outer_products(&kind.gradients());
         let block = kind.block(Fisher::Empirical, 0);
         assert_eq!(block.rows(), N, "{}", kind.name);
         assert_close(&block.matrix(), &expected, REORDERED, kind.name);
@@ -385,15 +390,7 @@ fn a_gauss_newton_product_is_the_exact_block_of_all_parameters_times_the_vector(
 #[test]
 fn the_noise_of_gradients_is_that_of_every_example_by_itself() {
     for kind in kinds() {
-        let width = kind.outputs(&Tape::new(), &kind.input).numel() / N;
-        let targets = numbers(&noise([N, width], 2));
-        let one = |e: usize| {
-            let residual = |y: &Tensor| {
-                numbers(y).iter().zip(&targets[e * width..]).map(|(y, t)| y - t).collect()
-            };
-            kind.gradient(e, residual)
-        };
-        let gradients: Vec<Vec<f64>> = (0..N).map(one).collect();
+        let gradients = kind.gradients();
         let square = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>();
         let norms: Vec<f64> = gradients.iter().map(|g| square(g).sqrt()).collect();
         let mean: Vec<f64> = (0..gradients[0].len())

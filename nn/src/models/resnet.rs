@@ -93,8 +93,9 @@ impl ResNetConfig {
         let Self { blocks, bottleneck, width, classes, stem } = self;
         demand("resnet", "width", *width > 0, "at least 1", width)?;
         demand("resnet", "classes", *classes > 0, "at least 1", classes)?;
-        let some = !blocks.is_empty() && !blocks.contains(&0);
-        demand("resnet", "blocks", some, "at least 1 in at least 1 stage", blocks)?;
+        // Widths double from stage to stage: with 16 the last has 32768 times the first's.
+        let some = (1..=16).contains(&blocks.len()) && !blocks.contains(&0);
+        demand("resnet", "blocks", some, "at least 1 in each of 1 to 16 stages", blocks)?;
         let first = if *stem == Stem::Cifar { window(3, 1, 1) } else { window(7, 2, 3) };
         let mut model = Sequential::new()
             .named("conv1", convolution(3, *width, first, 1, rng))
@@ -204,6 +205,7 @@ mod tests {
             ResNetConfig { classes: 0, ..ResNetConfig::default() },
             ResNetConfig { blocks: vec![2, 0], ..ResNetConfig::default() },
             ResNetConfig { blocks: vec![], ..ResNetConfig::default() },
+            ResNetConfig { blocks: vec![1; 70], ..ResNetConfig::default() },
         ] {
             assert!(matches!(config.build(&mut Rng::new(0)), Err(Error::Argument { .. })));
         }
