@@ -21,7 +21,7 @@ use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::failed;
 use crate::curvature::staleness::staleness;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::conjugated;
+use crate::matrix::{average, conjugated};
 use crate::moments::{below_one, positive};
 
 /// Options of [`Ekfac`].
@@ -144,10 +144,4 @@ impl LayerRule for EkfacConfig {
         turned.iter_mut().zip(s).for_each(|(x, s)| *x /= s + self.damping);
         Ok(conjugated(v, &turned, u, (m, n), false))
     }
-}
-
-/// A running average from nothing, whose k-th entry has the weight (1 − β)/(1 − βᵏ).
-pub(crate) fn average(old: &mut [f64], new: &[f64], k: u64, decay: f64) {
-    let fresh = (1.0 - decay) / crate::moments::correction(decay, k.max(1));
-    old.iter_mut().zip(new).for_each(|(old, new)| *old += fresh * (new - *old));
 }

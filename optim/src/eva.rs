@@ -13,10 +13,9 @@
 use engine::Result;
 
 use crate::curvature::layer_rows::Seen;
-use crate::ekfac::average;
 use crate::flat::dot;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::apply;
+use crate::matrix::{apply, average};
 use crate::moments::{below_one, positive};
 
 /// Options of [`Eva`].

@@ -14,9 +14,8 @@ use kernels::linalg;
 
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::failed;
-use crate::ekfac::average;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::{product, shift};
+use crate::matrix::{average, product, shift};
 use crate::moments::{below_one, positive};
 
 /// Options of [`Foof`].

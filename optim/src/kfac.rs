@@ -21,14 +21,13 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{
-    Element as _, Error, Gradients, ParamId, Parameter, Parameters, Result, Rng, for_float,
-};
+use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Rng};
 
 use crate::coverage::{Coverage, Line};
 use crate::curvature::block::{self, BlockInverse};
 use crate::curvature::factors::{Form, KroneckerFactors, Share, Start};
 use crate::curvature::precondition::DampingRule;
+use crate::descent::{Descent, Vectors, fill_in, in_double_precision, kl_clip};
 use crate::moments::{Moments, check_gradients, demand};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
 
@@ -143,7 +142,7 @@ impl Kfac {
 
     /// Inverts the blocks that are due: all at every `inverse_every`-th step, the first included; at
     /// once those that are new or whose trainable part has changed.
-    fn refresh(&mut self, gradients: &BTreeMap<ParamId, Vec<f64>>) -> Result<()> {
+    fn refresh(&mut self, gradients: &Vectors) -> Result<()> {
         let due = (self.factors.steps - 1).is_multiple_of(self.config.inverse_every.max(1));
         let (damping, rule) = (self.config.damping, self.config.damping_rule);
         for (&weight, entry) in self.factors.entries.iter().filter(|(_, e)| e.updates > 0) {
@@ -167,10 +166,7 @@ impl Kfac {
     }
 
     /// P for every parameter with a gradient.
-    fn directions(
-        &self,
-        gradients: &BTreeMap<ParamId, Vec<f64>>,
-    ) -> Result<BTreeMap<ParamId, Vec<f64>>> {
+    fn directions(&self, gradients: &Vectors) -> Result<Vectors> {
         let mut all = BTreeMap::new();
         for (&weight, inverse) in &self.inverses {
             let Some(entry) = self.factors.entries.get(&weight) else { continue };
@@ -188,39 +184,8 @@ impl Kfac {
                 all.insert(bias, of_bias);
             }
         }
-        for (&param, gradient) in gradients {
-            all.entry(param).or_insert_with(|| gradient.clone());
-        }
+        fill_in(&mut all, gradients);
         Ok(all)
-    }
-
-    /// ν
-    fn clip(
-        &self,
-        directions: &BTreeMap<ParamId, Vec<f64>>,
-        gradients: &BTreeMap<ParamId, Vec<f64>>,
-    ) -> f64 {
-        let Some(bound) = self.config.kl_clip else { return 1.0 };
-        let inner =
-            |(p, g): (&Vec<f64>, &Vec<f64>)| -> f64 { p.iter().zip(g).map(|(p, g)| p * g).sum() };
-        let sum: f64 = directions.values().zip(gradients.values()).map(inner).sum();
-        let change = self.config.rate * self.config.rate * sum;
-        if change > bound { (bound / change).sqrt() } else { 1.0 }
-    }
-
-    /// Δ ← μ Δ − scale · P and θ ← θ + Δ − α κ θ.
-    fn update(&mut self, param: &mut Parameter, direction: &[f64], scale: f64) -> Result<()> {
-        let (momentum, decay) = (self.config.momentum, self.config.rate * self.config.weight_decay);
-        let [update] = self.updates.next(param).tensors.as_mut_slice() else { return Ok(()) };
-        for_float!(param.value().dtype(), T => {
-            let delta = update.make_mut::<T>()?;
-            let theta = param.value_mut().make_mut::<T>()?;
-            for ((theta, delta), p) in theta.iter_mut().zip(delta).zip(direction) {
-                *delta = T::from_f64(momentum * delta.to_f64() - scale * p);
-                *theta = T::from_f64(theta.to_f64() * (1.0 - decay) + delta.to_f64());
-            }
-        });
-        Ok(())
     }
 }
 
@@ -245,13 +210,10 @@ impl Optimizer for Kfac {
         self.refresh(&gradients)?;
         let directions = self.directions(&gradients)?;
         // Step.
-        let scale = self.config.rate * self.clip(&directions, &gradients);
-        for (_, param) in model.parameters_mut() {
-            if let Some(direction) = directions.get(&param.id()) {
-                self.update(param, direction, scale)?;
-            }
-        }
-        Ok(())
+        let KfacConfig { rate, momentum, weight_decay, .. } = self.config;
+        let size = rate * kl_clip(self.config.kl_clip, rate, &directions, &gradients);
+        let descent = Descent { momentum, decay: rate * weight_decay, size };
+        descent.step(model, &directions, &mut self.updates)
     }
 
     fn rate(&self) -> f64 {
@@ -328,16 +290,6 @@ impl KfacConfig {
         below_one("decay", self.decay)?;
         self.kl_clip.map_or(Ok(()), |c| demand("kfac", "kl_clip", c, "positive", c > 0.0))
     }
-}
-
-/// The gradients of all trainable parameters. Call [`check_gradients`] first.
-fn in_double_precision(
-    model: &dyn Parameters,
-    grads: &Gradients,
-) -> Result<BTreeMap<ParamId, Vec<f64>>> {
-    let trainable = model.parameters().into_iter().filter(|(_, param)| param.is_trainable());
-    let gradients = trainable.filter_map(|(_, param)| Some((param.id(), grads.of(param)?)));
-    gradients.map(|(id, gradient)| Ok((id, gradient.to_f64_vec()?))).collect()
 }
 
 fn refuse_uncovered(model: &dyn Parameters, factors: &KroneckerFactors) -> Result<()> {

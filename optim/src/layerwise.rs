@@ -18,11 +18,11 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Element as _, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float};
+use engine::{Gradients, ParamId, Parameter, Parameters, Result};
 
 use crate::coverage::Coverage;
 use crate::curvature::layer_rows::{LayerRows, Seen};
-use crate::flat::dot;
+use crate::descent::{Descent, Vectors, fill_in, in_double_precision, kl_clip};
 use crate::moments::{Moments, below_one, check_gradients, demand, not_negative};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
 
@@ -184,10 +184,7 @@ impl<R: LayerRule> Layerwise<R> {
     }
 
     /// P for every parameter with a gradient.
-    fn directions(
-        &self,
-        gradients: &BTreeMap<ParamId, Vec<f64>>,
-    ) -> Result<BTreeMap<ParamId, Vec<f64>>> {
+    fn directions(&self, gradients: &Vectors) -> Result<Vectors> {
         let mut all = BTreeMap::new();
         for (&weight, kept) in &self.layers {
             let covered = |param| self.rows.covering(param) == Some(weight);
@@ -219,26 +216,8 @@ impl<R: LayerRule> Layerwise<R> {
                 all.insert(bias, of_bias);
             }
         }
-        for (&param, gradient) in gradients {
-            all.entry(param).or_insert_with(|| gradient.clone());
-        }
+        fill_in(&mut all, gradients);
         Ok(all)
-    }
-
-    /// Δ ← μ Δ − size · P and θ ← θ + Δ − α κ θ.
-    fn update(&mut self, param: &mut Parameter, direction: &[f64], size: f64) -> Result<()> {
-        let LayerStep { rate, momentum, weight_decay, .. } = *self.rule.common();
-        let decay = 1.0 - rate * weight_decay;
-        let [update] = self.updates.next(param).tensors.as_mut_slice() else { return Ok(()) };
-        for_float!(param.value().dtype(), T => {
-            let delta = update.make_mut::<T>()?;
-            let theta = param.value_mut().make_mut::<T>()?;
-            for ((theta, delta), p) in theta.iter_mut().zip(delta).zip(direction) {
-                *delta = T::from_f64(momentum * delta.to_f64() - size * p);
-                *theta = T::from_f64(decay * theta.to_f64() + delta.to_f64());
-            }
-        });
-        Ok(())
     }
 
     fn words(&self, parameter: &Parameter) -> String {
@@ -274,25 +253,16 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let trainable = model.parameters().into_iter().filter(|(_, p)| p.is_trainable());
-        let gradients = trainable.filter_map(|(_, p)| Some((p.id(), grads.of(p)?)));
-        let gradients: BTreeMap<ParamId, Vec<f64>> = gradients
-            .map(|(id, grad): (ParamId, &Tensor)| Ok((id, grad.to_f64_vec()?)))
-            .collect::<Result<_>>()?;
+        let gradients = in_double_precision(model, grads)?;
         // Estimate.
         self.learn()?;
         // Precondition.
         let directions = self.directions(&gradients)?;
         // Step.
-        let LayerStep { rate, kl_clip, .. } = *self.rule.common();
-        let inner: f64 = directions.iter().map(|(id, p)| dot(p, &gradients[id])).sum();
-        let change = rate * rate * inner;
-        let nu = kl_clip.map_or(1.0, |c| if change > c { (c / change).sqrt() } else { 1.0 });
-        for (_, param) in model.parameters_mut() {
-            if let Some(direction) = directions.get(&param.id()) {
-                self.update(param, direction, rate * nu)?;
-            }
-        }
+        let LayerStep { rate, momentum, weight_decay, kl_clip: bound, .. } = *self.rule.common();
+        let size = rate * kl_clip(bound, rate, &directions, &gradients);
+        let descent = Descent { momentum, decay: rate * weight_decay, size };
+        descent.step(model, &directions, &mut self.updates)?;
         self.steps += 1;
         Ok(())
     }

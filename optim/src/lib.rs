@@ -17,6 +17,7 @@ mod axes;
 pub mod backward;
 pub mod coverage;
 pub mod curvature;
+mod descent;
 pub mod ekfac;
 pub mod eva;
 mod flat;

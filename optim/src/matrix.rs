@@ -2,6 +2,8 @@
 
 use kernels::gemm::{Matrix, gemm};
 
+use crate::moments::correction;
+
 /// A B, either of them transposed first. Sizes are those in memory.
 pub(crate) fn product(
     a: &[f64],
@@ -54,4 +56,10 @@ pub(crate) fn identity(n: usize) -> Vec<f64> {
 /// tr M
 pub(crate) fn trace(matrix: &[f64], n: usize) -> f64 {
     matrix.iter().step_by(n + 1).sum()
+}
+
+/// A running average from nothing, whose k-th entry has the weight (1 − β)/(1 − βᵏ).
+pub(crate) fn average(old: &mut [f64], new: &[f64], k: u64, decay: f64) {
+    let fresh = (1.0 - decay) / correction(decay, k.max(1));
+    old.iter_mut().zip(new).for_each(|(old, new)| *old += fresh * (new - *old));
 }

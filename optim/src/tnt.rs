@@ -17,9 +17,8 @@ use kernels::linalg;
 use crate::Fisher;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::failed;
-use crate::ekfac::average;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::{product, shift, trace};
+use crate::matrix::{average, product, shift, trace};
 use crate::moments::{below_one, positive};
 
 /// Options of [`Tnt`].

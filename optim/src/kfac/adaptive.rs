@@ -17,12 +17,13 @@
 
 use engine::{Gradients, Parameters, Result};
 
-use super::{Kfac, KfacConfig, Uncovered, in_double_precision, refuse_uncovered};
+use super::{Kfac, KfacConfig, Uncovered, refuse_uncovered};
 use crate::backward::backward_keeping;
 use crate::coverage::Coverage;
 use crate::curvature::factors::{Share, Start};
 use crate::curvature::precondition::DampingRule;
 use crate::curvature::products::GaussNewton;
+use crate::descent::in_double_precision;
 use crate::flat;
 use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, evaluate};
