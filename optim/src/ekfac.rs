@@ -37,7 +37,7 @@ pub struct EkfacConfig {
     pub basis_every: u64,
     /// If set, renews a layer's basis once its staleness exceeds this, in place of `basis_every`: the
     /// share of either factor that the old eigenvectors no longer diagonalise
-    /// ([`staleness`](crate::curvature::staleness::staleness)), in (0, 1).
+    /// ([`staleness`]), in (0, 1).
     pub basis_stale: Option<f64>,
 }
 

@@ -29,7 +29,7 @@ impl Formulas {
 /// y = f(x).
 ///
 /// # Errors
-/// As [`Gpu::launch`] (all functions here): what the driver or the compiler refuses.
+/// As `Gpu::launch` (all functions here): what the driver or the compiler refuses.
 pub fn forward(gpu: &Gpu, f: &Formulas, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
     assert_eq!(x.len(), y.len(), "cuda elementwise: lengths");
     if y.is_empty() {

@@ -65,7 +65,7 @@ impl<'a> Matrices<'a> {
         Self { data, size: (n, m), row: column, column: row, batch }
     }
 
-    /// Whether [`gemm`] takes such strides.
+    /// Whether [`gemm()`] takes such strides.
     #[must_use]
     pub fn fits(&self) -> bool {
         self.form().is_some()

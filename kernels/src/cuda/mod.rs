@@ -3,12 +3,12 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`library`], [`mod@probe`] | where NVIDIA's libraries are; whether a device can be used, and why not |
+//! | [`library`], [`probe()`] | where NVIDIA's libraries are; whether a device can be used, and why not |
 //! | [`device`] | [`Gpu`]: an opened device with its one stream, copies to and from it |
 //! | [`memory`] | a caching allocator with statistics |
 //! | [`program`], [`compile`], [`cache`], [`module`] | kernel texts, compiled at run time, kept on disk |
 //! | [`mod@launch`] | starting a kernel, its arguments compared with its text |
-//! | [`slice`] | typed runs of device memory: what kernels read and write |
+//! | [`mod@slice`] | typed runs of device memory: what kernels read and write |
 //! | [`mod@gemm`] | the matrix product, by cuBLAS |
 //! | [`elementwise`], [`pairs`], [`strided`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |

@@ -2,7 +2,7 @@
 //!
 //! | rung          | changes                                                               | gain |
 //! |---------------|-----------------------------------------------------------------------|------|
-//! | [`reference`] | each formula is a pass over the whole matrix, as separate ops would do it | 1 |
+//! | [`fn@reference`] | each formula is a pass over the whole matrix, as separate ops would do it | 1 |
 //! | [`lanes`]     | 16 sums side by side: no addition waits for the last                  | 2.9 |
 //! | [`fused`]     | all formulas of a row while it is in the cache                        | 3.5 |
 //! | [`wide`]      | the loop compiled for the vectors of this machine                     | 4.9 |
@@ -44,7 +44,7 @@ pub fn reference<T: Float>(
     passes((x, width), eps, (scale, shift), y, (mean, rstd), sum, squares);
 }
 
-/// [`reference`] with the sums taken in lanes.
+/// [`fn@reference`] with the sums taken in lanes.
 pub fn lanes<T: Float>(
     x: &[T],
     width: usize,

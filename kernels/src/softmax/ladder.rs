@@ -2,7 +2,7 @@
 //!
 //! | rung             | changes                                                            | gain |
 //! |------------------|--------------------------------------------------------------------|------|
-//! | [`reference`]    | the formula: maximum, exponentials, sum, quotient of a row         | 1    |
+//! | [`fn@reference`]    | the formula: maximum, exponentials, sum, quotient of a row         | 1    |
 //! | [`polynomial`]   | exponentials without tables and branches: the compiler takes four at once | 2.4 |
 //! | [`lanes`]        | 16 maxima and 16 sums side by side: no addition waits for the last | 4.2 |
 //! | [`wide`]         | the loop compiled for the vectors of this machine                  | 7.3 |
@@ -33,7 +33,7 @@ pub fn reference<T: Float>(x: &[T], width: usize, y: &mut [T]) {
     in_order(x, width, y, |x| T::of(x.to_f64().exp()));
 }
 
-/// [`reference`] with [`Float::exp`], which for `f32` is a polynomial.
+/// [`fn@reference`] with [`Float::exp`], which for `f32` is a polynomial.
 pub fn polynomial<T: Float>(x: &[T], width: usize, y: &mut [T]) {
     in_order(x, width, y, T::exp);
 }

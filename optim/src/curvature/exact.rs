@@ -30,8 +30,7 @@ use super::recorded::RecordedBatch;
 use crate::flat::dot;
 use crate::matrix::{self, product};
 
-/// The exact Fisher block F = RᵀR of some parameters. An example is at
-/// [`RecordedBatch`](super::recorded::RecordedBatch).
+/// The exact Fisher block F = RᵀR of some parameters. An example is at [`RecordedBatch`].
 ///
 /// # Units
 /// Second moments of per-term gradients: curvature of the mean loss.
