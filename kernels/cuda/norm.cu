@@ -1,4 +1,4 @@
-// Layer norm over rows, batch norm over channels: y = scale (x - mean) rstd + shift. A null scale is
+// Layer norm and RMS norm over rows, batch norm over channels: y = scale (x - mean) rstd + shift. A null scale is
 // 1, a null shift 0. Variances are of differences from the mean, in a second pass.
 
 extern "C" __global__ void layer_norm(long long rows, long long width, double eps, const T* xs,
@@ -36,6 +36,36 @@ extern "C" __global__ void layer_norm_input(long long rows, long long width, con
             const T scaled = g[i] * (scale ? scale[i] : T(1));
             out[r * width + i] = (scaled - sum - (x[i] - mean) * rstd * dot) * rstd;
         }
+    }
+}
+
+// y = scale x / sqrt(mean(x^2) + eps) along rows; a null scale is 1.
+extern "C" __global__ void rms_norm(long long rows, long long width, double eps, const T* xs,
+                                    const T* scale, T* ys, T* rstds) {
+    DYN_SHARED(T, scratch);
+    for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
+        const T* x = xs + r * width;
+        T squares = 0;
+        for (long long i = threadIdx.x; i < width; i += blockDim.x) squares += x[i] * x[i];
+        const T rstd = T(1) / sqrt(block_sum(squares, scratch) / (T)width + (T)eps);
+        for (long long i = threadIdx.x; i < width; i += blockDim.x)
+            ys[r * width + i] = x[i] * rstd * (scale ? scale[i] : T(1));
+        if (threadIdx.x == 0) rstds[r] = rstd;
+    }
+}
+
+extern "C" __global__ void rms_norm_input(long long rows, long long width, const T* xs, const T* gs,
+                                          const T* rstds, const T* scale, T* out) {
+    DYN_SHARED(T, scratch);
+    for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
+        const T *x = xs + r * width, *g = gs + r * width;
+        const T rstd = rstds[r];
+        T dot = 0;
+        for (long long i = threadIdx.x; i < width; i += blockDim.x)
+            dot += g[i] * (scale ? scale[i] : T(1)) * x[i];
+        dot = block_sum(dot, scratch) * rstd / (T)width;
+        for (long long i = threadIdx.x; i < width; i += blockDim.x)
+            out[r * width + i] = rstd * (g[i] * (scale ? scale[i] : T(1)) - x[i] * rstd * dot);
     }
 }
 

@@ -3,6 +3,8 @@
 use super::max::samples;
 use crate::op::{Keeps, Op, Saved, Site, same_float};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, OpSpec, Result, Shape, for_float};
 
@@ -52,6 +54,14 @@ impl Op for Argsort {
             let x = inputs[0].slice::<T>();
             kernels::sort::argsort(x, outer, n, inner, self.descending, out.slice_mut());
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let sizes = Shape::new(inputs[0].shape())?.around(self.axis);
+        let (gpu, x) = (inputs[0].gpu(), inputs[0].slice());
+        kernels::cuda::sort::argsort(gpu, x, sizes, self.descending, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

@@ -2,9 +2,13 @@
 //! dQ = dS K,   dK = dSᵀ Q,   dV = Pᵀ g.   Vaswani et al. 2017, eq. 1.
 
 use kernels::attention as kernel;
+#[cfg(feature = "cuda")]
+use kernels::cuda::attention as cuda;
 
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Taped, Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
 
@@ -27,7 +31,8 @@ struct Attention {
 
 impl<H: History> Tensor<H> {
     /// Scaled dot-product attention: for every query the mean of the values, weighted by the softmax
-    /// of the products of query and keys. One op, which never holds the T × S matrix of weights.
+    /// of the products of query and keys. One op, which never holds the T × S matrix of weights on the
+    /// CPU, and on CUDA holds it during the call alone.
     ///
     /// # Shape
     /// self (queries): `[.., T, d]` · keys: `[.., S, d]` · values: `[.., S, e]` · result: `[.., T, e]`;
@@ -95,7 +100,7 @@ impl Op for Attention {
 
     /// Saves the logarithm of the sum of every query's exponentials.
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
-        let sizes = self.sizes(inputs);
+        let sizes = self.sizes([0, 1, 2].map(|i| inputs[i].shape()));
         let dtype = inputs[0].dtype();
         let mut log_sums = CpuStorage::unspecified(dtype, sizes.heads * sizes.queries);
         for_float!(dtype, T => {
@@ -104,6 +109,17 @@ impl Op for Attention {
         });
         let shape = Shape::new(inputs[0].shape())?;
         Ok(vec![Tensor::from_cpu(log_sums, shape.without(shape.rank() - 1))])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let sizes = self.sizes([0, 1, 2].map(|i| inputs[i].shape()));
+        let (gpu, shape) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?);
+        let queries = sizes.heads * sizes.queries;
+        let mut log_sums = CudaStorage::unspecified(gpu, inputs[0].dtype(), queries)?;
+        let all = [0, 1, 2].map(|i| inputs[i].slice());
+        cuda::forward(gpu, &sizes, all, &out.slice_mut(), &log_sums.slice_mut())?;
+        Ok(vec![Tensor::from_cuda(log_sums, shape.without(shape.rank() - 1))])
     }
 
     fn keeps(&self) -> Keeps {
@@ -124,8 +140,7 @@ impl Op for Attention {
 }
 
 impl Attention {
-    fn sizes(&self, inputs: &[CpuView<'_>]) -> kernel::Attention {
-        let [q, k, v] = [0, 1, 2].map(|i| inputs[i].shape());
+    fn sizes(&self, [q, k, v]: [&[usize]; 3]) -> kernel::Attention {
         let rank = q.len();
         kernel::Attention {
             heads: q[..rank - 2].iter().product(),
@@ -149,7 +164,7 @@ impl Attention {
                 let later = at % keys > at / keys + keys - queries;
                 if later { f64::NEG_INFINITY } else { 0.0 }
             });
-            scores = scores.add(&Var::constant(&hidden))?;
+            scores = scores.add(&Var::constant(&hidden.to_device(q.device())?))?;
         }
         let p = scores.softmax(-1)?;
         let d_v = at.want(2, || t(&p)?.matmul(at.grad))?;
@@ -180,8 +195,22 @@ impl Op for Backward {
     }
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
-        let sizes = self.0.sizes(inputs);
+        let sizes = self.0.sizes([0, 1, 2].map(|i| inputs[i].shape()));
         for_float!(inputs[0].dtype(), T => gradients::<T>(&sizes, inputs, out.slice_mut()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let [q, k, v, output, log_sums, g] = [0, 1, 2, 3, 4, 5].map(|i| inputs[i].slice());
+        let (gpu, shapes) = (inputs[0].gpu(), [0, 1, 2].map(|i| inputs[i].shape()));
+        let gradient =
+            |of: usize| CudaStorage::unspecified(gpu, inputs[0].dtype(), inputs[of].slice().len());
+        let (mut d_k, mut d_v) = (gradient(1)?, gradient(2)?);
+        let gradients = [&out.slice_mut(), &d_k.slice_mut(), &d_v.slice_mut()];
+        let sizes = self.0.sizes(shapes);
+        cuda::backward(gpu, &sizes, [q, k, v], [output, log_sums, g], gradients)?;
+        let shaped = |d, i: usize| Ok::<_, Error>(Tensor::from_cuda(d, Shape::new(shapes[i])?));
+        Ok(vec![shaped(d_k, 1)?, shaped(d_v, 2)?])
     }
 }
 

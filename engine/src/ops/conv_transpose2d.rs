@@ -2,10 +2,14 @@
 //! x in the place of its output: d_x = g ⋆ W, dW the correlation of g and x. db = Σ g.
 
 use kernels::conv;
+#[cfg(feature = "cuda")]
+use kernels::cuda::pairs;
 
 use super::conv2d::{check_geometry, sizes, weight_gradient};
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::{Geometry, Layer};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, Window, for_float};
@@ -91,6 +95,25 @@ impl Op for ConvTranspose2d {
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => self.forward::<T>(inputs, out.slice_mut()))?;
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (x, w) = (inputs[0].shape(), inputs[1].shape());
+        let channels = w[1] * self.geometry.groups;
+        let Some((height, width)) = self.image((x[2], x[3])) else { return Ok(Saved::new()) };
+        let sizes = sizes(&self.geometry, &[x[0], channels, height, width], x[1])?;
+        let (gpu, y) = (inputs[0].gpu(), out.slice_mut());
+        let (x, w) = (inputs[0].slice(), inputs[1].slice());
+        kernels::cuda::conv::backward_input(gpu, &sizes, x, w, &y)?;
+        if let Some(bias) = inputs.get(2).map(CudaView::slice) {
+            // Each element reads its own place alone, so it can be written where it is read.
+            let shape = [sizes.batch, channels, height * width];
+            let (image, add) = (channels * height * width, pairs::Formula("add", "a + b"));
+            let here = (y.read(), &[image, height * width, 1][..]);
+            pairs::broadcast(gpu, add, &shape, here, (bias, &[0, 1, 0]), &y)?;
+        }
         Ok(Saved::new())
     }
 

@@ -1,12 +1,16 @@
 //! group_norm: y = γ ∘ x̂ + β, x̂ = (x − μ) / √(σ² + ε) over the channels of a group and all positions
 //! of one example.   Gradients: `norm.rs`.   Source: Wu & He 2018.
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::group_norm as cuda;
 use kernels::group_norm::{Groups, group_norm, group_norm_backward};
 
 use super::batch_norm::{all_but_channel, along_channel, check_channels};
 use super::norm;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Taped, Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
@@ -90,6 +94,18 @@ impl Op for GroupNorm {
         Ok([mean, rstd].map(|m| Tensor::from_cpu(m, [sizes.n, sizes.groups].into())).into())
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, sizes) = (inputs[0].gpu(), self.sizes(inputs[0].shape())?);
+        let moment = || CudaStorage::unspecified(gpu, inputs[0].dtype(), sizes.n * sizes.groups);
+        let (mut mean, mut rstd) = (moment()?, moment()?);
+        let parameters = [1, 2].map(|i| inputs.get(i).map(CudaView::slice));
+        let (x, y) = (inputs[0].slice(), out.slice_mut());
+        let moments = [&mean.slice_mut(), &rstd.slice_mut()];
+        cuda::forward(gpu, &sizes, self.eps, x, parameters, &y, moments)?;
+        Ok([mean, rstd].map(|m| Tensor::from_cuda(m, [sizes.n, sizes.groups].into())).into())
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -151,6 +167,18 @@ impl Op for Backward {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         let sizes = sizes(inputs[0].shape(), self.0)?;
         for_float!(inputs[0].dtype(), T => Ok(gradients::<T>(&sizes, inputs, out.slice_mut())))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, sizes) = (inputs[0].gpu(), sizes(inputs[0].shape(), self.0)?);
+        let parameter = || CudaStorage::unspecified(gpu, inputs[0].dtype(), sizes.c);
+        let (mut d_scale, mut d_shift) = (parameter()?, parameter()?);
+        let all = [0, 1, 2, 3].map(|i| inputs[i].slice());
+        let scale = inputs.get(4).map(CudaView::slice);
+        let gradients = [&d_scale.slice_mut(), &d_shift.slice_mut()];
+        cuda::backward(gpu, &sizes, all, scale, &out.slice_mut(), gradients)?;
+        Ok([d_scale, d_shift].map(|d| Tensor::from_cuda(d, [sizes.c].into())).into())
     }
 }
 

@@ -5,6 +5,8 @@ use kernels::interpolate::{Sampling, interpolate, interpolate_backward};
 
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
 
@@ -97,6 +99,15 @@ impl Op for Resize {
                 interpolate(x, self.image, &rows, &columns, out.slice_mut());
             }
         });
+        Ok(Saved::new())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        use kernels::cuda::interpolate::{backward, forward};
+        let (gpu, x) = (inputs[0].gpu(), inputs[0].slice());
+        let map = if self.adjoint { backward } else { forward };
+        map(gpu, self.how.sampling(), [self.image, self.result], x, &out.slice_mut())?;
         Ok(Saved::new())
     }
 

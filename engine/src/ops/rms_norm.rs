@@ -1,11 +1,15 @@
 //! rms_norm: y = γ ∘ x̂, x̂ = x / √(mean(x²) + ε) over the last axis.   Gradients: `norm.rs`.
 //! Source: Zhang & Sennrich 2019.
 
+#[cfg(feature = "cuda")]
+use kernels::cuda::norm as cuda;
 use kernels::rms_norm as kernel;
 
 use super::norm;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
+#[cfg(feature = "cuda")]
+use crate::storage::{CudaStorage, CudaView};
 use crate::tape::{Layer, Norm};
 use crate::tensor::{History, Taped, Tensor, Var};
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
@@ -73,6 +77,18 @@ impl Op for RmsNorm {
         Ok(vec![Tensor::zeros(leading, dtype), Tensor::from_cpu(rstd, leading)])
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, shape) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?);
+        let (rows, width, _) = shape.around(shape.rank() - 1);
+        let (dtype, leading) = (inputs[0].dtype(), shape.without(shape.rank() - 1));
+        let mut rstd = CudaStorage::unspecified(gpu, dtype, rows)?;
+        let (x, scale) = (inputs[0].slice(), inputs.get(1).map(CudaView::slice));
+        cuda::rms_norm(gpu, width, self.eps, x, scale, &out.slice_mut(), &rstd.slice_mut())?;
+        let mean = Tensor::full_on(out.device(), leading, 0.0, dtype)?;
+        Ok(vec![mean, Tensor::from_cuda(rstd, leading)])
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }
@@ -121,6 +137,24 @@ impl Op for Backward {
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => gradients::<T>(inputs, out.slice_mut()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
+        let (gpu, width) = (inputs[0].gpu(), inputs[0].shape().last().copied().unwrap_or(0));
+        let [x, g, rstd] = [0, 1, 2].map(|i| inputs[i].slice());
+        let scale = inputs.get(3).map(CudaView::slice);
+        cuda::rms_norm_input(gpu, width, [x, g, rstd], scale, &out.slice_mut())?;
+        if scale.is_none() {
+            return Ok(Saved::new());
+        }
+        let dtype = inputs[0].dtype();
+        let mean = CudaStorage::filled(gpu, dtype, rstd.len(), 0.0)?;
+        let parameter = || CudaStorage::unspecified(gpu, dtype, width);
+        let (mut d_scale, mut d_shift) = (parameter()?, parameter()?);
+        let gradients = [&d_scale.slice_mut(), &d_shift.slice_mut()];
+        cuda::layer_norm_parameters(gpu, width, [x, g, mean.slice(), rstd], gradients)?;
+        Ok(vec![Tensor::from_cuda(d_scale, [width].into())])
     }
 }
 

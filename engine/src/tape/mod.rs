@@ -233,6 +233,9 @@ impl Var {
     }
 
     /// A value that is not recorded: rules and losses mix such constants with recorded values.
+    ///
+    /// A layer fed with constants only is computed and not recorded, so that its parameters get no
+    /// gradient from that call. A batch is no constant: hand it to [`Tape::input`].
     #[must_use]
     pub fn constant(value: &Tensor) -> Self {
         value.with_history(Taped::CONSTANT)

@@ -69,7 +69,7 @@ pub fn attention<T: Float>(
     out: &mut [T],
     log_sums: &mut [T],
 ) {
-    sizes.check("attention", (q, k, v), (out.len(), log_sums.len()));
+    sizes.check("attention", [q, k, v].map(<[T]>::len), (out.len(), log_sums.len()));
     let Attention { queries, values, .. } = *sizes;
     let heads = out.chunks_mut(queries * values).zip(log_sums.chunks_mut(queries));
     let work: Vec<_> = heads
@@ -121,8 +121,10 @@ pub fn attention_backward<T: Float>(
     g: &[T],
     (dq, dk, dv): (&mut [T], &mut [T], &mut [T]),
 ) {
-    sizes.check("attention_backward", (q, k, v), (out.len(), log_sums.len()));
-    sizes.check("attention_backward", (dq, dk, dv), (g.len(), log_sums.len()));
+    let lengths = [q, k, v].map(<[T]>::len);
+    sizes.check("attention_backward", lengths, (out.len(), log_sums.len()));
+    let lengths = [dq.len(), dk.len(), dv.len()];
+    sizes.check("attention_backward", lengths, (g.len(), log_sums.len()));
     let Attention { queries, keys, width, values, .. } = *sizes;
     let work: Vec<_> = (dq.chunks_mut(queries * width))
         .zip(dk.chunks_mut(keys * width).zip(dv.chunks_mut(keys * values)))
@@ -233,16 +235,16 @@ impl Attention {
         rows * self.keys * (8 + (self.width + self.values) / 4)
     }
 
-    fn check<T>(&self, kernel: &str, (q, k, v): Inputs<'_, T>, (out, log_sums): (usize, usize)) {
+    /// Asserts the lengths of queries, keys and values, and of outputs and ℓ.
+    pub(crate) fn check(&self, kernel: &str, inputs: [usize; 3], outputs: (usize, usize)) {
         let Self { heads, queries, keys, width, values, causal, .. } = *self;
         let empty = [queries, keys, width, values].contains(&0);
         assert!(!empty, "{kernel}: a head without queries, keys or width");
         assert!(!causal || queries <= keys, "{kernel}: {queries} causal queries of {keys} keys");
-        let lengths = (q.len(), k.len(), v.len());
-        let want = (heads * queries * width, heads * keys * width, heads * keys * values);
-        assert_eq!(lengths, want, "{kernel}: lengths of queries, keys, values");
+        let want = [queries * width, keys * width, keys * values].map(|len| heads * len);
+        assert_eq!(inputs, want, "{kernel}: lengths of queries, keys, values");
         let want = (heads * queries * values, heads * queries);
-        assert_eq!((out, log_sums), want, "{kernel}: lengths of outputs");
+        assert_eq!(outputs, want, "{kernel}: lengths of outputs");
     }
 }
 

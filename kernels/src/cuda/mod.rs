@@ -12,13 +12,14 @@
 //! | [`mod@gemm`] | the matrix product, by cuBLAS |
 //! | [`elementwise`], [`pairs`], [`strided`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
-//! | [`conv`], [`pooling`], [`dropout`] | as on the CPU |
+//! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`sort`] | as on the CPU |
 //! | [`step`] | parameter updates, all parameters in one launch |
 //!
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that
 //! was given back can be handed out at once. Only [`Gpu::read`] and [`Gpu::synchronize`] wait.
 
 pub mod along;
+pub mod attention;
 pub mod cache;
 pub mod compile;
 pub mod conv;
@@ -28,7 +29,9 @@ pub mod elementwise;
 mod error;
 mod fault;
 pub mod gemm;
+pub mod group_norm;
 pub mod index;
+pub mod interpolate;
 pub mod launch;
 pub mod library;
 pub mod memory;
@@ -41,6 +44,7 @@ pub mod program;
 pub mod reduce;
 pub mod slice;
 pub mod softmax;
+pub mod sort;
 pub mod step;
 pub mod strided;
 

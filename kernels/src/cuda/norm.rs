@@ -1,4 +1,4 @@
-//! Layer norm over rows and batch norm over channels, with their gradients. Formulas: `norm.rs` of
+//! Layer and RMS norm over rows and batch norm over channels, with their gradients. Formulas: `norm.rs` of
 //! the engine's ops.
 
 use super::device::Gpu;
@@ -123,6 +123,56 @@ pub fn layer_norm_parameters(
     }
     reduce::sum(gpu, a.read(), (1, pieces, width), d_scale)?;
     reduce::sum(gpu, b.read(), (1, pieces, width), d_shift)
+}
+
+/// y = γ ∘ x / √(mean x² + ε) along rows; writes 1/√(mean x² + ε) of every row.
+///
+/// # Shape
+/// x, y: \[R, width\] · scale: \[width\] · rstd: \[R\]
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn rms_norm(
+    gpu: &Gpu,
+    width: usize,
+    eps: f64,
+    x: Slice<'_>,
+    scale: Option<Slice<'_>>,
+    y: &SliceMut<'_>,
+    rstd: &SliceMut<'_>,
+) -> Result<()> {
+    let rows = rstd.len();
+    assert_eq!([x.len(), y.len()], [rows * width; 2], "cuda rms norm: lengths");
+    assert!(scale.is_none_or(|s| s.len() == width), "cuda rms norm: scale");
+    if rows == 0 {
+        return Ok(());
+    }
+    let arguments =
+        [rows.into(), width.into(), eps.into(), x.into(), scale.into(), y.into(), rstd.into()];
+    gpu.launch(&Program::new(TEXT, y.scalar()), "rms_norm", grid(rows, y), &arguments)
+}
+
+/// dx of [`rms_norm`] from its input, the output's gradient and what it wrote. Its dγ is that of
+/// [`layer_norm_parameters`] with means of 0.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn rms_norm_input(
+    gpu: &Gpu,
+    width: usize,
+    [x, g, rstd]: [Slice<'_>; 3],
+    scale: Option<Slice<'_>>,
+    dx: &SliceMut<'_>,
+) -> Result<()> {
+    let rows = rstd.len();
+    assert_eq!([x.len(), g.len(), dx.len()], [rows * width; 3], "cuda rms norm backward: lengths");
+    assert!(scale.is_none_or(|s| s.len() == width), "cuda rms norm backward: scale");
+    if rows == 0 {
+        return Ok(());
+    }
+    let arguments =
+        [rows.into(), width.into(), x.into(), g.into(), rstd.into(), scale.into(), dx.into()];
+    gpu.launch(&Program::new(TEXT, dx.scalar()), "rms_norm_input", grid(rows, dx), &arguments)
 }
 
 /// Sizes of a batch seen by batch norm: \[n, c, s\].

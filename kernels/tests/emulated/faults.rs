@@ -124,7 +124,7 @@ fn a_wrong_leading_dimension_is_noticed() {
     let mut c = gpu.memory().allocate(8 * 4).unwrap();
     let mut product = |a: Matrices<'_>, b: Matrices<'_>| {
         gemm(&gpu, 1, 1.0, a, b, 0.0, &SliceMut::new(&mut c, Scalar::F32, 8))
-            .map(|()| read(&gpu, &c, 8))
+            .map(|()| read::<f32>(&gpu, &c, 8))
     };
     let want = product(a, b).unwrap();
     // Too short: the rows would overlap. Too long: they lie elsewhere.
@@ -149,7 +149,7 @@ fn swapped_arguments_are_noticed() {
             [64_usize.into(), Arg::Pointer(first.pointer()), Arg::Pointer(second.pointer())];
         // SAFETY: both buffers have 64 elements.
         unsafe { gpu.run(&program, "kernel", Grid::over(64), &arguments) }.unwrap();
-        read(&gpu, &to, 64)
+        read::<f32>(&gpu, &to, 64)
     };
     assert_eq!(copy(false), x);
     assert_ne!(copy(true), x, "swapped pointers are of one kind: the comparison notices");

@@ -24,7 +24,7 @@ fn picking_and_adding_back_agree_with_the_cpu() {
     let run = |len: usize, f: &dyn Fn(&SliceMut<'_>) -> Result<(), CudaError>| -> Vec<f32> {
         let mut out: Buffer = gpu.memory().allocate(len * 4).unwrap();
         f(&SliceMut::new(&mut out, Scalar::F32, len)).unwrap();
-        read(&gpu, &out, len)
+        read::<f32>(&gpu, &out, len)
     };
     let mut picked = vec![f32::NAN; g.len()];
     let mut added = vec![f32::NAN; x.len()];

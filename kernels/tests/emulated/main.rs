@@ -6,6 +6,7 @@
 mod cached;
 mod faults;
 mod indices;
+mod long;
 mod memory;
 mod products;
 mod steps;
@@ -14,6 +15,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alcyon_kernels::cuda::cache::Cache;
+use alcyon_kernels::cuda::memory::Buffer;
 use alcyon_kernels::cuda::{Gpu, library};
 
 /// The emulated device, or `None`, loudly, where there is no C++ compiler. One test at a time has it:
@@ -35,9 +37,9 @@ fn device() -> Option<(Arc<Gpu>, MutexGuard<'static, ()>)> {
     Some((gpu, guard))
 }
 
-/// What a device slice holds.
-fn read(gpu: &Gpu, buffer: &alcyon_kernels::cuda::memory::Buffer, len: usize) -> Vec<f32> {
-    let mut values = vec![0.0; len];
+/// What a device buffer holds.
+fn read<T: bytemuck::Pod>(gpu: &Gpu, buffer: &Buffer, len: usize) -> Vec<T> {
+    let mut values = vec![T::zeroed(); len];
     gpu.read(buffer, 0, &mut values).unwrap();
     values
 }

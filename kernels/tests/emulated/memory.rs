@@ -47,8 +47,8 @@ fn numbers_come_back_as_they_went_and_every_read_is_counted() {
     let Some((gpu, _guard)) = device() else { return };
     let buffer = gpu.write(&[1.5_f32, -2.0, 3.25]).unwrap();
     let reads = gpu.reads();
-    assert_eq!(read(&gpu, &buffer, 3), [1.5, -2.0, 3.25]);
+    assert_eq!(read::<f32>(&gpu, &buffer, 3), [1.5, -2.0, 3.25]);
     assert_eq!(gpu.reads(), reads + 1);
     let nothing = gpu.write::<f32>(&[]).unwrap();
-    assert_eq!(read(&gpu, &nothing, 0), [0.0; 0]);
+    assert_eq!(read::<f32>(&gpu, &nothing, 0), [0.0; 0]);
 }

@@ -46,7 +46,11 @@ fn every_combination_of_transposes_sizes_and_batches_is_the_product() {
                 let out = SliceMut::new(&mut c, Scalar::F32, batch * m * n);
                 let (left, right) = (of(&on_a, m, k, flip_a), of(&on_b, k, n, flip_b));
                 gemm(&gpu, batch, 2.0, left, right, 0.0, &out).unwrap();
-                assert_eq!(read(&gpu, &c, batch * m * n), want, "{m}×{k}×{n} {flip_a} {flip_b}");
+                assert_eq!(
+                    read::<f32>(&gpu, &c, batch * m * n),
+                    want,
+                    "{m}×{k}×{n} {flip_a} {flip_b}"
+                );
             }
         }
     }
@@ -60,5 +64,5 @@ fn beta_keeps_what_was_there() {
     let row = Matrices::new(Slice::new(&a, Scalar::F32, 0, 2), 1, 2);
     let column = Matrices::new(Slice::new(&b, Scalar::F32, 0, 2), 2, 1);
     gemm(&gpu, 1, 1.0, row, column, 0.5, &SliceMut::new(&mut c, Scalar::F32, 1)).unwrap();
-    assert_eq!(read(&gpu, &c, 1), [16.0]);
+    assert_eq!(read::<f32>(&gpu, &c, 1), [16.0]);
 }

@@ -63,7 +63,7 @@ impl Model {
 
     fn assert_alike(&self, gpu: &Gpu) {
         for (host, there) in self.host.iter().flatten().zip(self.there.iter().flatten()) {
-            for (a, b) in host.iter().zip(read(gpu, there, host.len())) {
+            for (a, b) in host.iter().zip(read::<f32>(gpu, there, host.len())) {
                 assert!((a - b).abs() <= CLOSE * a.abs().max(1.0), "{a} and {b}");
             }
         }
@@ -204,7 +204,8 @@ fn adafisher_with_a_product_and_with_a_constant_moves_as_on_the_cpu() {
             a.iter().zip(b).all(|(a, b)| (a - b).abs() <= CLOSE * a.abs().max(1.0))
         };
         assert!(
-            close(&theta, &read(&gpu, &on_theta, 6)) && close(&m, &read(&gpu, &on_m, 6)),
+            close(&theta, &read::<f32>(&gpu, &on_theta, 6))
+                && close(&m, &read::<f32>(&gpu, &on_m, 6)),
             "{product}"
         );
     }

@@ -1,0 +1,107 @@
+//! Scaled dot-product attention and its gradients: cuBLAS products, and a kernel between them.
+//! Formulas: the module of this name for the CPU.
+//!
+//! The scores are written down, heads · T · S numbers, and twice as many on the way back; none of them
+//! is kept between forward and backward.
+
+use super::device::Gpu;
+use super::error::Result;
+use super::gemm::{Matrices, gemm};
+use super::launch::{Arg, Grid};
+use super::program::{Program, Text};
+use super::slice::{Scalar, Slice, SliceMut};
+use crate::attention::Attention;
+
+const TEXT: Text = Text { name: "attention", source: include_str!("../../cuda/attention.cu") };
+
+/// O = softmax(s Q Kᵀ) V; writes ℓ of every query too.
+///
+/// # Shape
+/// q: \[heads, T, d\] · k: \[heads, S, d\] · v: \[heads, S, e\] · out: \[heads, T, e\] ·
+/// log sums: \[heads, T\]
+///
+/// # Errors
+/// What the driver, the compiler or cuBLAS refuses (all functions here).
+pub fn forward(
+    gpu: &Gpu,
+    sizes: &Attention,
+    [q, k, v]: [Slice<'_>; 3],
+    out: &SliceMut<'_>,
+    log_sums: &SliceMut<'_>,
+) -> Result<()> {
+    let Attention { heads, queries, keys, width, values, scale, .. } = *sizes;
+    sizes.check("cuda attention", [q.len(), k.len(), v.len()], (out.len(), log_sums.len()));
+    if heads == 0 {
+        return Ok(());
+    }
+    let scalar = out.scalar();
+    let mut scores = gpu.memory().allocate(heads * queries * keys * scalar.bytes())?;
+    let scores = SliceMut::new(&mut scores, scalar, heads * queries * keys);
+    let (q, k) = (Matrices::new(q, queries, width), Matrices::new(k, keys, width));
+    gemm(gpu, heads, scale, q, k.t(), 0.0, &scores)?;
+    let [rows, queries_of, keys_of, causal] = rows(sizes);
+    let arguments = [rows, queries_of, keys_of, causal, (&scores).into(), log_sums.into()];
+    let program = Program::new(TEXT, scalar);
+    gpu.launch(&program, "weights", grid(sizes, scalar), &arguments)?;
+    let (p, v) = (Matrices::new(scores.read(), queries, keys), Matrices::new(v, keys, values));
+    gemm(gpu, heads, 1.0, p, v, 0.0, out)
+}
+
+/// The gradients of [`forward`], from its output and ℓ.
+///
+/// # Shape
+/// out, g: \[heads, T, e\] · log sums: \[heads, T\] · dq, dk, dv: as q, k, v
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward(
+    gpu: &Gpu,
+    sizes: &Attention,
+    [q, k, v]: [Slice<'_>; 3],
+    [out, log_sums, g]: [Slice<'_>; 3],
+    [dq, dk, dv]: [&SliceMut<'_>; 3],
+) -> Result<()> {
+    let Attention { heads, queries, keys, width, values, scale, .. } = *sizes;
+    let kernel = "cuda attention backward";
+    sizes.check(kernel, [q.len(), k.len(), v.len()], (out.len(), log_sums.len()));
+    sizes.check(kernel, [dq.len(), dk.len(), dv.len()], (g.len(), log_sums.len()));
+    if heads == 0 {
+        return Ok(());
+    }
+    let (scalar, length) = (dq.scalar(), heads * queries * keys);
+    let mut p = gpu.memory().allocate(length * scalar.bytes())?;
+    let mut ds = gpu.memory().allocate(length * scalar.bytes())?;
+    let (p, ds) = (SliceMut::new(&mut p, scalar, length), SliceMut::new(&mut ds, scalar, length));
+    let (q, k) = (Matrices::new(q, queries, width), Matrices::new(k, keys, width));
+    let (v, g_rows) = (Matrices::new(v, keys, values), Matrices::new(g, queries, values));
+    gemm(gpu, heads, scale, q, k.t(), 0.0, &p)?;
+    gemm(gpu, heads, 1.0, g_rows, v.t(), 0.0, &ds)?;
+    let [rows, queries_of, keys_of, causal] = rows(sizes);
+    let arguments = [
+        rows,
+        queries_of,
+        keys_of,
+        values.into(),
+        causal,
+        out.into(),
+        g.into(),
+        log_sums.into(),
+        (&p).into(),
+        (&ds).into(),
+    ];
+    let program = Program::new(TEXT, scalar);
+    gpu.launch(&program, "weight_gradients", grid(sizes, scalar), &arguments)?;
+    let [p, ds] = [p.read(), ds.read()].map(|m| Matrices::new(m, queries, keys));
+    gemm(gpu, heads, scale, ds, k, 0.0, dq)?;
+    gemm(gpu, heads, scale, ds.t(), q, 0.0, dk)?;
+    gemm(gpu, heads, 1.0, p.t(), g_rows, 0.0, dv)
+}
+
+fn rows(sizes: &Attention) -> [Arg; 4] {
+    let Attention { heads, queries, keys, causal, .. } = *sizes;
+    [(heads * queries).into(), queries.into(), keys.into(), Arg::Int(causal.into())]
+}
+
+fn grid(sizes: &Attention, scalar: Scalar) -> Grid {
+    Grid::blocks(sizes.heads * sizes.queries).sharing(scalar.bytes())
+}
