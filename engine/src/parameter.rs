@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Result, Tensor};
+use crate::{Device, Result, Tensor};
 
 /// The identity of a parameter or buffer: unique in the process, never reused. Everything an
 /// optimizer keeps is keyed by it; nothing is matched by index, shape or name.
@@ -177,6 +177,27 @@ pub trait Parameters {
     fn parameter_count(&self) -> usize {
         let of = |(_, p): (String, &Parameter)| if p.trainable { p.value.numel() } else { 0 };
         self.parameters().into_iter().map(of).sum()
+    }
+
+    /// Moves every parameter and buffer to a device; all of them, or none if one cannot go. What an
+    /// optimizer keeps follows at its next step.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_device`].
+    fn to_device(&mut self, device: Device) -> Result<()> {
+        let mut all = Vec::new();
+        self.collect_mut("", &mut all);
+        let mut values: Vec<&mut Tensor> = all
+            .into_iter()
+            .map(|(_, member)| match member {
+                MemberMut::Parameter(p) => &mut p.value,
+                MemberMut::Buffer(b) => &mut b.value,
+            })
+            .collect();
+        let moved: Vec<Tensor> =
+            values.iter().map(|value| value.to_device(device)).collect::<Result<_>>()?;
+        values.iter_mut().zip(moved).for_each(|(value, moved)| **value = moved);
+        Ok(())
     }
 
     /// Applies the buffer updates that a forward pass staged on its tape

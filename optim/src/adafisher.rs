@@ -20,6 +20,8 @@
 //!   `official` reproduces its numbers, not that walk.
 
 mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod factor;
 mod factors;
 
@@ -66,6 +68,9 @@ pub struct AdaFisher {
     second: HashMap<ParamId, (u64, Tensor)>,
     diagonals: Diagonals,
     factors: Factors,
+    /// Factors on a CUDA device, since they last changed.
+    #[cfg(feature = "cuda")]
+    placed: HashMap<ParamId, cuda::Placed>,
 }
 
 impl Default for AdaFisher {
@@ -95,6 +100,8 @@ impl AdaFisher {
             second: HashMap::new(),
             diagonals: Diagonals::new(config.diagonal()),
             factors: Factors::default(),
+            #[cfg(feature = "cuda")]
+            placed: HashMap::new(),
         }
     }
 
@@ -137,7 +144,13 @@ impl AdaFisher {
     /// this first; without one, it is for looking at them.
     pub fn refresh(&mut self) {
         match self.diagonals.take() {
-            Some(observed) => self.factors.refresh(observed, &self.config.averaging()),
+            Some(observed) => {
+                #[cfg(feature = "cuda")]
+                if !observed.is_empty() {
+                    self.placed.clear();
+                }
+                self.factors.refresh(observed, &self.config.averaging());
+            }
             None => self.skipped += 1,
         }
     }
@@ -225,7 +238,10 @@ impl Optimizer for AdaFisher {
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
         self.refresh(); // lines 3–5
-        for (parameter, grad) in trainable(model, grads)? {
+        let all = trainable(model, grads)?;
+        #[cfg(feature = "cuda")]
+        let all = self.step_on_cuda(all)?;
+        for (parameter, grad) in all {
             self.update(parameter, &grad)?; // lines 6–8
         }
         self.steps += 1;
@@ -284,6 +300,8 @@ impl Optimizer for AdaFisher {
         saved.close(model)?;
         (self.rate, self.steps, self.skipped) = (rate, steps, skipped);
         (self.moments, self.factors, self.second) = (moments, factors, second);
+        #[cfg(feature = "cuda")]
+        self.placed.clear();
         self.diagonals = Diagonals::new(self.config.diagonal());
         self.diagonals.due = self.steps.is_multiple_of(self.config.every);
         Ok(())

@@ -11,6 +11,8 @@
 //! kept and the correction is applied to it, as PyTorch does.
 
 use engine::{Parameter, Result, Tensor, for_float};
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, step::Moving};
 use kernels::step;
 
 use crate::moments::{below_one, not_negative};
@@ -55,6 +57,13 @@ impl AdamConfig {
     #[must_use]
     pub fn adamw() -> Self {
         Self { weight_decay: 0.01, decoupled: true, ..Self::default() }
+    }
+}
+
+impl AdamConfig {
+    const fn rule(&self, t: u64) -> step::Adam {
+        let Self { rate, beta1, beta2, epsilon, weight_decay, decoupled, .. } = *self;
+        step::Adam { rate, beta1, beta2, epsilon, weight_decay, decoupled, step: t }
     }
 }
 
@@ -104,8 +113,7 @@ impl Rule for AdamConfig {
     }
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
-        let Self { rate, beta1, beta2, epsilon, weight_decay, decoupled, .. } = *self;
-        let rule = step::Adam { rate, beta1, beta2, epsilon, weight_decay, decoupled, step: t };
+        let rule = self.rule(t);
         let [m, v, largest @ ..] = kept else { return Ok(()) };
         for_float!(grad.dtype(), T => {
             let largest = largest.first_mut().map(|v| v.make_mut::<T>()).transpose()?;
@@ -113,5 +121,10 @@ impl Rule for AdamConfig {
             step::adam(theta, grad.as_slice::<T>()?, m, v, largest, &rule);
         });
         Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        Ok(kernels::cuda::step::adam(gpu, parameters, &self.rule(1))?)
     }
 }

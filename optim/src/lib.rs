@@ -16,6 +16,8 @@ pub mod averages;
 mod axes;
 pub mod backward;
 pub mod coverage;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod curvature;
 mod descent;
 pub mod ekfac;

@@ -58,6 +58,12 @@ impl Moments {
         kept
     }
 
+    /// All of them, to be changed together.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn all_mut(&mut self) -> HashMap<ParamId, &mut Kept> {
+        self.of.iter_mut().map(|(id, kept)| (*id, kept)).collect()
+    }
+
     /// A copy of a parameter's, or what it starts from.
     pub(crate) fn kept_or(&self, parameter: &Parameter, start: impl FnOnce() -> Start) -> Kept {
         self.get(parameter).cloned().unwrap_or_else(|| Kept::begin(start()))

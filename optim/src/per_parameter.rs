@@ -11,6 +11,8 @@ use kernels::parallel;
 use kernels::vector::vectorized;
 
 use crate::coverage::Coverage;
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::moments::{Moments, check_gradients, demand, trainable};
 use crate::saved::Saved;
 use crate::{Optimizer, State};
@@ -86,6 +88,17 @@ pub trait Rule: std::fmt::Debug {
         grad: &Tensor,
         kept: &mut [Tensor],
     ) -> Result<()>;
+
+    /// All updates of a step on a CUDA device, in one launch. Without this part, parameters there are
+    /// refused.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] without this part; [`Error::Cuda`].
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &kernels::cuda::Gpu, _: &[kernels::cuda::step::Moving<'_>]) -> Result<()> {
+        let device = engine::Device::Cuda(gpu.info().ordinal);
+        Err(Error::NoKernel { op: self.name(), device })
+    }
 
     /// The value to evaluate a parameter with, where it is another than the one that is trained.
     ///
@@ -178,7 +191,10 @@ impl<R: Rule> Optimizer for PerParameter<R> {
         if R::MAY_FAIL {
             return self.step_on_copies(model, grads);
         }
-        for (parameter, grad) in trainable(model, grads)? {
+        let all = trainable(model, grads)?;
+        #[cfg(feature = "cuda")]
+        let all = cuda::step(&self.rule, &mut self.moments, all)?;
+        for (parameter, grad) in all {
             let kept = self.moments.next_from(parameter, || self.rule.start(parameter));
             self.rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
         }

@@ -9,6 +9,8 @@
 //! This is PyTorch's order of things: the rate multiplies the buffer, it does not enter it.
 
 use engine::{Error, Parameter, Result, Tensor, for_float};
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, step::Moving};
 use kernels::step;
 
 use crate::moments::{demand, not_negative};
@@ -52,6 +54,13 @@ impl Default for SgdConfig {
 /// ```
 pub type Sgd = PerParameter<SgdConfig>;
 
+impl SgdConfig {
+    const fn rule(&self, t: u64) -> step::Sgd {
+        let Self { rate, momentum, dampening, nesterov, weight_decay } = *self;
+        step::Sgd { rate, momentum, dampening, nesterov, weight_decay, first: t == 1 }
+    }
+}
+
 impl Rule for SgdConfig {
     fn name(&self) -> &'static str {
         "sgd"
@@ -87,13 +96,16 @@ impl Rule for SgdConfig {
     }
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
-        let Self { rate, momentum, dampening, nesterov, weight_decay } = *self;
-        let first = t == 1;
-        let rule = step::Sgd { rate, momentum, dampening, nesterov, weight_decay, first };
+        let rule = self.rule(t);
         for_float!(grad.dtype(), T => {
             let buffer = kept.first_mut().map(|b| b.make_mut::<T>()).transpose()?;
             step::sgd(value.make_mut::<T>()?, grad.as_slice::<T>()?, buffer, &rule);
         });
         Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        Ok(kernels::cuda::step::sgd(gpu, parameters, &self.rule(1))?)
     }
 }

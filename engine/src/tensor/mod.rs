@@ -1,6 +1,8 @@
 //! `Tensor<H>`: an n-dimensional array that either is just numbers or has a place on a tape.
 
 mod create;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod display;
 mod place;
 mod read;

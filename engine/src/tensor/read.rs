@@ -73,17 +73,6 @@ impl<H: History> Tensor<H> {
         }
     }
 
-    /// The elements on a CUDA device, if they are there and lie contiguously.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn cuda_slice(&self) -> Option<kernels::cuda::Slice<'_>> {
-        match self.storage() {
-            Storage::Cuda(s) if self.layout().is_contiguous() => {
-                Some(s.slice().part(self.layout().offset(), self.numel()))
-            }
-            _ => None,
-        }
-    }
-
     #[cfg(feature = "cuda")]
     fn to_vec_from_cuda<T: Element>(&self) -> Result<Vec<T>> {
         check_dtype::<T>("to_vec", self.dtype())?;

@@ -10,9 +10,10 @@ use std::process::Command;
 use std::{env, fs};
 
 use alcyon_engine::ops::OPS;
-use alcyon_engine::{DType, Device, Tape, Tensor, Var};
+use alcyon_engine::{DType, Device, Tape, Tensor, Var, Window};
+use kernels::conv::Conv2d;
 use kernels::cuda::compile::{compile, is_available, version};
-use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, step};
+use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, second_moment, step};
 
 use kernels::step::{AdaFisher, Adam, Sgd};
 
@@ -30,6 +31,7 @@ fn the_device_compiler_takes_every_text_without_spills_and_finds_every_kernel() 
     for dtype in [DType::F32, DType::F64] {
         run_all_ops(dtype);
         run_all_steps(&gpu, dtype);
+        run_all_squares(&gpu, dtype);
     }
     let mut programs: BTreeMap<String, (String, Vec<&str>)> = BTreeMap::new();
     for (program, kernel) in gpu.programs() {
@@ -71,6 +73,17 @@ fn run_all_ops(dtype: DType) {
             let _ = tape.backward(&slope); // Only what it launches matters here.
         }
     }
+}
+
+/// The sums of squares of one number.
+fn run_all_squares(gpu: &Gpu, dtype: DType) {
+    let scalar = if dtype == DType::F32 { Scalar::F32 } else { Scalar::F64 };
+    let (x, mut y) = (gpu.write(&[1.0_f64]).unwrap(), gpu.write(&[1.0_f64]).unwrap());
+    let (x, y) = (Slice::new(&x, scalar, 0, 1), SliceMut::new(&mut y, scalar, 1));
+    let conv = Conv2d::new(1, 1, 1, 1, (1, 1), Window::new((1, 1))).unwrap();
+    second_moment::column_squares(gpu, x, &y).unwrap();
+    second_moment::channel_squares(gpu, (1, 1, 1), x, &y).unwrap();
+    second_moment::patch_squares(gpu, &conv, x, &y).unwrap();
 }
 
 /// One update of one number by every rule.

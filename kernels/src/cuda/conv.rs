@@ -79,7 +79,8 @@ fn check(sizes: &Conv2d, x: usize, weight: usize, y: usize) {
     assert_eq!(y, batch * out_channels * output.0 * output.1, "cuda conv: y");
 }
 
-fn image(sizes: &Conv2d) -> Image {
+/// The sizes as kernels take them.
+pub(super) fn image(sizes: &Conv2d) -> Image {
     let channels = (sizes.batch, sizes.in_channels, sizes.out_channels, sizes.groups);
     Image::new(channels, sizes.input, &sizes.window, sizes.output)
 }

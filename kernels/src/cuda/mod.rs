@@ -12,7 +12,7 @@
 //! | [`mod@gemm`] | the matrix product, by cuBLAS |
 //! | [`elementwise`], [`pairs`], [`strided`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
-//! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`sort`] | as on the CPU |
+//! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
 //! | [`step`] | parameter updates, all parameters in one launch |
 //!
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that
@@ -42,6 +42,7 @@ pub mod pooling;
 mod probe;
 pub mod program;
 pub mod reduce;
+pub mod second_moment;
 pub mod slice;
 pub mod softmax;
 pub mod sort;

@@ -1,10 +1,13 @@
 //! Rows longer than a block has threads: the numbers of the CPU's kernels.
 
 use alcyon_kernels::attention::{self, Attention};
+use alcyon_kernels::conv::Conv2d;
 use alcyon_kernels::cuda::{self, Gpu, Scalar, Slice, SliceMut};
 use alcyon_kernels::group_norm::{self, Groups};
 use alcyon_kernels::interpolate::{self, Sampling};
+use alcyon_kernels::second_moment;
 use alcyon_kernels::sort;
+use alcyon_kernels::unfold::Window;
 
 use crate::{device, read};
 
@@ -171,5 +174,41 @@ fn images_of_many_pixels_at_other_resolutions_agree_with_the_cpu() {
             near(&there[0], &y);
             near(&there[1], &dx);
         }
+    }
+}
+
+#[test]
+fn sums_of_squares_agree_with_the_cpu() {
+    let Some((gpu, _guard)) = device() else { return };
+    let (rows, width) = (150, 7);
+    let x = numbers(rows * width, 1);
+    let mut columns = vec![f64::NAN; width];
+    second_moment::column_squares(&x, rows, width, &mut columns);
+    let (n, c, s) = (3, 5, 70);
+    let images = numbers(n * c * s, 2);
+    let mut channels = vec![f64::NAN; c];
+    second_moment::channel_squares(&images, n, c, s, &mut channels);
+    let window = Window { kernel: (3, 2), stride: (2, 1), padding: (1, 2), dilation: (1, 3) };
+    let conv = Conv2d {
+        batch: 3,
+        in_channels: 4,
+        out_channels: 2,
+        groups: 2,
+        input: (11, 13),
+        output: window.output((11, 13)).unwrap(),
+        window,
+    };
+    let planes = numbers(3 * 4 * 11 * 13, 3);
+    let mut patches = vec![f64::NAN; conv.groups * conv.patch()];
+    second_moment::patch_squares(&conv, &planes, &mut patches);
+    let there = with(&gpu, [&x, &images, &planes], |[x, images, planes]| {
+        outputs(&gpu, [columns.len(), channels.len(), patches.len()], |[y, z, w]| {
+            cuda::second_moment::column_squares(&gpu, x, y).unwrap();
+            cuda::second_moment::channel_squares(&gpu, (n, c, s), images, z).unwrap();
+            cuda::second_moment::patch_squares(&gpu, &conv, planes, w).unwrap();
+        })
+    });
+    for (there, here) in there.iter().zip([&columns, &channels, &patches]) {
+        near(there, here);
     }
 }

@@ -1,6 +1,9 @@
 //! One layer record → sums. The only place in AdaFisher that knows kinds of layers.
 
 use engine::{DType, Element, Layer, LayerRecord, Norm, ParamId, Result, Tensor, for_float};
+use kernels::conv::Conv2d;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{CudaError, Gpu, Slice, SliceMut, second_moment as cuda};
 use kernels::second_moment::{channel_squares, column_squares, patch_squares};
 
 use super::{ConvGroups, ConvScale, Diagonal, DiagonalRule, Form, NormFactor, NormInput};
@@ -71,11 +74,7 @@ impl Sums {
         let conv = record.convolution()?;
         let (m, groups, (_, ow)) = (conv.batch, conv.groups, conv.output);
         let patch = conv.patch();
-        self.h = for_float!(x.dtype(), T => {
-            let mut squares = vec![T::default(); groups * patch];
-            patch_squares(&conv, x.as_slice::<T>()?, &mut squares);
-            squares.into_iter().map(Element::to_f64).collect()
-        });
+        self.h = patch_squares_of(&conv, &x)?;
         self.s = channel_squares_of(&g)?;
         self.rows = (m * conv.positions()) as f64;
         let shared = rule.conv_groups == ConvGroups::Shared;
@@ -217,6 +216,10 @@ fn rows_of(x: &Tensor) -> f64 {
 fn last_axis_squares(x: &Tensor) -> Result<Vec<f64>> {
     let x = x.contiguous()?;
     let width = x.shape().last().copied().unwrap_or(1);
+    #[cfg(feature = "cuda")]
+    if x.gpu().is_some() {
+        return on_cuda(&x, width, cuda::column_squares);
+    }
     for_float!(x.dtype(), T => {
         let mut squares = vec![T::default(); width];
         column_squares(x.as_slice::<T>()?, x.numel() / width.max(1), width, &mut squares);
@@ -227,10 +230,42 @@ fn last_axis_squares(x: &Tensor) -> Result<Vec<f64>> {
 /// Σ x² over all axes but axis 1; `x` is contiguous.
 fn channel_squares_of(x: &Tensor) -> Result<Vec<f64>> {
     let (n, c) = (x.shape()[0], x.shape()[1]);
+    let positions = x.numel() / (n * c).max(1);
+    #[cfg(feature = "cuda")]
+    if x.gpu().is_some() {
+        return on_cuda(x, c, |gpu, x, y| cuda::channel_squares(gpu, (n, c, positions), x, y));
+    }
     for_float!(x.dtype(), T => {
         let mut squares = vec![T::default(); c];
-        let positions = x.numel() / (n * c).max(1);
         channel_squares(x.as_slice::<T>()?, n, c, positions, &mut squares);
         Ok(squares.into_iter().map(Element::to_f64).collect())
     })
+}
+
+/// Σ over images and positions of the squares of patches; `x` is contiguous.
+fn patch_squares_of(conv: &Conv2d, x: &Tensor) -> Result<Vec<f64>> {
+    let entries = conv.groups * conv.patch();
+    #[cfg(feature = "cuda")]
+    if x.gpu().is_some() {
+        return on_cuda(x, entries, |gpu, x, y| cuda::patch_squares(gpu, conv, x, y));
+    }
+    for_float!(x.dtype(), T => {
+        let mut squares = vec![T::default(); entries];
+        patch_squares(conv, x.as_slice::<T>()?, &mut squares);
+        Ok(squares.into_iter().map(Element::to_f64).collect())
+    })
+}
+
+/// Sums of squares made on a device, of which the host reads the `len` results.
+#[cfg(feature = "cuda")]
+fn on_cuda(
+    x: &Tensor,
+    len: usize,
+    sums: impl FnOnce(&Gpu, Slice<'_>, &SliceMut<'_>) -> std::result::Result<(), CudaError>,
+) -> Result<Vec<f64>> {
+    let mut squares = Tensor::full_on(x.device(), [len], 0.0, x.dtype())?;
+    if let (Some(gpu), Some(x)) = (x.gpu(), x.cuda_slice()) {
+        sums(gpu, x, &squares.make_cuda_mut()?)?;
+    }
+    squares.to_f64_vec()
 }

@@ -1,0 +1,103 @@
+//! Steps of parameters that are on a CUDA device: one launch for all of a device and dtype. Nothing is
+//! read back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::{DType, Error, Parameter, Result, Tensor};
+use kernels::cuda::step::Moving;
+use kernels::cuda::{Gpu, SliceMut};
+
+use crate::moments::Moments;
+use crate::per_parameter::{Rule, Start};
+
+/// Trainable parameters with their gradients.
+pub(crate) type Gradient<'a> = (&'a mut Parameter, Tensor);
+
+/// Those on one device, of one dtype.
+pub(crate) type Group<'a> = (Arc<Gpu>, Vec<Gradient<'a>>);
+
+/// The parameters on CUDA devices in groups, and those that are not.
+///
+/// # Errors
+/// [`Error::NoKernel`] for a dtype without kernels, [`Error::Device`] for a gradient elsewhere.
+pub(crate) fn groups<'a>(
+    optimizer: &'static str,
+    all: Vec<Gradient<'a>>,
+) -> Result<(Vec<Group<'a>>, Vec<Gradient<'a>>)> {
+    let mut here = Vec::new();
+    let mut there: BTreeMap<_, Group<'a>> = BTreeMap::new();
+    for (parameter, grad) in all {
+        let Some(gpu) = parameter.value().gpu().map(Arc::clone) else {
+            here.push((parameter, grad));
+            continue;
+        };
+        let (dtype, device) = (parameter.value().dtype(), parameter.value().device());
+        if !matches!(dtype, DType::F32 | DType::F64) {
+            return Err(Error::NoKernel { op: optimizer, device });
+        }
+        if grad.device() != device {
+            return Err(Error::Device { op: optimizer, left: device, right: grad.device() });
+        }
+        let key = (gpu.info().ordinal, dtype.bytes());
+        there.entry(key).or_insert_with(|| (gpu, Vec::new())).1.push((parameter, grad));
+    }
+    Ok((there.into_values().collect(), here))
+}
+
+/// Moves the parameters that are on a CUDA device by a rule's kernel; returns the others.
+///
+/// # Errors
+/// As [`groups`]; [`Error::NoKernel`] for a rule without a kernel: before anything has changed.
+pub(crate) fn step<'a>(
+    rule: &impl Rule,
+    moments: &mut Moments,
+    all: Vec<Gradient<'a>>,
+) -> Result<Vec<Gradient<'a>>> {
+    let (groups, here) = groups(rule.name(), all)?;
+    for (gpu, _) in &groups {
+        rule.cuda(gpu, &[])?; // Moves nothing, and fails where there is no kernel.
+    }
+    for (gpu, mut parameters) in groups {
+        launch(moments, |p| rule.start(p), &mut parameters, |moving| rule.cuda(&gpu, moving))?;
+    }
+    Ok(here)
+}
+
+/// A parameter's own arrays, borrowed for the length of a launch.
+struct Arrays<'a> {
+    theta: SliceMut<'a>,
+    state: Vec<SliceMut<'a>>,
+    grad: &'a Tensor,
+    step: u64,
+}
+
+/// Counts a step of each parameter, brings what is kept of it to its device, and launches.
+pub(crate) fn launch(
+    moments: &mut Moments,
+    start: impl Fn(&Parameter) -> Start,
+    parameters: &mut [Gradient<'_>],
+    run: impl FnOnce(&[Moving<'_>]) -> Result<()>,
+) -> Result<()> {
+    // What is kept starts, and is loaded, in main memory.
+    for (parameter, _) in &*parameters {
+        let kept = moments.next_from(parameter, || start(parameter));
+        for tensor in &mut kept.tensors {
+            *tensor = tensor.to_device(parameter.value().device())?;
+        }
+    }
+    let mut kept = moments.all_mut();
+    let arrays = parameters.iter_mut().filter_map(|(parameter, grad)| {
+        let kept = kept.remove(&parameter.id())?;
+        let state: Result<_> = kept.tensors.iter_mut().map(Tensor::make_cuda_mut).collect();
+        let theta = parameter.value_mut().make_cuda_mut();
+        Some(theta.and_then(|theta| Ok(Arrays { theta, state: state?, grad, step: kept.steps })))
+    });
+    let arrays: Vec<Arrays<'_>> = arrays.collect::<Result<_>>()?;
+    let moving = arrays.iter().map(|of| {
+        let elsewhere = || Error::NoKernel { op: "step", device: of.grad.device() };
+        let grad = of.grad.cuda_slice().ok_or_else(elsewhere)?;
+        Ok(Moving { theta: &of.theta, grad, state: of.state.iter().collect(), step: of.step })
+    });
+    run(&moving.collect::<Result<Vec<_>>>()?)
+}
