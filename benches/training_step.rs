@@ -1,5 +1,6 @@
 //! `step/…`: what a training loop does with one batch — forward, backward, curvature, update — in the
-//! networks of `peers/`: two small ones, a decoder and a ResNet-18.
+//! networks of `peers/`: two small ones, a decoder and a ResNet-18. K-FAC and Shampoo in the last are in
+//! `curvature_cost.rs`, refresh by refresh.
 
 mod quickly;
 
@@ -106,7 +107,7 @@ fn resnet18(c: &mut Criterion) {
         Ok(model) => Box::new(model) as Box<dyn Module>,
         Err(error) => unreachable!("{error}"),
     };
-    compare(c, "step/resnet18", &["sgd", "adafisher"], resnet, &images);
+    compare(c, "step/resnet18", &["sgd", "adam", "adafisher"], resnet, &images);
 }
 
 criterion_group! {

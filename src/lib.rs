@@ -22,3 +22,24 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The pages of `docs/book`: their code is compiled and run.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../docs/book/src/adafisher.md")]
+    struct AdaFisher;
+    #[doc = include_str!("../docs/book/src/conventions.md")]
+    struct Conventions;
+    #[doc = include_str!("../docs/book/src/diagonals.md")]
+    struct Diagonals;
+    #[doc = include_str!("../docs/book/src/first-order.md")]
+    struct FirstOrder;
+    #[doc = include_str!("../docs/book/src/kfac.md")]
+    struct Kfac;
+    #[doc = include_str!("../docs/book/src/relatives.md")]
+    struct Relatives;
+    #[doc = include_str!("../docs/book/src/searches.md")]
+    struct Searches;
+    #[doc = include_str!("../docs/book/src/shampoo.md")]
+    struct Shampoo;
+}

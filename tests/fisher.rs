@@ -12,6 +12,8 @@ mod communicator;
 mod exact;
 #[path = "fisher/factors.rs"]
 mod factors;
+#[path = "fisher/fishers.rs"]
+mod fishers;
 #[path = "fisher/kfac.rs"]
 mod kfac;
 #[path = "fisher/ledger.rs"]
@@ -20,5 +22,7 @@ mod ledger;
 mod models;
 #[path = "fisher/operator.rs"]
 mod operator;
+#[path = "fisher/robust.rs"]
+mod robust;
 #[path = "fisher/shampoo.rs"]
 mod shampoo;

@@ -1,5 +1,6 @@
-//! Reproducible: three steps of training give the same bits on one thread and on two, and twice in a
-//! row, for a convolutional network and a transformer, with Adam, AdaFisher and K-FAC.
+//! Reproducible: three steps of training give the same bits on one thread, on two and on three, and twice
+//! in a row, for a convolutional network and a transformer, with Adam, AdaFisher and K-FAC; for the
+//! transformer also with what lives in eigenvectors: EKFAC, Shampoo and SOAP.
 #![allow(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
 use alcyon::nn::layer::{
@@ -10,6 +11,7 @@ use alcyon::optim::{self, Batch};
 use alcyon::prelude::*;
 
 const OPTIMIZERS: [&str; 3] = ["adam", "adafisher", "kfac"];
+const TURNED: [&str; 3] = ["ekfac", "shampoo", "soap"];
 const STEPS: u64 = 3;
 
 /// 24 images of 16 × 16: large enough that convolutions, their gradients and factors are split.
@@ -99,26 +101,32 @@ fn trained_transformer(optimizer: &str) -> Vec<u64> {
     trained(Transformer::new(rng), &inputs, &labels, optimizer)
 }
 
-/// Asserts that a run gives the same on one thread and on two, there twice.
-fn assert_reproducible(run: fn(&str) -> Vec<u64>) {
-    for optimizer in OPTIMIZERS {
-        let [one, two, again] = [1, 2, 2].map(|threads| {
+/// Asserts that a run gives the same on one thread, on two, there twice, and on three.
+fn assert_reproducible(optimizers: [&str; 3], run: fn(&str) -> Vec<u64>) {
+    for optimizer in optimizers {
+        let [one, two, again, three] = [1, 2, 2, 3].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| run(optimizer))
         });
         assert!(one == two, "{optimizer}: two threads have changed the result of one");
         assert!(two == again, "{optimizer}: the second run differs from the first");
+        assert!(one == three, "{optimizer}: three threads have changed the result of one");
     }
 }
 
 #[test]
 fn threads_do_not_change_how_a_convolutional_network_is_trained() {
-    assert_reproducible(trained_cnn);
+    assert_reproducible(OPTIMIZERS, trained_cnn);
 }
 
 #[test]
 fn threads_do_not_change_how_a_transformer_is_trained() {
-    assert_reproducible(trained_transformer);
+    assert_reproducible(OPTIMIZERS, trained_transformer);
+}
+
+#[test]
+fn threads_do_not_change_signs_and_order_of_eigenvectors() {
+    assert_reproducible(TURNED, trained_transformer);
 }
 
 #[test]
@@ -126,4 +134,6 @@ fn optimizers_are_told_apart_by_what_they_train() {
     // If a run did not depend on its optimizer, the tests above would test one of them thrice.
     let [adam, adafisher, kfac] = OPTIMIZERS.map(trained_cnn);
     assert!(adam != adafisher && adafisher != kfac && kfac != adam);
+    let [ekfac, shampoo, soap] = TURNED.map(trained_transformer);
+    assert!(ekfac != shampoo && shampoo != soap && soap != ekfac);
 }

@@ -3,24 +3,44 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Element as _, Gradients, ParamId, Parameter, Parameters, Result, for_float};
+use engine::{
+    Element as _, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
+};
+use kernels::parallel;
 
-use crate::flat::dot;
 use crate::moments::Moments;
 
-/// A vector of f64 for each of some parameters: gradients, directions.
-pub(crate) type Vectors = BTreeMap<ParamId, Vec<f64>>;
+/// A tensor for each of some parameters: gradients, directions.
+pub(crate) type Directions = BTreeMap<ParamId, Tensor>;
 
-/// The gradients of all trainable parameters. Call [`check_gradients`](crate::moments::check_gradients)
-/// first.
-pub(crate) fn in_double_precision(model: &dyn Parameters, grads: &Gradients) -> Result<Vectors> {
-    let trainable = model.parameters().into_iter().filter(|(_, param)| param.is_trainable());
-    let gradients = trainable.filter_map(|(_, param)| Some((param.id(), grads.of(param)?)));
-    gradients.map(|(id, gradient)| Ok((id, gradient.to_f64_vec()?))).collect()
+/// The gradients of all trainable parameters, contiguous. Call
+/// [`check_gradients`](crate::moments::check_gradients) first.
+///
+/// # Errors
+/// [`Error::Argument`] naming the first parameter whose gradient has a NaN or an infinity: products with
+/// inverses would spread it over the layer.
+pub(crate) fn finite_gradients(model: &dyn Parameters, grads: &Gradients) -> Result<Directions> {
+    let mut all = BTreeMap::new();
+    for (path, param) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
+        let Some(gradient) = grads.of(param) else { continue };
+        let gradient = gradient.contiguous()?;
+        let found = for_float!(gradient.dtype(), T => {
+            let numbers = gradient.as_slice::<T>()?.iter();
+            numbers.map(|x| x.to_f64()).find(|x| !x.is_finite())
+        });
+        if let Some(got) = found {
+            let (op, name, expected) = ("step", "gradient", "finite numbers");
+            return Err(
+                Error::Argument { op, name, expected, got: got.to_string() }.in_layer(&path)
+            );
+        }
+        all.insert(param.id(), gradient);
+    }
+    Ok(all)
 }
 
 /// The gradient itself for every parameter that has no direction.
-pub(crate) fn fill_in(directions: &mut Vectors, gradients: &Vectors) {
+pub(crate) fn fill_in(directions: &mut Directions, gradients: &Directions) {
     for (&param, gradient) in gradients {
         directions.entry(param).or_insert_with(|| gradient.clone());
     }
@@ -31,13 +51,32 @@ pub(crate) fn fill_in(directions: &mut Vectors, gradients: &Vectors) {
 pub(crate) fn kl_clip(
     bound: Option<f64>,
     rate: f64,
-    directions: &Vectors,
-    gradients: &Vectors,
-) -> f64 {
-    let Some(bound) = bound else { return 1.0 };
-    let inner: f64 = directions.values().zip(gradients.values()).map(|(p, g)| dot(p, g)).sum();
+    directions: &Directions,
+    gradients: &Directions,
+) -> Result<f64> {
+    let Some(bound) = bound else { return Ok(1.0) };
+    let mut inner = 0.0;
+    for (p, g) in directions.values().zip(gradients.values()) {
+        inner += product(p, g)?;
+    }
     let change = rate * rate * inner;
-    if change > bound { (bound / change).sqrt() } else { 1.0 }
+    Ok(if change > bound { (bound / change).sqrt() } else { 1.0 })
+}
+
+/// ⟨p, g⟩ in f64, whatever they are, in an order of its own.
+fn product(p: &Tensor, g: &Tensor) -> Result<f64> {
+    const LANES: usize = 16;
+    let p = p.contiguous()?;
+    let mut sums = [0.0_f64; LANES];
+    for_float!(p.dtype(), P => for_float!(g.dtype(), G => {
+        let (p, g) = (p.as_slice::<P>()?, g.as_slice::<G>()?);
+        for (p, g) in p.chunks(LANES).zip(g.chunks(LANES)) {
+            for ((sum, p), g) in sums.iter_mut().zip(p).zip(g) {
+                *sum += p.to_f64() * g.to_f64();
+            }
+        }
+    }));
+    Ok(sums.iter().sum())
 }
 
 /// Δ ← μ Δ − size · P and θ ← (1 − decay) θ + Δ.
@@ -53,7 +92,7 @@ impl Descent {
     pub(crate) fn step(
         self,
         model: &mut dyn Parameters,
-        directions: &Vectors,
+        directions: &Directions,
         updates: &mut Moments,
     ) -> Result<()> {
         for (_, param) in model.parameters_mut() {
@@ -64,17 +103,28 @@ impl Descent {
         Ok(())
     }
 
-    fn update(self, param: &mut Parameter, direction: &[f64], updates: &mut Moments) -> Result<()> {
+    fn update(
+        self,
+        param: &mut Parameter,
+        direction: &Tensor,
+        updates: &mut Moments,
+    ) -> Result<()> {
         let Self { momentum, decay, size } = self;
         let [update] = updates.next(param).tensors.as_mut_slice() else { return Ok(()) };
-        for_float!(param.value().dtype(), T => {
+        let direction = direction.contiguous()?;
+        for_float!(param.value().dtype(), T => for_float!(direction.dtype(), P => {
+            let direction = direction.as_slice::<P>()?;
             let delta = update.make_mut::<T>()?;
             let theta = param.value_mut().make_mut::<T>()?;
-            for ((theta, delta), p) in theta.iter_mut().zip(delta).zip(direction) {
-                *delta = T::from_f64(momentum * delta.to_f64() - size * p);
-                *theta = T::from_f64((1.0 - decay) * theta.to_f64() + delta.to_f64());
-            }
-        });
+            parallel::pieces_of([theta, delta], 1, #[inline(always)] |start, [theta, delta]| {
+                // Copies: a loop that writes cannot change them.
+                let (momentum, kept, size) = (momentum, 1.0 - decay, size);
+                for ((theta, delta), p) in theta.iter_mut().zip(delta).zip(&direction[start..]) {
+                    *delta = T::from_f64(momentum * delta.to_f64() - size * p.to_f64());
+                    *theta = T::from_f64(kept * theta.to_f64() + delta.to_f64());
+                }
+            });
+        }));
         Ok(())
     }
 }

@@ -15,6 +15,13 @@
 //! not adapted; the average is a running weight, in place of min(1 − 1/k, 0.95); inverses are made
 //! at the first step and every `inverse_every` from then on. Parameters that no factor covers get
 //! P = ∇L, or are refused: see [`Uncovered`]. ν counts them too.
+//!
+//! What goes wrong is borne or said: a batch whose factors are not finite is left out of the averages
+//! (and counted, `KroneckerFactors::skipped`); a block that cannot be inverted keeps its previous
+//! inverse twice in a row, the third time is an error; a gradient that is not finite is refused.
+//!
+//! Cost of a step between refreshes: 2 m n (m + n) operations for a layer of m outputs and n inputs, in
+//! the parameters' dtype.
 
 pub mod adaptive;
 mod state;
@@ -22,14 +29,18 @@ mod state;
 use std::collections::BTreeMap;
 
 use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Rng};
+use kernels::parallel;
 
 use crate::coverage::{Coverage, Line};
 use crate::curvature::block::{self, BlockInverse};
 use crate::curvature::factors::{Form, KroneckerFactors, Share, Start};
 use crate::curvature::precondition::DampingRule;
-use crate::descent::{Descent, Vectors, fill_in, in_double_precision, kl_clip};
+use crate::descent::{Descent, Directions, fill_in, finite_gradients, kl_clip};
 use crate::moments::{Moments, check_gradients, demand};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
+
+/// So many failures in a row are borne with the previous inverse.
+const FAILURES_BORNE: u32 = 2;
 
 /// What becomes of a trainable parameter that no factor covers: it is used outside layers, or by
 /// layers that disagree.
@@ -62,7 +73,7 @@ pub struct KfacConfig {
     pub fisher: Fisher,
     /// Steps between two looks at the factors.
     pub factor_every: u64,
-    /// Steps between two inversions.
+    /// Steps between two inversions; at least `factor_every`.
     pub inverse_every: u64,
     /// c, the bound on α² ⟨P, ∇L⟩: about twice the KL divergence that one step may make.
     pub kl_clip: Option<f64>,
@@ -100,14 +111,17 @@ impl Default for KfacConfig {
 /// The optimizer. The recipe is at the top of this module.
 ///
 /// # Errors
-/// A step fails with [`Error::Uncovered`] if that was asked for, and with [`Error::Linalg`] when a
-/// damped block cannot be inverted (λ too small). Parameters are as before then.
+/// A step fails with [`Error::Uncovered`] if that was asked for, with [`Error::Linalg`] when a damped
+/// block cannot be inverted (λ too small) and there is no previous inverse or the third time in a row,
+/// and with [`Error::Argument`] when a gradient is not finite. Parameters are as before then.
 #[derive(Debug)]
 pub struct Kfac {
     config: KfacConfig,
     factors: KroneckerFactors,
     /// By the weight's identity.
     inverses: BTreeMap<ParamId, BlockInverse>,
+    /// How often in a row a block could not be inverted.
+    failures: BTreeMap<ParamId, u32>,
     /// Δ
     updates: Moments,
 }
@@ -125,7 +139,8 @@ impl Kfac {
             .start(config.start)
             .generator(Rng::new(config.seed));
         let updates = Moments::new(&["update"]);
-        Ok(Self { config, factors, inverses: BTreeMap::new(), updates })
+        let (inverses, failures) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { config, factors, inverses, failures, updates })
     }
 
     /// The factors, for people and tests.
@@ -141,48 +156,63 @@ impl Kfac {
     }
 
     /// Inverts the blocks that are due: all at every `inverse_every`-th step, the first included; at
-    /// once those that are new or whose trainable part has changed.
-    fn refresh(&mut self, gradients: &Vectors) -> Result<()> {
+    /// once those that are new or whose trainable part has changed. Threads take blocks.
+    fn refresh(&mut self, gradients: &Directions) -> Result<()> {
         let due = (self.factors.steps - 1).is_multiple_of(self.config.inverse_every.max(1));
         let (damping, rule) = (self.config.damping, self.config.damping_rule);
+        let mut stale = Vec::new();
         for (&weight, entry) in self.factors.entries.iter().filter(|(_, e)| e.updates > 0) {
             let trained = |param: ParamId| {
-                gradients.contains_key(&param) && self.factors.covering(param) == Some(weight)
+                gradients.get(&param).filter(|_| self.factors.covering(param) == Some(weight))
             };
             let average = &entry.average;
-            let columns =
-                block::columns(average, trained(weight), average.bias.is_some_and(trained));
-            if columns.is_empty() {
+            let (w, b) = (trained(weight), average.bias.and_then(trained));
+            let columns = block::columns(average, w.is_some(), b.is_some());
+            let Some(gradient) = w.or(b).filter(|_| !columns.is_empty()) else {
                 self.inverses.remove(&weight);
                 continue;
+            };
+            if due || self.inverses.get(&weight).is_none_or(|old| old.columns != columns) {
+                stale.push((weight, average, columns, gradient.dtype()));
             }
-            let stale = self.inverses.get(&weight).is_none_or(|old| old.columns != columns);
-            if due || stale {
-                let inverse = BlockInverse::new(average, columns, damping, rule)?;
-                self.inverses.insert(weight, inverse);
+        }
+        let mut renewed: Vec<Option<Result<BlockInverse>>> = stale.iter().map(|_| None).collect();
+        let work = stale.iter().map(|(_, block, ..)| block.a.len() * block.inputs());
+        let work = work.sum::<usize>() / stale.len().max(1);
+        parallel::items(renewed.iter_mut().collect(), work, |i, slot: &mut Option<_>| {
+            let (_, block, columns, dtype) = &stale[i];
+            let inverse = BlockInverse::new(block, columns.clone(), damping, rule);
+            *slot = Some(inverse.and_then(|inverse| inverse.to_dtype(*dtype)));
+        });
+        let stale = stale.into_iter().map(|(weight, _, columns, _)| (weight, columns));
+        for ((weight, columns), renewed) in stale.zip(renewed.into_iter().flatten()) {
+            let usable = self.inverses.get(&weight).is_some_and(|old| old.columns == columns);
+            let failures = self.failures.entry(weight).or_default();
+            match renewed {
+                Ok(inverse) => {
+                    *failures = 0;
+                    self.inverses.insert(weight, inverse);
+                }
+                Err(_) if usable && *failures < FAILURES_BORNE => *failures += 1,
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
     /// P for every parameter with a gradient.
-    fn directions(&self, gradients: &Vectors) -> Result<Vectors> {
+    fn directions(&self, gradients: &Directions) -> Result<Directions> {
         let mut all = BTreeMap::new();
         for (&weight, inverse) in &self.inverses {
             let Some(entry) = self.factors.entries.get(&weight) else { continue };
             let covered = |param: ParamId| {
-                let covered = self.factors.covering(param) == Some(weight);
-                gradients.get(&param).filter(|_| covered).map(Vec::as_slice)
+                gradients.get(&param).filter(|_| self.factors.covering(param) == Some(weight))
             };
             let bias = entry.average.bias;
             let (w, b) = (covered(weight), bias.and_then(covered));
             let (of_weight, of_bias) = inverse.direction(entry.average.form, w, b)?;
-            if w.is_some() {
-                all.insert(weight, of_weight);
-            }
-            if let (Some(bias), Some(_)) = (bias, b) {
-                all.insert(bias, of_bias);
-            }
+            all.extend(of_weight.map(|direction| (weight, direction)));
+            all.extend(bias.zip(of_bias));
         }
         fill_in(&mut all, gradients);
         Ok(all)
@@ -200,7 +230,7 @@ impl Optimizer for Kfac {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let gradients = in_double_precision(model, grads)?;
+        let gradients = finite_gradients(model, grads)?;
         // Estimate.
         self.factors.fold();
         if self.config.uncovered == Uncovered::Error {
@@ -211,7 +241,7 @@ impl Optimizer for Kfac {
         let directions = self.directions(&gradients)?;
         // Step.
         let KfacConfig { rate, momentum, weight_decay, .. } = self.config;
-        let size = rate * kl_clip(self.config.kl_clip, rate, &directions, &gradients);
+        let size = rate * kl_clip(self.config.kl_clip, rate, &directions, &gradients)?;
         let descent = Descent { momentum, decay: rate * weight_decay, size };
         descent.step(model, &directions, &mut self.updates)
     }
@@ -270,8 +300,8 @@ impl Kfac {
     fn bytes(&self, param: &Parameter) -> usize {
         let factors = self.factors.entries.get(&param.id());
         let factors = factors.map_or(0, |e| e.average.a.len() + e.average.g.len());
-        let inverses = self.inverses.get(&param.id()).map_or(0, BlockInverse::numbers);
-        (factors + inverses) * size_of::<f64>() + self.updates.bytes(param)
+        let inverses = self.inverses.get(&param.id()).map_or(0, BlockInverse::bytes);
+        factors * size_of::<f64>() + inverses + self.updates.bytes(param)
     }
 }
 
@@ -288,6 +318,11 @@ impl KfacConfig {
         at_least_zero("weight_decay", self.weight_decay)?;
         below_one("momentum", self.momentum)?;
         below_one("decay", self.decay)?;
+        self.fisher.check("kfac")?;
+        let useful = self.inverse_every >= self.factor_every;
+        let (every, expected) =
+            (self.inverse_every as f64, "factor_every or more: else nothing is new");
+        demand("kfac", "inverse_every", every, expected, useful)?;
         self.kl_clip.map_or(Ok(()), |c| demand("kfac", "kl_clip", c, "positive", c > 0.0))
     }
 }

@@ -12,17 +12,18 @@
 //! ```
 //! Dense layers and convolutions (each group by itself) are layers here. Other parameters (norms,
 //! embeddings, uses outside layers) move along their gradient, and coverage says so. A frozen weight or
-//! bias counts as one without a gradient.
+//! bias counts as one without a gradient. A batch with a row that is not finite is not learned from
+//! ([`Layerwise::skipped`]); a gradient that is not finite is refused.
 
 mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Gradients, ParamId, Parameter, Parameters, Result};
+use engine::{Gradients, ParamId, Parameter, Parameters, Result, Tensor};
 
 use crate::coverage::Coverage;
 use crate::curvature::layer_rows::{LayerRows, Seen};
-use crate::descent::{Descent, Vectors, fill_in, in_double_precision, kl_clip};
+use crate::descent::{Descent, Directions, fill_in, finite_gradients, kl_clip};
 use crate::moments::{Moments, below_one, check_gradients, demand, not_negative};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
 
@@ -115,6 +116,7 @@ pub struct Layerwise<R> {
     /// Δ
     updates: Moments,
     steps: u64,
+    skipped: u64,
 }
 
 /// What is kept of one weight's layer.
@@ -139,10 +141,11 @@ impl<R: LayerRule> Layerwise<R> {
         below_one(op, "momentum", step.momentum)?;
         not_negative(op, "weight_decay", step.weight_decay)?;
         step.kl_clip.map_or(Ok(()), |c| demand(op, "kl_clip", c, "positive", c > 0.0))?;
+        step.fisher.check(op)?;
         rule.check()?;
         let rows = LayerRows::new(step.fisher, step.learn_every, step.seed);
         let updates = Moments::new(&["update"]);
-        Ok(Self { rule, rows, layers: BTreeMap::new(), updates, steps: 0 })
+        Ok(Self { rule, rows, layers: BTreeMap::new(), updates, steps: 0, skipped: 0 })
     }
 
     /// The constants.
@@ -158,10 +161,21 @@ impl<R: LayerRule> Layerwise<R> {
         state.iter().find(|(known, _)| *known == name).map(|(_, values)| values.as_slice())
     }
 
+    /// Batches that were not learned from because a row was not finite.
+    #[must_use]
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
     /// Learns from the rows of the step's batch. On an error everything is as before.
     fn learn(&mut self) -> Result<()> {
         let mut learned = Vec::new();
-        for (weight, layer) in self.rows.take() {
+        let seen = self.rows.take();
+        if !seen.values().flat_map(|layer| &layer.groups).all(Seen::is_finite) {
+            self.skipped += 1;
+            return Ok(());
+        }
+        for (weight, layer) in seen {
             let old = self.layers.get(&weight).cloned();
             let fits = |kept: &Kept| {
                 (kept.n, kept.m, kept.groups.len()) == (layer.n, layer.m, layer.groups.len())
@@ -184,12 +198,15 @@ impl<R: LayerRule> Layerwise<R> {
     }
 
     /// P for every parameter with a gradient.
-    fn directions(&self, gradients: &Vectors) -> Result<Vectors> {
+    fn directions(&self, gradients: &Directions) -> Result<Directions> {
         let mut all = BTreeMap::new();
         for (&weight, kept) in &self.layers {
             let covered = |param| self.rows.covering(param) == Some(weight);
             let grad = |param| gradients.get(&param).filter(|_| covered(param));
-            let (w, b) = (grad(weight), kept.bias.and_then(grad));
+            let (weights, biases) = (grad(weight), kept.bias.and_then(grad));
+            let numbers = |x: Option<&Tensor>| x.map(Tensor::to_f64_vec).transpose();
+            let (w, b) = (numbers(weights)?, numbers(biases)?);
+            let (w, b) = (w.as_deref(), b.as_deref());
             if w.is_none() && b.is_none() {
                 continue;
             }
@@ -209,11 +226,11 @@ impl<R: LayerRule> Layerwise<R> {
                     of_bias.extend_from_slice(&row[width..]);
                 }
             }
-            if w.is_some() {
-                all.insert(weight, of_weight);
-            }
-            if let (Some(bias), Some(_)) = (kept.bias, b) {
-                all.insert(bias, of_bias);
+            let parts = [(Some(weight), weights, of_weight), (kept.bias, biases, of_bias)];
+            for (id, gradient, direction) in parts {
+                if let (Some(id), Some(gradient)) = (id, gradient) {
+                    all.insert(id, Tensor::from_vec(direction, *gradient.shape())?);
+                }
             }
         }
         fill_in(&mut all, gradients);
@@ -253,14 +270,14 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let gradients = in_double_precision(model, grads)?;
+        let gradients = finite_gradients(model, grads)?;
         // Estimate.
         self.learn()?;
         // Precondition.
         let directions = self.directions(&gradients)?;
         // Step.
         let LayerStep { rate, momentum, weight_decay, kl_clip: bound, .. } = *self.rule.common();
-        let size = rate * kl_clip(bound, rate, &directions, &gradients);
+        let size = rate * kl_clip(bound, rate, &directions, &gradients)?;
         let descent = Descent { momentum, decay: rate * weight_decay, size };
         descent.step(model, &directions, &mut self.updates)?;
         self.steps += 1;

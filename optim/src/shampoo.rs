@@ -15,19 +15,25 @@
 //! adds ε under the root; long axes are cut into blocks with preconditioners of their own; roots are
 //! renewed every `root_every` steps, the first included. If an eigendecomposition fails, the
 //! previous root stays in use; the third failure in a row, or one before there is any root, is an
-//! error. Vectors are tensors of order 1: L^(−1/2), full-matrix AdaGrad in blocks.
+//! error. A gradient that is not finite is refused before anything has changed. Vectors are tensors
+//! of order 1: L^(−1/2), full-matrix AdaGrad in blocks. Second moments along axes are kept in
+//! f64; roots are found from them, rounded once to the parameter's dtype, and multiplied there.
 
 mod blocks;
 mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Element as _, Gradients, ParamId, Parameter, Parameters, Result, for_float};
+use engine::{
+    Element, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
+};
+use kernels::parallel;
 
 use crate::coverage::{Coverage, Line};
+use crate::descent::{Directions, finite_gradients};
 use crate::moments::{check_gradients, correction, demand};
 use crate::{Optimizer, State};
-use blocks::{Cut, Preconditioner};
+use blocks::{Cut, Preconditioner, renew_all};
 
 /// How the second moments of the gradients are kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,7 +134,7 @@ impl ShampooConfig {
 ///
 /// # Errors
 /// A step fails with [`Error::Linalg`](engine::Error::Linalg) when the roots of a parameter cannot be
-/// computed (a gradient that is not finite).
+/// computed, and with [`Error::Argument`](engine::Error::Argument) when a gradient is not finite.
 #[derive(Debug)]
 pub struct Shampoo {
     config: ShampooConfig,
@@ -141,10 +147,10 @@ pub struct Shampoo {
 struct Slot {
     cut: Cut,
     blocks: Vec<Preconditioner>,
-    /// M; empty without momentum.
-    first: Vec<f64>,
-    /// The second moment of a grafted Adam; empty for others.
-    second: Vec<f64>,
+    /// M; none without momentum.
+    first: Option<Tensor>,
+    /// The second moment of a grafted Adam; none for others.
+    second: Option<Tensor>,
 }
 
 impl Shampoo {
@@ -163,80 +169,101 @@ impl Shampoo {
         &self.config
     }
 
-    /// P, for one parameter at step t ≥ 1.
-    fn direction(&mut self, param: &Parameter, gradient: &[f64], t: u64) -> Result<Vec<f64>> {
+    /// The second moments of every block, then the roots that are due, at step t ≥ 1.
+    fn estimate(&mut self, model: &dyn Parameters, gradients: &Directions, t: u64) -> Result<()> {
         let config = &self.config;
-        let fresh = || Slot::new(config, param);
-        let slot = self.slots.entry(param.id()).or_insert_with(fresh);
-        // Estimate.
         let due = (t - 1).is_multiple_of(config.root_every.max(1));
-        for (block, range) in slot.blocks.iter_mut().zip(slot.cut.ranges()) {
-            block.add(&slot.cut.read(gradient, &range), config.statistics);
-            if due || !block.has_roots() {
-                block.renew(config.statistics, config.exponent, t)?;
+        let mut paths = BTreeMap::new();
+        for (path, param) in model.parameters() {
+            let Some(gradient) = gradients.get(&param.id()) else { continue };
+            let slot = self.slots.entry(param.id()).or_insert_with(|| Slot::new(config, param));
+            for (block, range) in slot.blocks.iter_mut().zip(slot.cut.ranges()) {
+                let part = for_float!(gradient.dtype(), T => {
+                    let part = slot.cut.read(gradient.as_slice::<T>()?, &range);
+                    part.into_iter().map(Element::to_f64).collect()
+                });
+                block.add(part, config.statistics)?;
             }
+            paths.insert(param.id(), path);
         }
-        // Precondition.
-        let moment = slot.first_moment(config, gradient, t);
-        let mut direction = vec![0.0; gradient.len()];
-        for (block, range) in slot.blocks.iter().zip(slot.cut.ranges()) {
-            let part = block.apply(slot.cut.read(&moment, &range));
-            slot.cut.write(&part, &range, &mut direction);
+        let slots = self.slots.iter_mut().filter(|(id, _)| gradients.contains_key(id));
+        let blocks = slots.flat_map(|(id, slot)| slot.blocks.iter_mut().map(move |b| (id, b)));
+        let stale = blocks.filter(|(_, block)| due || !block.has_roots());
+        let (ids, stale): (Vec<_>, Vec<_>) = stale.unzip();
+        let answers = renew_all(stale, config.statistics, config.exponent, t);
+        for (id, answer) in ids.into_iter().zip(answers) {
+            let path = paths.get(id).map_or("", String::as_str);
+            answer.map_err(|error| error.in_layer(path))?;
         }
-        if let Some(length) = slot.graft(config, gradient, &moment, t) {
-            let own = norm(&direction);
-            let scale = if own > 0.0 { length / own } else { 0.0 };
-            direction.iter_mut().for_each(|x| *x *= scale);
-        }
-        Ok(direction)
+        Ok(())
     }
 }
 
 impl Slot {
     fn new(config: &ShampooConfig, param: &Parameter) -> Self {
-        let shape = param.value().shape();
+        let (shape, dtype) = (param.value().shape(), param.value().dtype());
         let cut = Cut::new(shape, config.block, config.merge);
-        let blocks = cut.ranges().iter().map(|range| Preconditioner::new(range)).collect();
-        let sized = |needed: bool| if needed { vec![0.0; shape.numel()] } else { Vec::new() };
+        let fresh = |range: &Vec<_>| Preconditioner::new(range, dtype);
+        let blocks = cut.ranges().iter().map(fresh).collect();
+        let kept = |needed: bool| needed.then(|| Tensor::zeros(*shape, dtype));
         let adam = matches!(config.graft, Graft::Adam { .. });
-        Self { cut, blocks, first: sized(config.beta1 > 0.0), second: sized(adam) }
+        Self { cut, blocks, first: kept(config.beta1 > 0.0), second: kept(adam) }
     }
 
-    /// M̂
-    fn first_moment(&mut self, config: &ShampooConfig, gradient: &[f64], t: u64) -> Vec<f64> {
-        let beta = config.beta1;
-        if self.first.is_empty() {
-            return gradient.to_vec();
-        }
-        self.first.iter_mut().zip(gradient).for_each(|(m, g)| *m = beta * *m + (1.0 - beta) * g);
-        let corrected = match config.statistics {
-            Statistics::Ema { bias_correction: false, .. } => 1.0,
-            Statistics::Ema { .. } | Statistics::Sum { .. } => correction(beta, t),
-        };
-        self.first.iter().map(|m| m / corrected).collect()
-    }
-
-    /// The length of the grafted method's direction.
-    fn graft(
+    /// P
+    fn direction<T: FloatElement>(
         &mut self,
         config: &ShampooConfig,
-        gradient: &[f64],
-        moment: &[f64],
+        gradient: &[T],
         t: u64,
-    ) -> Option<f64> {
-        match config.graft {
-            Graft::None => None,
-            Graft::Sgd => Some(norm(moment)),
-            Graft::Adam { beta2, epsilon } => {
-                let square = |(v, g): (&mut f64, &f64)| *v = beta2 * *v + (1.0 - beta2) * g * g;
-                self.second.iter_mut().zip(gradient).for_each(square);
-                let corrected = correction(beta2, t);
-                let adam = moment.iter().zip(&self.second);
-                let adam: Vec<f64> =
-                    adam.map(|(m, v)| m / ((v / corrected).sqrt() + epsilon)).collect();
-                Some(norm(&adam))
+    ) -> Result<Vec<T>> {
+        // The first moment M, and what divides its bias out.
+        let corrected = match config.statistics {
+            Statistics::Ema { bias_correction: false, .. } => 1.0,
+            Statistics::Ema { .. } | Statistics::Sum { .. } => correction(config.beta1, t),
+        };
+        let (moment, corrected) = match &mut self.first {
+            None => (gradient, 1.0),
+            Some(first) => {
+                let first = first.make_mut::<T>()?;
+                let (keep, gain) = (T::from_f64(config.beta1), T::from_f64(1.0 - config.beta1));
+                parallel::pieces(first, 1, |start, first| {
+                    let (keep, gain) = (keep, gain); // copies: a loop that writes cannot change them
+                    let pairs = first.iter_mut().zip(&gradient[start..]);
+                    pairs.for_each(|(m, g)| *m = keep * *m + gain * *g);
+                });
+                (&*first, corrected)
             }
+        };
+        // Precondition. The scale of M comes last.
+        let mut direction = vec![T::default(); gradient.len()];
+        for (block, range) in self.blocks.iter().zip(self.cut.ranges()) {
+            let part = block.apply(self.cut.read(moment, &range))?;
+            self.cut.write(&part, &range, &mut direction);
         }
+        let scale = match (config.graft, &mut self.second) {
+            (Graft::None, _) | (Graft::Adam { .. }, None) => 1.0 / corrected,
+            (Graft::Sgd, _) => ratio(norm(moment) / corrected, norm(&direction)),
+            (Graft::Adam { beta2, epsilon }, Some(second)) => {
+                let second = second.make_mut::<T>()?;
+                let (keep, gain) = (T::from_f64(beta2), T::from_f64(1.0 - beta2));
+                parallel::pieces(second, 1, |start, second| {
+                    let (keep, gain) = (keep, gain);
+                    let pairs = second.iter_mut().zip(&gradient[start..]);
+                    pairs.for_each(|(v, g)| *v = keep * *v + gain * (*g * *g));
+                });
+                let bias = correction(beta2, t);
+                let adam = |(m, v): (&T, &T)| {
+                    let (m, v) = (Element::to_f64(*m), Element::to_f64(*v));
+                    m / corrected / ((v / bias).sqrt() + epsilon)
+                };
+                let squares = moment.iter().zip(&*second).map(|pair| adam(pair).powi(2));
+                ratio(squares.sum::<f64>().sqrt(), norm(&direction))
+            }
+        };
+        let scale = T::from_f64(scale);
+        direction.iter_mut().for_each(|p| *p = *p * scale);
+        Ok(direction)
     }
 }
 
@@ -247,23 +274,26 @@ impl Optimizer for Shampoo {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let t = self.steps + 1;
-        let mut directions = BTreeMap::new();
-        for (path, param) in model.parameters() {
-            if let (true, Some(gradient)) = (param.is_trainable(), grads.of(param)) {
-                let direction = self.direction(param, &gradient.to_f64_vec()?, t);
-                directions.insert(param.id(), direction.map_err(|error| error.in_layer(&path))?);
-            }
-        }
-        let (rate, decay) = (self.config.rate, self.config.weight_decay);
+        let (t, gradients) = (self.steps + 1, finite_gradients(model, grads)?);
+        // Estimate.
+        self.estimate(model, &gradients, t)?;
+        // Precondition and step.
+        let ShampooConfig { rate, weight_decay: decay, .. } = self.config;
         for (_, param) in model.parameters_mut() {
-            let Some(direction) = directions.get(&param.id()) else { continue };
-            for_float!(param.value().dtype(), T => {
+            let id = param.id();
+            let (Some(gradient), Some(slot)) = (gradients.get(&id), self.slots.get_mut(&id)) else {
+                continue;
+            };
+            for_float!(gradient.dtype(), T => {
+                let direction = slot.direction(&self.config, gradient.as_slice::<T>()?, t)?;
                 let theta = param.value_mut().make_mut::<T>()?;
-                for (theta, p) in theta.iter_mut().zip(direction) {
-                    let old = theta.to_f64();
-                    *theta = T::from_f64(old - rate * (p + decay * old));
-                }
+                parallel::pieces(theta, 1, |start, theta| {
+                    let (rate, decay) = (rate, decay); // copies: a loop that writes cannot change them
+                    for (theta, p) in theta.iter_mut().zip(&direction[start..]) {
+                        let old = theta.to_f64();
+                        *theta = T::from_f64(old - rate * (p.to_f64() + decay * old));
+                    }
+                });
             });
         }
         self.steps = t;
@@ -300,8 +330,9 @@ impl Optimizer for Shampoo {
 
 impl Slot {
     fn bytes(&self) -> usize {
-        let blocks: usize = self.blocks.iter().map(Preconditioner::numbers).sum();
-        (blocks + self.first.len() + self.second.len()) * size_of::<f64>()
+        let blocks: usize = self.blocks.iter().map(Preconditioner::bytes).sum();
+        let moments = self.first.iter().chain(&self.second).map(Tensor::bytes);
+        blocks + moments.sum::<usize>()
     }
 }
 
@@ -330,10 +361,23 @@ impl ShampooConfig {
         below_one("graft.beta2", graft_beta2)?;
         positive("epsilon", epsilon)?;
         positive("graft.epsilon", graft_epsilon)?;
-        positive("block", self.block.unwrap_or(1) as f64)
+        positive("block", self.block.unwrap_or(1) as f64)?;
+        if let Some(exponent) = self.exponent {
+            let inside = exponent.is_finite() && exponent < 0.0;
+            demand("shampoo", "exponent", exponent, "finite and below 0", inside)?;
+        }
+        // Merging without a bound makes one axis of everything: n² numbers for n.
+        let bounded = !self.merge || self.block.is_some();
+        demand("shampoo", "merge", 1.0, "a block to merge up to", bounded)
     }
 }
 
-fn norm(x: &[f64]) -> f64 {
-    x.iter().map(|x| x * x).sum::<f64>().sqrt()
+/// ‖x‖, summed in f64.
+fn norm<T: FloatElement>(x: &[T]) -> f64 {
+    x.iter().map(|x| Element::to_f64(*x).powi(2)).sum::<f64>().sqrt()
+}
+
+/// 0 of nothing.
+fn ratio(length: f64, own: f64) -> f64 {
+    if own > 0.0 { length / own } else { 0.0 }
 }

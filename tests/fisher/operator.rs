@@ -161,6 +161,35 @@ fn every_kronecker_product_is_exact_in_a_deep_linear_net_with_squared_loss() {
 }
 
 #[test]
+fn the_pi_rule_as_an_operator_solves_what_kfac_solves() {
+    use optim::curvature::block::{BlockInverse, columns};
+    use optim::curvature::precondition::DampingRule;
+    let (net, lambda) = (Net::new(&[4, 5, 3], tanh), 0.03);
+    let (x, loss) = (noise([6, 4], 1), Softmax::labels(6, 3));
+    let (_tape, batch) = recorded(&x, &loss, Fisher::Exact, |x| net.forward(x));
+    for layer in &net.layers {
+        let block = kronecker(&batch, Share::Expand, &layer.weight);
+        let all = columns(&block, true, true);
+        let inverse = BlockInverse::new(&block, all, lambda, DampingRule::Pi).unwrap();
+        let like = |p: &Parameter| {
+            Tensor::normal(*p.value().shape(), 0.0, 1.0, DType::F64, &mut Rng::new(7))
+        };
+        let (w, b) = (like(&layer.weight), layer.bias.as_ref().map(like));
+        let (of_w, of_b) = inverse.direction(block.form, Some(&w), b.as_ref()).unwrap();
+        let joined = |w: &Tensor, b: Option<&Tensor>| {
+            [numbers(w), b.map(numbers).unwrap_or_default()].concat()
+        };
+        let kfac = joined(&of_w.unwrap(), of_b.as_ref());
+        let operator = LayerOperator::kronecker_pi(&block, lambda).unwrap();
+        let v = joined(&w, b.as_ref());
+        assert_close(&operator.solve(lambda, &v).unwrap(), &kfac, 1e-9, "π");
+        // And it is another step than with λ on the block itself.
+        let exact = LayerOperator::kronecker(&block).unwrap().solve(lambda, &v).unwrap();
+        assert!(distance(&exact, &kfac) > 0.01 * distance(&kfac, &vec![0.0; kfac.len()]));
+    }
+}
+
+#[test]
 fn with_one_example_every_kronecker_product_is_exact() {
     let net = Net::new(&[4, 3, 5, 3], tanh);
     let (x, loss) = (noise([1, 4], 1), Softmax(vec![2]));

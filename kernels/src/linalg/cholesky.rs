@@ -3,6 +3,7 @@
 //! Only the lower triangle of A is read.
 
 use super::{LinalgError, check};
+use crate::reduce::dot;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt;
 use faer::{MatMut, MatRef, Par};
@@ -67,13 +68,15 @@ pub fn reference_cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> 
     Ok(l)
 }
 
-/// A⁻¹, exactly symmetric.
+/// A⁻¹, exactly symmetric. The result is checked: ‖A(A⁻¹v) − v‖ against ‖v‖ for one vector v, which
+/// costs n² where the inverse costs n³.
 ///
 /// # Shape
-/// a: \[n, n\] · result: \[n, n\]
+/// a: \[n, n\], symmetric · result: \[n, n\]
 ///
 /// # Errors
-/// As [`cholesky()`].
+/// As [`cholesky()`]; [`LinalgError::NoConvergence`] if the inverse has not even two digits: A is
+/// singular but for rounding.
 ///
 /// # Example
 /// ```
@@ -96,7 +99,32 @@ pub fn cholesky_inverse(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
             inverse[j * n + i] = inverse[i * n + j];
         }
     }
-    Ok(inverse)
+    let residual = residual(a, &inverse, n);
+    if residual <= TWO_DIGITS {
+        Ok(inverse)
+    } else {
+        let (routine, tolerance) = ("cholesky_inverse", TWO_DIGITS);
+        Err(LinalgError::NoConvergence { routine, residual, tolerance })
+    }
+}
+
+/// The residual of an inverse that is worth using.
+const TWO_DIGITS: f64 = 1e-2;
+
+/// ‖A(A⁻¹v) − v‖ / ‖v‖ for v = (1, −1/2, 1/3, −1/4, …), of the lower triangle of A.
+fn residual(a: &[f64], inverse: &[f64], n: usize) -> f64 {
+    let sign = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+    let v: Vec<f64> = (0..n).map(|i| sign(i) / (i + 1) as f64).collect();
+    let x: Vec<f64> = inverse.chunks_exact(n.max(1)).map(|row| dot(row, &v)).collect();
+    // A row of the lower triangle stands for a row and a column.
+    let mut back = vec![0.0; n];
+    for (i, row) in a.chunks_exact(n.max(1)).enumerate() {
+        back[i] += dot(&row[..=i], &x[..=i]);
+        back[..i].iter_mut().zip(row).for_each(|(back, a)| *back += a * x[i]);
+    }
+    back.iter_mut().zip(&v).for_each(|(back, v)| *back -= v);
+    let length = dot(&v, &v).sqrt();
+    if n == 0 { 0.0 } else { dot(&back, &back).sqrt() / length }
 }
 
 /// X with L·Lᵀ·X = B, for an L from [`cholesky()`].
@@ -180,6 +208,28 @@ mod tests {
             assert!((0..n * n).all(|at| inverse[at] == inverse[at % n * n + at / n]));
             assert_close(&solve(&a, n, &identity(n), n).unwrap(), &inverse, 1e-10);
         }
+    }
+
+    #[test]
+    fn an_inverse_without_digits_is_refused() {
+        // Hilbert's matrix of order 16 has a condition number of about 10²², far beyond f64's 10¹⁶;
+        // of order 7 it is 10⁸ and eight digits are left.
+        let hilbert = |n: usize| -> Vec<f64> {
+            (0..n * n).map(|at| 1.0 / (at / n + at % n + 1) as f64).collect()
+        };
+        assert!(cholesky_inverse(&hilbert(7), 7).is_ok());
+        let got = cholesky_inverse(&hilbert(16), 16);
+        let typed = matches!(
+            got,
+            Err(LinalgError::NoConvergence { .. } | LinalgError::NotPositiveDefinite { .. })
+        );
+        assert!(typed, "{got:?}");
+        // The check itself sees an inverse that is off by a tenth.
+        let (n, a) = (5, positive(5, 2, 0.1));
+        let inverse = cholesky_inverse(&a, n).unwrap();
+        let wrong: Vec<f64> = inverse.iter().map(|x| 1.1 * x).collect();
+        assert!(residual(&a, &inverse, n) < 1e-12);
+        assert!((residual(&a, &wrong, n) - 0.1).abs() < 1e-10);
     }
 
     #[test]

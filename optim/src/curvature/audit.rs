@@ -17,6 +17,9 @@
 //! and `shape` and `aligned` are the fair columns. The presets average over steps and start differently; here
 //! their factors have settled, as if this batch had been seen forever.
 //!
+//! K-FAC stands there with λ I added to its block, and once more (π) as it is damped by default: λ in the
+//! factors, which adds to the block what the factors share out between them.
+//!
 //! The gradient row (B = 0) is the one to beat: an approximation whose cosine is below it does harm.
 
 mod approximations;

@@ -6,13 +6,13 @@
 
 use std::ops::Range;
 
-use engine::Result;
+use engine::{DType, Result, Tensor};
 
 use super::factors::{Form, Kronecker};
-use super::precondition::{DampedInverse, DampingRule, Factor, Half, damped_inverses, direction};
+use super::precondition::{DampedInverse, DampingRule, Factor, damped_inverses, direction};
 
 /// The damped inverse of one layer's block, group by group.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct BlockInverse {
     /// The columns of [W | b] that are inverted.
     pub columns: Range<usize>,
@@ -75,69 +75,74 @@ impl BlockInverse {
         Ok(Self { columns, groups })
     }
 
-    /// The numbers kept.
-    #[must_use]
-    pub(crate) fn numbers(&self) -> usize {
-        let of = |half: &Half| {
-            half.matrix.as_ref().map_or(0, Vec::len) + half.eigenvalues.as_ref().map_or(0, Vec::len)
-        };
-        self.groups.iter().map(|group| of(&group.g) + of(&group.a)).sum()
+    /// The same with its matrices in another dtype.
+    ///
+    /// # Errors
+    /// Those of [`DampedInverse::to_dtype`].
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let groups =
+            self.groups.iter().map(|group| group.to_dtype(dtype)).collect::<Result<_>>()?;
+        Ok(Self { columns: self.columns.clone(), groups })
     }
 
-    /// The direction of a weight and a bias, from their gradients in row-major order. A missing
-    /// gradient is one that is not among the columns; its direction is empty.
+    /// Bytes of what is kept.
+    #[must_use]
+    pub(crate) fn bytes(&self) -> usize {
+        self.groups.iter().map(|group| group.g.bytes() + group.a.bytes()).sum()
+    }
+
+    /// The directions of a weight and a bias, from their gradients and in their shapes. A missing
+    /// gradient is one that is not among the columns; it has no direction.
     ///
     /// # Errors
     /// [`Error::Argument`](engine::Error::Argument) when a gradient is not of the block's size.
     pub fn direction(
         &self,
         form: Form,
-        weight: Option<&[f64]>,
-        bias: Option<&[f64]>,
-    ) -> Result<(Vec<f64>, Vec<f64>)> {
-        let groups = self.groups.len().max(1);
-        let mut out = (Vec::new(), Vec::new());
-        for (k, inverse) in self.groups.iter().enumerate() {
-            if form == Form::ScaleShift {
-                match ([weight, bias][k], k) {
-                    (Some(g), 0) => out.0 = direction(inverse, g)?,
-                    (Some(g), _) => out.1 = direction(inverse, g)?,
-                    (None, _) => {}
-                }
-                continue;
-            }
-            let part = |g: Option<&'_ [f64]>| -> Vec<f64> {
-                let size = |g: &[f64]| g.len() / groups;
-                g.map(|g| g[k * size(g)..(k + 1) * size(g)].to_vec()).unwrap_or_default()
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let like = |x: Option<&Tensor>, parts: &[Tensor]| -> Result<Option<Tensor>> {
+            let parts: Vec<&Tensor> = parts.iter().collect();
+            x.map(|x| match parts.as_slice() {
+                [part] => part.reshape(*x.shape()),
+                parts => Tensor::concat(parts, 0)?.reshape(*x.shape()),
+            })
+            .transpose()
+        };
+        if form == Form::ScaleShift {
+            let of = |k: usize, x: Option<&Tensor>| {
+                x.zip(self.groups.get(k)).map(|(x, inverse)| direction(inverse, x)).transpose()
             };
-            let joint = joined(&part(weight), &part(bias), inverse.g.dim);
-            split(&direction(inverse, &joint)?, inverse.g.dim, bias.is_some(), &mut out);
+            let [scale, shift] = [of(0, weight)?, of(1, bias)?];
+            return Ok((like(weight, scale.as_slice())?, like(bias, shift.as_slice())?));
         }
-        Ok(out)
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for (k, inverse) in self.groups.iter().enumerate() {
+            let rows = inverse.g.dim;
+            let part = |x: &Tensor| -> Result<Tensor> {
+                let width = x.numel().checked_div(rows * self.groups.len()).unwrap_or(0);
+                x.reshape([rows * self.groups.len(), width])?.narrow(0, k * rows, rows)
+            };
+            let (weight, bias) = (weight.map(part).transpose()?, bias.map(part).transpose()?);
+            // [W | b]
+            match (weight, bias) {
+                (Some(weight), Some(bias)) => {
+                    let joint = direction(inverse, &Tensor::concat(&[&weight, &bias], 1)?)?;
+                    let width = weight.shape()[1];
+                    weights.push(joint.narrow(1, 0, width)?);
+                    biases.push(joint.narrow(1, width, 1)?);
+                }
+                (Some(weight), None) => weights.push(direction(inverse, &weight)?),
+                (None, Some(bias)) => biases.push(direction(inverse, &bias)?),
+                (None, None) => {}
+            }
+        }
+        Ok((like(weight, &weights)?, like(bias, &biases)?))
     }
 }
 
 /// The rows and columns of A that are in a range.
 fn restricted(a: &[f64], n: usize, columns: &Range<usize>) -> Vec<f64> {
     columns.clone().flat_map(|i| a[i * n..][columns.clone()].iter().copied()).collect()
-}
-
-/// [W | b], row by row.
-fn joined(weight: &[f64], bias: &[f64], rows: usize) -> Vec<f64> {
-    if bias.is_empty() || rows == 0 {
-        return weight.to_vec();
-    }
-    let width = weight.len() / rows;
-    let row = |i: usize| weight[i * width..(i + 1) * width].iter().chain(&bias[i..=i]).copied();
-    (0..rows).flat_map(row).collect()
-}
-
-/// [W | b] taken apart again, appended.
-fn split(joint: &[f64], rows: usize, has_bias: bool, out: &mut (Vec<f64>, Vec<f64>)) {
-    let width = joint.len().checked_div(rows).unwrap_or(0);
-    for row in joint.chunks_exact(width.max(1)) {
-        let (weight, bias) = row.split_at(width - usize::from(has_bias));
-        out.0.extend_from_slice(weight);
-        out.1.extend_from_slice(bias);
-    }
 }

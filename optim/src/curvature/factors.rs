@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 
 use engine::{LayerObserver, LayerRecord, ParamId, Parameter, Result, Rng};
+use kernels::parallel;
 
 use super::communicator::{Communicator, exchange};
 use super::second_moments::Moments;
@@ -176,6 +177,7 @@ pub(crate) struct Entry {
     finished: Sums,
 }
 
+/// Empty until there is something to add: between refreshes they take no memory.
 #[derive(Debug, Clone, Default)]
 struct Sums {
     a: Vec<f64>,
@@ -278,12 +280,12 @@ impl KroneckerFactors {
                 average(a, &entry.finished.a, entry.finished.rows, weight);
                 average(g, &entry.finished.g, terms, weight);
             }
-            entry.finished.clear();
+            entry.finished = Sums::default();
         }
     }
 
     /// Adds a record's sums to its weight's, unless the uses of that weight do not fit together.
-    fn add(&mut self, weight: ParamId, new: &Moments) {
+    fn add(&mut self, weight: ParamId, new: Moments) {
         if self.uncovered.contains_key(&weight) {
             return;
         }
@@ -295,14 +297,14 @@ impl KroneckerFactors {
         }
         let start = self.start;
         let first = || match start {
-            Start::Identity => Entry::identity(new),
-            _ => Entry::new(new),
+            Start::Identity => Entry::identity(&new),
+            _ => Entry::new(&new),
         };
         let entry = self.entries.entry(weight).or_insert_with(first);
-        if entry.fits(new) {
+        if entry.fits(&new) {
             entry.batch.rows += new.rows as f64;
-            add(&mut entry.batch.a, &new.a);
-            add(&mut entry.batch.g, &new.g);
+            add(&mut entry.batch.a, new.a);
+            add(&mut entry.batch.g, new.g);
         } else {
             self.entries.remove(&weight);
             self.uncovered.insert(weight, "layers of different kinds");
@@ -329,7 +331,7 @@ impl KroneckerFactors {
 impl LayerObserver for KroneckerFactors {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
         let moments = Moments::of(record, self.share, self.sweep == 0)?;
-        self.add(record.weight, &moments);
+        self.add(record.weight, moments);
         Ok(())
     }
 
@@ -355,7 +357,7 @@ impl CurvatureSource for KroneckerFactors {
     fn begin_sweep(&mut self, index: usize) {
         self.sweep = index;
         if index == 0 {
-            self.entries.values_mut().for_each(|entry| entry.batch.clear());
+            self.entries.values_mut().for_each(|entry| entry.batch = Sums::default());
         }
     }
 
@@ -366,11 +368,12 @@ impl CurvatureSource for KroneckerFactors {
         };
         let terms = terms as f64;
         for Entry { batch, finished, .. } in self.entries.values_mut() {
-            finished.rows += batch.rows;
-            add(&mut finished.a, &batch.a);
+            let Sums { a, rows, mut g } = std::mem::take(batch);
             let scale = terms * terms / draws as f64;
-            finished.g.iter_mut().zip(&batch.g).for_each(|(sum, g)| *sum += scale * g);
-            batch.clear();
+            g.iter_mut().for_each(|g| *g *= scale);
+            finished.rows += rows;
+            add(&mut finished.a, a);
+            add(&mut finished.g, g);
         }
         self.terms += terms;
         self.sweep = 0;
@@ -378,7 +381,7 @@ impl CurvatureSource for KroneckerFactors {
     }
 
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
-        let sums = self.entries.values_mut().map(|entry| &mut entry.finished);
+        let sums = self.entries.values_mut().map(Entry::whole_sums);
         let sums = sums.flat_map(|s| s.a.iter_mut().chain(&mut s.g).chain([&mut s.rows]));
         exchange(sums.chain([&mut self.terms]), communicator)
     }
@@ -404,9 +407,15 @@ impl Entry {
     }
 
     fn around(average: Kronecker) -> Self {
-        let zeros =
-            Sums { a: vec![0.0; average.a.len()], rows: 0.0, g: vec![0.0; average.g.len()] };
-        Self { average, updates: 0, batch: zeros.clone(), finished: zeros }
+        Self { average, updates: 0, batch: Sums::default(), finished: Sums::default() }
+    }
+
+    /// The finished sums with all their zeros, for workers that have seen this layer and those that
+    /// have not.
+    fn whole_sums(&mut self) -> &mut Sums {
+        self.finished.a.resize(self.average.a.len(), 0.0);
+        self.finished.g.resize(self.average.g.len(), 0.0);
+        &mut self.finished
     }
 
     fn fits(&self, new: &Moments) -> bool {
@@ -414,14 +423,6 @@ impl Entry {
         (old.form, old.groups, old.bias, old.g.len())
             == (new.form, new.groups, new.bias, new.g.len())
             && (new.a.is_empty() || old.a.len() == new.a.len())
-    }
-}
-
-impl Sums {
-    fn clear(&mut self) {
-        self.rows = 0.0;
-        self.a.fill(0.0);
-        self.g.fill(0.0);
     }
 }
 
@@ -433,11 +434,19 @@ fn fill_identity(factor: &mut [f64], groups: usize) {
     }
 }
 
-fn add(sum: &mut [f64], new: &[f64]) {
-    sum.iter_mut().zip(new).for_each(|(sum, x)| *sum += x);
+/// Adds; the first term is the sum.
+fn add(sum: &mut Vec<f64>, new: Vec<f64>) {
+    if sum.is_empty() {
+        *sum = new;
+    } else {
+        sum.iter_mut().zip(&new).for_each(|(sum, x)| *sum += x);
+    }
 }
 
 /// F ← F + (sum / count − F) / w
 fn average(factor: &mut [f64], sum: &[f64], count: f64, weight: f64) {
-    factor.iter_mut().zip(sum).for_each(|(f, x)| *f += (x / count - *f) / weight);
+    parallel::pieces(factor, 1, |start, factor| {
+        let (count, weight) = (count, weight); // copies: a loop that writes cannot change them
+        factor.iter_mut().zip(&sum[start..]).for_each(|(f, x)| *f += (x / count - *f) / weight);
+    });
 }

@@ -41,6 +41,13 @@ impl Seen {
         self.batches.iter().flatten()
     }
 
+    /// Whether every number seen is finite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        let mut numbers = self.uses().flat_map(|u| u.a.iter().chain(u.d.iter().flatten()));
+        numbers.all(|x| x.is_finite())
+    }
+
     /// R, the rows.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -15,6 +15,7 @@ pub mod diagonal;
 pub mod exact;
 pub mod factor_figures;
 pub mod factors;
+pub mod fishers;
 pub mod gradient_noise;
 pub mod hessian_diagonal;
 pub mod lanczos;
@@ -46,6 +47,17 @@ pub enum Fisher {
     /// The expectation over the model's labels: one sweep per column of a root of the output
     /// Hessian.
     Exact,
+}
+
+impl Fisher {
+    /// Refuses no draws at all: nothing would ever be seen.
+    pub(crate) fn check(self, op: &'static str) -> Result<()> {
+        let draws = match self {
+            Self::Sampled { draws } => draws,
+            Self::Empirical | Self::Exact => 1,
+        };
+        crate::moments::demand(op, "draws", draws as f64, "at least 1", draws > 0)
+    }
 }
 
 /// Records → factors. Says which sweep it wants and when.

@@ -12,6 +12,7 @@
 //! |---|---|---|---|
 //! | a diagonal; AdaFisher's | I | I | the diagonal |
 //! | K-FAC, G ⊗ A | eigenvectors of G | of A | products of eigenvalues |
+//! | the same, damped by the π rule | of G | of A | products of shifted eigenvalues, less λ |
 //! | EKFAC | of G | of A | E\[(Vᵀ D U)²\] |
 //! | Shampoo² | of L = E\[D Dᵀ\] | of R = E\[Dᵀ D\] | products of eigenvalues, over tr L |
 //!
@@ -163,22 +164,51 @@ impl LayerOperator {
     /// # Errors
     /// [`Error::Linalg`] when a factor is not finite.
     pub fn kronecker(block: &Kronecker) -> Result<Self> {
+        Self::of_halves(block, |left, right| outer(left, right, 1.0))
+    }
+
+    /// K-FAC's with λ shared out by the π rule (Martens & Grosse 2015, 6.3), less λ I: with λ added it is
+    /// what is inverted,
+    ///
+    /// ```text
+    /// (G + √λ/π I) ⊗ (A + π √λ I) = G ⊗ A + π √λ G ⊗ I + √λ/π I ⊗ A + λ I
+    /// ```
+    /// The two terms in the middle are what factored damping costs: it is not the block's own.
+    ///
+    /// # Errors
+    /// [`Error::Linalg`] when a factor is not finite.
+    pub fn kronecker_pi(block: &Kronecker, damping: f64) -> Result<Self> {
+        let root = damping.sqrt();
+        Self::of_halves(block, |(v, mut left), (u, mut right)| {
+            let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len().max(1) as f64;
+            let pi = (mean(&right) / mean(&left)).sqrt();
+            let pi = if pi.is_finite() && pi > 0.0 { pi } else { 1.0 };
+            left.iter_mut().for_each(|s| *s += root / pi);
+            right.iter_mut().for_each(|s| *s += root * pi);
+            let mut part = outer((v, left), (u, right), 1.0);
+            part.s.iter_mut().for_each(|s| *s = (*s - damping).max(0.0));
+            part
+        })
+    }
+
+    /// From the eigenvectors and eigenvalues of the left and the right factor of each group.
+    fn of_halves(block: &Kronecker, part: impl Fn(Half, Half) -> Part) -> Result<Self> {
         let layout = Layout::of(block);
         if block.form == Form::ScaleShift {
             return Ok(Self::diagonal(block.g.clone()));
         }
-        let part = |k: usize| {
+        let group = |k: usize| {
             let (n, m) = (block.inputs(), block.outputs());
             let g = || eigen(&block.g[k * m * m..(k + 1) * m * m], m);
             let a = || eigen(&block.a[k * n * n..(k + 1) * n * n], n);
             match block.form {
-                Form::Dense => Ok(outer(g()?, a()?, 1.0)),
-                Form::Transposed => Ok(outer(a()?, g()?, 1.0)),
+                Form::Dense => Ok(part(g()?, a()?)),
+                Form::Transposed => Ok(part(a()?, g()?)),
                 // One-hot rows: A is diagonal.
-                Form::Lookup | Form::ScaleShift => Ok(outer((None, block.a.clone()), g()?, 1.0)),
+                Form::Lookup | Form::ScaleShift => Ok(part((None, block.a.clone()), g()?)),
             }
         };
-        Ok(Self { layout, parts: (0..block.groups).map(part).collect::<Result<_>>()? })
+        Ok(Self { layout, parts: (0..block.groups).map(group).collect::<Result<_>>()? })
     }
 
     /// Shampoo²: L ⊗ R / tr L with the second moments of the examples' gradient matrices.

@@ -10,12 +10,13 @@
 //! | Plain | (G + λ I) ⊗ (A + λ I) | common practice |
 //! | Exact | G ⊗ A + λ I, in the eigenvectors of both | George et al. 2018, eq. 10 |
 //!
-//! All of it in `f64`, whatever the parameters are.
+//! Inverses are found in `f64`, whatever the parameters are. What is kept of them is rounded once to the
+//! parameters' own type ([`DampedInverse::to_dtype`]), so a direction is two products of matrices in
+//! that type, and nothing is converted in a step.
 
 use std::borrow::Cow;
 
-use engine::{Error, Result};
-use kernels::gemm::{Matrix, gemm};
+use engine::{DType, Element as _, Error, Result, Tensor, for_float};
 use kernels::linalg::{self, LinalgError};
 
 /// How λ is shared out between the two factors. The table is at the top of this module.
@@ -94,7 +95,7 @@ impl<'a> Factor<'a> {
                 let mut damped = values.to_vec();
                 damped.iter_mut().step_by(n + 1).for_each(|x| *x += shift);
                 let inverse = linalg::cholesky_inverse(&damped, *n).map_err(|e| failed(&e))?;
-                Ok(Half { matrix: Some(inverse), eigenvalues: None, dim: *n })
+                Ok(Half { matrix: Some(square(inverse, *n)?), eigenvalues: None, dim: *n })
             }
             Self::Diagonal(values) => {
                 let eigenvalues = Some(values.iter().map(|x| x + shift).collect());
@@ -109,7 +110,8 @@ impl<'a> Factor<'a> {
                 let eigen = linalg::symmetric_eigen(values, *n).map_err(|e| failed(&e))?;
                 // A second moment has no negative eigenvalue but by rounding.
                 let values = eigen.values.iter().map(|x| x.max(0.0)).collect();
-                Ok(Half { matrix: Some(eigen.vectors), eigenvalues: Some(values), dim: *n })
+                let vectors = square(eigen.vectors, *n)?;
+                Ok(Half { matrix: Some(vectors), eigenvalues: Some(values), dim: *n })
             }
             Self::Diagonal(values) => {
                 Ok(Half { matrix: None, eigenvalues: Some(values.to_vec()), dim: values.len() })
@@ -120,10 +122,10 @@ impl<'a> Factor<'a> {
 
 /// One side of a damped inverse: the inverse itself (`matrix` alone), or eigenvectors (none for a
 /// diagonal factor, whose eigenvectors are the axes) and eigenvalues.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Half {
     /// `[n, n]`: the inverse, or with `eigenvalues` the eigenvectors as columns.
-    pub matrix: Option<Vec<f64>>,
+    pub matrix: Option<Tensor>,
     /// `[n]`
     pub eigenvalues: Option<Vec<f64>>,
     /// n
@@ -131,7 +133,7 @@ pub struct Half {
 }
 
 /// (G ⊗ A + λ I)⁻¹ by one of the three rules, ready to be applied.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct DampedInverse {
     /// Of G: acts on the rows of a gradient.
     pub g: Half,
@@ -169,10 +171,12 @@ pub fn pi(g: &Factor<'_>, a: &Factor<'_>) -> Option<f64> {
 /// # Example
 /// ```
 /// use alcyon_optim::curvature::precondition::{DampingRule, Factor, damped_inverses, direction};
+/// use engine::Tensor;
 /// let (g, a) = (Factor::full(1, vec![2.0])?, Factor::diagonal(vec![1.0, 3.0]));
 /// // 2 ⊗ diag(1, 3) + 2 I = diag(4, 8)
 /// let inverse = damped_inverses(&g, &a, 2.0, DampingRule::Exact)?;
-/// assert_eq!(direction(&inverse, &[4.0, 4.0])?, [1.0, 0.5]);
+/// let gradient = Tensor::from_slice(&[4.0, 4.0], [1, 2])?;
+/// assert_eq!(direction(&inverse, &gradient)?.to_f64_vec()?, [1.0, 0.5]);
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub fn damped_inverses(
@@ -205,37 +209,64 @@ pub fn damped_inverses(
 /// The direction (G ⊗ A + λ I)⁻¹ vec(X), as a matrix like X.
 ///
 /// # Shape
-/// gradient: `[dim G, dim A]`, row-major, like the result
+/// gradient: `[dim G, dim A]`, of the inverse's dtype, like the result
 ///
 /// # Errors
-/// [`Error::Argument`] when the gradient has another number of elements.
-pub fn direction(inverse: &DampedInverse, gradient: &[f64]) -> Result<Vec<f64>> {
+/// [`Error::Argument`] when the gradient has another number of elements; [`Error::DType`] when it is of
+/// another type.
+pub fn direction(inverse: &DampedInverse, gradient: &Tensor) -> Result<Tensor> {
     let (g, a) = (&inverse.g, &inverse.a);
-    if gradient.len() != g.dim * a.dim {
+    if gradient.numel() != g.dim * a.dim {
         return Err(Error::Argument {
             op: "direction",
             name: "gradient",
             expected: "dim G · dim A numbers",
-            got: format!("{} for {} · {}", gradient.len(), g.dim, a.dim),
+            got: format!("{} for {} · {}", gradient.numel(), g.dim, a.dim),
         });
     }
-    // Into the eigenvectors, or already through the inverses: Mᴳᵀ X Mᴬ.
-    let mut x = a.right(g.left(gradient.to_vec(), a.dim, true), g.dim, false);
+    let mut x = gradient.reshape([g.dim, a.dim])?;
+    // Into the eigenvectors, or already through the inverses (which are symmetric): Mᴳᵀ X Mᴬ.
+    if let Some(matrix) = &g.matrix {
+        x = if g.eigenvalues.is_some() { matrix.transpose(0, 1)? } else { matrix.clone() }
+            .matmul(&x)?;
+    }
+    if let Some(matrix) = &a.matrix {
+        x = x.matmul(matrix)?;
+    }
     if a.dim > 0 && (g.eigenvalues.is_some() || a.eigenvalues.is_some()) {
-        for (i, row) in x.chunks_exact_mut(a.dim).enumerate() {
-            row.iter_mut()
-                .enumerate()
-                .for_each(|(j, x)| *x /= g.eigenvalue(i) * a.eigenvalue(j) + inverse.damping);
-        }
+        x = x.contiguous()?;
+        for_float!(x.dtype(), T => {
+            for (i, row) in x.make_mut::<T>()?.chunks_exact_mut(a.dim).enumerate() {
+                let eigenvalue = g.eigenvalue(i);
+                row.iter_mut().enumerate().for_each(|(j, x)| {
+                    let s = eigenvalue * a.eigenvalue(j) + inverse.damping;
+                    *x = T::from_f64(x.to_f64() / s);
+                });
+            }
+        });
     }
     // And back: only eigenvectors have a way back.
-    if g.eigenvalues.is_some() {
-        x = g.left(x, a.dim, false);
+    if let (Some(matrix), Some(_)) = (&g.matrix, &g.eigenvalues) {
+        x = matrix.matmul(&x)?;
     }
-    if a.eigenvalues.is_some() {
-        x = a.right(x, g.dim, true);
+    if let (Some(matrix), Some(_)) = (&a.matrix, &a.eigenvalues) {
+        x = x.matmul(&matrix.transpose(0, 1)?)?;
     }
     Ok(x)
+}
+
+impl DampedInverse {
+    /// The same with its matrices in another dtype: each number rounded once.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::to_dtype`].
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let half = |half: &Half| -> Result<Half> {
+            let matrix = half.matrix.as_ref().map(|m| m.to_dtype(dtype)).transpose()?;
+            Ok(Half { matrix, ..half.clone() })
+        };
+        Ok(Self { g: half(&self.g)?, a: half(&self.a)?, damping: self.damping })
+    }
 }
 
 impl Half {
@@ -248,25 +279,15 @@ impl Half {
         self.eigenvalues.as_ref().map_or(1.0, |v| v.iter().copied().fold(f64::INFINITY, f64::min))
     }
 
-    /// M X or Mᵀ X, for X `[n, columns]`.
-    fn left(&self, x: Vec<f64>, columns: usize, transposed: bool) -> Vec<f64> {
-        let Some(matrix) = &self.matrix else { return x };
-        let m = Matrix::new(matrix, self.dim, self.dim);
-        let mut out = vec![0.0; x.len()];
-        let x = Matrix::new(&x, self.dim, columns);
-        gemm(1.0, if transposed { m.t() } else { m }, x, 0.0, &mut out);
-        out
+    /// Bytes of what is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        let eigenvalues = self.eigenvalues.as_ref().map_or(0, Vec::len) * size_of::<f64>();
+        self.matrix.as_ref().map_or(0, Tensor::bytes) + eigenvalues
     }
+}
 
-    /// X M or X Mᵀ, for X `[rows, n]`.
-    fn right(&self, x: Vec<f64>, rows: usize, transposed: bool) -> Vec<f64> {
-        let Some(matrix) = &self.matrix else { return x };
-        let m = Matrix::new(matrix, self.dim, self.dim);
-        let mut out = vec![0.0; x.len()];
-        let x = Matrix::new(&x, rows, self.dim);
-        gemm(1.0, x, if transposed { m.t() } else { m }, 0.0, &mut out);
-        out
-    }
+fn square(values: Vec<f64>, n: usize) -> Result<Tensor> {
+    Tensor::from_vec(values, [n, n])
 }
 
 /// What a matrix routine said, as the engine's error.
@@ -298,7 +319,12 @@ mod tests {
 
     fn solved(rule: DampingRule, damping: f64) -> Vec<f64> {
         let (g, a) = (Factor::full(2, &G[..]).unwrap(), Factor::full(3, &A[..]).unwrap());
-        direction(&damped_inverses(&g, &a, damping, rule).unwrap(), &X).unwrap()
+        moved(&damped_inverses(&g, &a, damping, rule).unwrap())
+    }
+
+    fn moved(inverse: &DampedInverse) -> Vec<f64> {
+        let x = Tensor::from_slice(&X, [2, 3]).unwrap();
+        direction(inverse, &x).unwrap().to_f64_vec().unwrap()
     }
 
     fn assert_close(got: &[f64], expected: &[f64]) {
@@ -332,7 +358,7 @@ mod tests {
         let (full, thin) =
             (Factor::full(3, &full[..]).unwrap(), Factor::diagonal(vec![4.0, 1.0, 0.25]));
         for rule in [DampingRule::Pi, DampingRule::Plain, DampingRule::Exact] {
-            let of = |a| direction(&damped_inverses(&g, a, 0.1, rule).unwrap(), &X).unwrap();
+            let of = |a| moved(&damped_inverses(&g, a, 0.1, rule).unwrap());
             assert_close(&of(&thin), &of(&full));
         }
     }
@@ -342,7 +368,7 @@ mod tests {
         let (g, a) = (Factor::full(2, vec![0.0; 4]).unwrap(), Factor::diagonal(vec![0.0; 3]));
         let inverse = damped_inverses(&g, &a, 0.04, DampingRule::Pi).unwrap();
         let expected: Vec<f64> = X.iter().map(|x| x / 0.04).collect();
-        assert_close(&direction(&inverse, &X).unwrap(), &expected);
+        assert_close(&moved(&inverse), &expected);
     }
 
     #[test]

@@ -118,6 +118,16 @@ impl RecordedBatch {
         Ok(batch)
     }
 
+    /// From records that have been come by in another way.
+    pub(super) const fn of(
+        fisher: Fisher,
+        (examples, terms): (usize, usize),
+        sweeps: Vec<Vec<LayerRecord>>,
+        unlayered: BTreeMap<ParamId, &'static str>,
+    ) -> Self {
+        Self { fisher, examples, terms, sweeps, unlayered }
+    }
+
     fn next_sweep(&mut self) -> &mut Self {
         self.sweeps.push(Vec::new());
         self

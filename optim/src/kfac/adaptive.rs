@@ -23,7 +23,7 @@ use crate::coverage::Coverage;
 use crate::curvature::factors::{Share, Start};
 use crate::curvature::precondition::DampingRule;
 use crate::curvature::products::GaussNewton;
-use crate::descent::in_double_precision;
+use crate::descent::finite_gradients;
 use crate::flat;
 use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, evaluate};
@@ -170,7 +170,7 @@ impl AdaptiveKfac {
     /// P and the last Δ, as vectors of all trainable parameters.
     fn along(&mut self, model: &dyn Parameters, grads: &Gradients) -> Result<[Vec<f64>; 2]> {
         check_gradients(model, grads)?;
-        let gradients = in_double_precision(model, grads)?;
+        let gradients = finite_gradients(model, grads)?;
         self.inner.factors.fold();
         if self.config.uncovered == Uncovered::Error {
             refuse_uncovered(model, &self.inner.factors)?;
@@ -179,7 +179,9 @@ impl AdaptiveKfac {
         let directions = self.inner.directions(&gradients)?;
         let (mut p, mut delta) = (Vec::new(), Vec::new());
         for (_, param) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
-            p.extend(directions.get(&param.id()).into_iter().flatten());
+            if let Some(direction) = directions.get(&param.id()) {
+                p.extend(direction.to_f64_vec()?);
+            }
             match self.inner.updates.get(param) {
                 Some(kept) => delta.extend(kept.tensors[0].to_f64_vec()?),
                 None => delta.extend(std::iter::repeat_n(0.0, param.value().numel())),

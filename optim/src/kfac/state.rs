@@ -49,6 +49,8 @@ impl Kfac {
             }
             if let Some(inverse) = self.inverses.get(&param.id()) {
                 save_inverse(path, inverse, &mut state)?;
+                let failures = self.failures.get(&param.id()).copied().unwrap_or(0);
+                state.numbers.insert(format!("{path}/failures"), failures.to_string());
             }
         }
         Ok(state)
@@ -64,18 +66,22 @@ impl Kfac {
             if let Some(form) = saved.number_if_any::<String>(&format!("{path}/form"))? {
                 let block = load_block(&mut saved, &path, &form, param, model)?;
                 let updates = saved.number(&format!("{path}/batches"))?;
-                let inverse = load_inverse(&mut saved, &path, &block)?;
-                blocks.push((param.id(), block, updates, inverse));
+                let inverse = load_inverse(&mut saved, &path, &block, param.value().dtype())?;
+                let failures: Option<u32> = saved.number_if_any(&format!("{path}/failures"))?;
+                blocks.push((param.id(), block, updates, inverse.zip(failures)));
             }
         }
         saved.close(model)?;
         // Everything has been read and fits: from here on nothing fails.
         self.factors.clear();
         (self.config.rate, self.factors.steps, self.factors.rng) = (rate, steps, rng);
-        (self.updates, self.inverses) = (updates, BTreeMap::new());
+        (self.updates, self.inverses, self.failures) = (updates, BTreeMap::new(), BTreeMap::new());
         for (weight, block, updates, inverse) in blocks {
             self.factors.restore(weight, block, updates);
-            self.inverses.extend(inverse.map(|inverse| (weight, inverse)));
+            if let Some((inverse, failures)) = inverse {
+                self.inverses.insert(weight, inverse);
+                self.failures.insert(weight, failures);
+            }
         }
         Ok(())
     }
@@ -140,7 +146,7 @@ fn save_inverse(path: &str, inverse: &BlockInverse, state: &mut State) -> Result
             };
             numbers.insert(format!("{path}/inverse.{side}.{k}"), kept.to_owned());
             if let Some(matrix) = &half.matrix {
-                tensors.insert(format!("{path}/matrix.{side}.{k}"), vector(matrix)?);
+                tensors.insert(format!("{path}/matrix.{side}.{k}"), matrix.clone());
             }
             if let Some(values) = &half.eigenvalues {
                 tensors.insert(format!("{path}/eigenvalues.{side}.{k}"), vector(values)?);
@@ -150,7 +156,12 @@ fn save_inverse(path: &str, inverse: &BlockInverse, state: &mut State) -> Result
     Ok(())
 }
 
-fn load_inverse(saved: &mut Saved, path: &str, block: &Kronecker) -> Result<Option<BlockInverse>> {
+fn load_inverse(
+    saved: &mut Saved,
+    path: &str,
+    block: &Kronecker,
+    dtype: DType,
+) -> Result<Option<BlockInverse>> {
     let key = format!("{path}/columns");
     let Some(text) = saved.number_if_any::<String>(&key)? else { return Ok(None) };
     let (n, m) = (block.inputs(), block.outputs());
@@ -164,14 +175,19 @@ fn load_inverse(saved: &mut Saved, path: &str, block: &Kronecker) -> Result<Opti
     let mut groups = Vec::with_capacity(block.groups);
     for k in 0..block.groups {
         let damping = saved.number(&format!("{path}/damping.{k}"))?;
-        let g = load_half(saved, &format!("{path}/"), &format!(".g.{k}"), rows)?;
-        let a = load_half(saved, &format!("{path}/"), &format!(".a.{k}"), width)?;
+        let g = load_half(saved, &format!("{path}/"), &format!(".g.{k}"), (rows, dtype))?;
+        let a = load_half(saved, &format!("{path}/"), &format!(".a.{k}"), (width, dtype))?;
         groups.push(DampedInverse { g, a, damping });
     }
     Ok(Some(BlockInverse { columns, groups }))
 }
 
-fn load_half(saved: &mut Saved, path: &str, side: &str, dim: usize) -> Result<Half> {
+fn load_half(
+    saved: &mut Saved,
+    path: &str,
+    side: &str,
+    (dim, dtype): (usize, DType),
+) -> Result<Half> {
     let kept: String = saved.number(&format!("{path}inverse{side}"))?;
     let (matrix, eigenvalues) = match kept.as_str() {
         "eigenvectors and eigenvalues" => (true, true),
@@ -179,11 +195,11 @@ fn load_half(saved: &mut Saved, path: &str, side: &str, dim: usize) -> Result<Ha
         "eigenvalues" => (false, true),
         _ => return Err(refused("a known kind of inverse", kept)),
     };
-    let mut part = |name: &str, there: bool, n: usize| {
-        there.then(|| values(saved, &format!("{path}{name}{side}"), n)).transpose()
-    };
-    let matrix = part("matrix", matrix, dim * dim)?;
-    Ok(Half { matrix, eigenvalues: part("eigenvalues", eigenvalues, dim)?, dim })
+    let mut square = || saved.tensor(&format!("{path}matrix{side}"), &[dim, dim].into(), dtype);
+    let matrix = matrix.then(&mut square).transpose()?;
+    let mut diagonal = || values(saved, &format!("{path}eigenvalues{side}"), dim);
+    let eigenvalues = eigenvalues.then(&mut diagonal).transpose()?;
+    Ok(Half { matrix, eigenvalues, dim })
 }
 
 fn vector(values: &[f64]) -> Result<Tensor> {

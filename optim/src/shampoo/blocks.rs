@@ -3,9 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use engine::{Error, Result, Shape};
+use engine::{DType, Error, FloatElement, Result, Shape, Tensor};
 use kernels::gemm::{Matrix, gemm};
-use kernels::linalg;
+use kernels::second_moment::gram;
+use kernels::transpose::transpose;
+use kernels::{linalg, parallel};
 
 use super::Statistics;
 use crate::moments::correction;
@@ -55,13 +57,13 @@ impl Cut {
         all
     }
 
-    pub(super) fn read(&self, x: &[f64], block: &[Range<usize>]) -> Vec<f64> {
+    pub(super) fn read<T: Copy>(&self, x: &[T], block: &[Range<usize>]) -> Vec<T> {
         let mut out = Vec::with_capacity(block.iter().map(Range::len).product());
         self.rows(block, |row| out.extend_from_slice(&x[row]));
         out
     }
 
-    pub(super) fn write(&self, part: &[f64], block: &[Range<usize>], x: &mut [f64]) {
+    pub(super) fn write<T: Copy>(&self, part: &[T], block: &[Range<usize>], x: &mut [T]) {
         let mut at = 0;
         self.rows(block, |row| {
             let end = at + row.len();
@@ -96,10 +98,16 @@ impl fmt::Display for Cut {
     }
 }
 
-/// The second moments of one block along each axis, and their inverse roots.
+/// The second moments of one block along each axis, in f64, and their inverse roots, rounded once to the
+/// parameter's dtype.
+///
+/// # Why f64
+/// Roots outlive the gradients they were made of. What a later gradient has along a direction that no
+/// earlier one had is divided by a root of ε (10⁻¹²), and rounding to f32 would put 10⁻⁷ in its place.
 #[derive(Debug, Clone)]
 pub(super) struct Preconditioner {
     pub(super) axes: Vec<Axis>,
+    pub(super) dtype: DType,
     pub(super) failures: u32,
 }
 
@@ -107,41 +115,45 @@ pub(super) struct Preconditioner {
 pub(super) struct Axis {
     pub(super) dim: usize,
     /// L without its ε, `[dim, dim]`: what rounding makes of a zero eigenvalue cannot hide ε then.
-    pub(super) moment: Vec<f64>,
-    /// L^(−1/2k); empty before the first.
-    pub(super) root: Vec<f64>,
+    pub(super) moment: Tensor,
+    /// L^(−1/2k), after the first.
+    pub(super) root: Option<Tensor>,
 }
 
 impl Preconditioner {
-    pub(super) fn new(block: &[Range<usize>]) -> Self {
+    pub(super) fn new(block: &[Range<usize>], dtype: DType) -> Self {
         let axis = |range: &Range<usize>| {
             let dim = range.len();
-            Axis { dim, moment: vec![0.0; dim * dim], root: Vec::new() }
+            Axis { dim, moment: Tensor::zeros([dim, dim], DType::F64), root: None }
         };
-        Self { axes: block.iter().map(axis).collect(), failures: 0 }
+        Self { axes: block.iter().map(axis).collect(), dtype, failures: 0 }
     }
 
     pub(super) fn has_roots(&self) -> bool {
-        self.axes.iter().all(|axis| axis.root.len() == axis.moment.len())
+        self.axes.iter().all(|axis| axis.root.is_some())
     }
 
     /// L_i ← L_i + G₍ᵢ₎ G₍ᵢ₎ᵀ, or its moving average.
-    pub(super) fn add(&mut self, gradient: &[f64], statistics: Statistics) {
+    ///
+    /// The tensor is turned axis by axis: as a matrix of its first axis against all others it is
+    /// transposed, which makes G₍ᵢ₎ᵀ of it and brings the next axis to the front.
+    pub(super) fn add(&mut self, gradient: Vec<f64>, statistics: Statistics) -> Result<()> {
         let (keep, gain) = match statistics {
             Statistics::Sum { .. } => (1.0, 1.0),
             Statistics::Ema { beta2, .. } => (beta2, 1.0 - beta2),
         };
-        let mut inner = gradient.len();
+        let (mut x, mut turned) = (gradient, Vec::new());
         for Axis { dim, moment, .. } in &mut self.axes {
-            let slab = inner;
-            inner = inner.checked_div(*dim).unwrap_or(0);
-            moment.iter_mut().for_each(|x| *x *= keep);
-            // LOOP: the tensor seen as [outer, dim, inner] is a stack of matrices.
-            for matrix in gradient.chunks_exact(slab.max(1)) {
-                let matrix = Matrix::new(matrix, *dim, inner);
-                gemm(gain, matrix, matrix.t(), 1.0, moment);
-            }
+            let rest = x.len().checked_div(*dim).unwrap_or(0);
+            turned.resize(x.len(), 0.0);
+            transpose(&x, (*dim, rest), rest, &mut turned);
+            let mut new = vec![0.0; *dim * *dim];
+            gram(&turned, rest, *dim, &mut new);
+            let moment = moment.make_mut::<f64>()?;
+            moment.iter_mut().zip(new).for_each(|(old, new)| *old = keep * *old + gain * new);
+            std::mem::swap(&mut x, &mut turned);
         }
+        Ok(())
     }
 
     /// The roots of all axes, or none of them: a failure leaves the previous ones in use.
@@ -159,44 +171,74 @@ impl Preconditioner {
             }
             Statistics::Ema { epsilon, .. } => (1.0, epsilon),
         };
-        let root = |axis: &Axis| {
-            let moment: Vec<f64> = axis.moment.iter().map(|x| x / scale).collect();
-            linalg::power(&moment, axis.dim, exponent, ridge)
+        let root = |axis: &Axis| -> Result<Tensor> {
+            let mut moment = axis.moment.to_f64_vec()?;
+            moment.iter_mut().for_each(|x| *x /= scale);
+            let root = linalg::power(&moment, axis.dim, exponent, ridge);
+            let failed = |reason: &dyn fmt::Display| Error::Linalg {
+                routine: "shampoo",
+                reason: reason.to_string(),
+            };
+            let root = root.map_err(|error| failed(&error))?;
+            let root = Tensor::from_vec(root, [axis.dim, axis.dim])?;
+            let rounded = root.to_dtype(self.dtype)?;
+            // A root can be too large for a float.
+            if rounded.sum_all()?.item()?.is_finite() {
+                Ok(rounded)
+            } else {
+                Err(failed(&"a root is not finite"))
+            }
         };
-        match self.axes.iter().map(root).collect::<Result<Vec<_>, _>>() {
+        match self.axes.iter().map(root).collect::<Result<Vec<_>>>() {
             Ok(roots) => {
                 self.failures = 0;
-                self.axes.iter_mut().zip(roots).for_each(|(axis, root)| axis.root = root);
+                self.axes.iter_mut().zip(roots).for_each(|(axis, root)| axis.root = Some(root));
                 Ok(())
             }
             Err(_) if self.has_roots() && self.failures < FAILURES_BORNE => {
                 self.failures += 1;
                 Ok(())
             }
-            Err(error) => Err(Error::Linalg { routine: "shampoo", reason: error.to_string() }),
+            Err(error) => Err(error),
         }
     }
 
-    /// M ×₁ root₁ ×₂ … ×ₖ rootₖ
-    pub(super) fn apply(&self, moment: Vec<f64>) -> Vec<f64> {
-        let (mut x, mut inner) = (moment, 0);
-        for (i, Axis { dim, root, .. }) in self.axes.iter().enumerate() {
-            let slab = if i == 0 { x.len() } else { inner };
-            inner = slab.checked_div(*dim).unwrap_or(0);
-            let mut out = vec![0.0; x.len()];
-            let slabs = x.chunks_exact(slab.max(1)).zip(out.chunks_exact_mut(slab.max(1)));
-            for (matrix, out) in slabs {
-                let root = Matrix::new(root, *dim, *dim);
-                gemm(1.0, root, Matrix::new(matrix, *dim, inner), 0.0, out);
-            }
+    /// M ×₁ root₁ ×₂ … ×ₖ rootₖ, turned axis by axis as in [`Preconditioner::add`]: after all of them
+    /// the first axis is in front again.
+    pub(super) fn apply<T: FloatElement>(&self, moment: Vec<T>) -> Result<Vec<T>> {
+        let mut x = moment;
+        for Axis { dim, root, .. } in &self.axes {
+            let Some(root) = root else { continue };
+            let rest = x.len().checked_div(*dim).unwrap_or(0);
+            let mut out = vec![T::default(); x.len()];
+            let root = Matrix::new(root.as_slice::<T>()?, *dim, *dim);
+            gemm(T::from_f64(1.0), Matrix::new(&x, *dim, rest).t(), root, T::default(), &mut out);
             x = out;
         }
-        x
+        Ok(x)
     }
 
-    pub(super) fn numbers(&self) -> usize {
-        self.axes.iter().map(|axis| axis.moment.len() + axis.root.len()).sum()
+    pub(super) fn bytes(&self) -> usize {
+        let root = |axis: &Axis| axis.root.as_ref().map_or(0, Tensor::bytes);
+        self.axes.iter().map(|axis| axis.moment.bytes() + root(axis)).sum()
     }
+}
+
+/// Renews blocks, shared out among the threads; the answers are in their order.
+pub(super) fn renew_all(
+    blocks: Vec<&mut Preconditioner>,
+    statistics: Statistics,
+    exponent: Option<f64>,
+    t: u64,
+) -> Vec<Result<()>> {
+    let cube = |block: &&mut Preconditioner| block.axes.iter().map(|a| a.dim.pow(3)).sum::<usize>();
+    let work = blocks.iter().map(cube).sum::<usize>() / blocks.len().max(1);
+    let mut answers: Vec<Result<()>> = blocks.iter().map(|_| Ok(())).collect();
+    let items = blocks.into_iter().zip(&mut answers).collect();
+    parallel::items(items, work, |_, (block, answer): (&mut Preconditioner, &mut Result<()>)| {
+        *answer = block.renew(statistics, exponent, t);
+    });
+    answers
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{DType, Parameters, Result, Tensor};
+use engine::{DType, Parameters, Result, Shape, Tensor};
 
 use super::{Shampoo, Slot};
 use crate::State;
@@ -17,17 +17,15 @@ impl Shampoo {
         for (path, param) in model.parameters() {
             let Some(slot) = self.slots.get(&param.id()) else { continue };
             state.numbers.insert(format!("{path}/blocks"), slot.blocks.len().to_string());
-            let mut put = |key: String, values: &[f64]| -> Result<()> {
-                let tensor = Tensor::from_slice(values, [values.len()])?;
-                state.tensors.insert(format!("{path}/{key}"), tensor);
-                Ok(())
+            let mut put = |key: String, tensor: &Tensor| {
+                state.tensors.insert(format!("{path}/{key}"), tensor.clone());
             };
-            put("first".into(), &slot.first)?;
-            put("second".into(), &slot.second)?;
+            slot.first.iter().for_each(|first| put("first".into(), first));
+            slot.second.iter().for_each(|second| put("second".into(), second));
             for (b, block) in slot.blocks.iter().enumerate() {
                 for (i, axis) in block.axes.iter().enumerate() {
-                    put(format!("moment.{b}.{i}"), &axis.moment)?;
-                    put(format!("root.{b}.{i}"), &axis.root)?;
+                    put(format!("moment.{b}.{i}"), &axis.moment);
+                    axis.root.iter().for_each(|root| put(format!("root.{b}.{i}"), root));
                 }
             }
             for (b, block) in slot.blocks.iter().enumerate() {
@@ -46,19 +44,20 @@ impl Shampoo {
                 continue;
             }
             let mut slot = Slot::new(&self.config, param);
-            let mut fill = |key: String, values: &mut Vec<f64>, n: usize| -> Result<()> {
-                let tensor = saved.tensor(&format!("{path}/{key}"), &[n].into(), DType::F64)?;
-                *values = tensor.to_vec::<f64>()?;
-                Ok(())
+            let dtype = param.value().dtype();
+            let mut kept = |key: String, shape: &Shape, dtype| {
+                saved.tensor(&format!("{path}/{key}"), shape, dtype)
             };
-            let (first, second) = (slot.first.len(), slot.second.len());
-            fill("first".into(), &mut slot.first, first)?;
-            fill("second".into(), &mut slot.second, second)?;
+            for (key, moment) in [("first", &mut slot.first), ("second", &mut slot.second)] {
+                if let Some(moment) = moment {
+                    *moment = kept(key.into(), param.value().shape(), dtype)?;
+                }
+            }
             for (b, block) in slot.blocks.iter_mut().enumerate() {
                 for (i, axis) in block.axes.iter_mut().enumerate() {
-                    let n = axis.moment.len();
-                    fill(format!("moment.{b}.{i}"), &mut axis.moment, n)?;
-                    fill(format!("root.{b}.{i}"), &mut axis.root, n)?;
+                    let square = Shape::from([axis.dim, axis.dim]);
+                    axis.moment = kept(format!("moment.{b}.{i}"), &square, DType::F64)?;
+                    axis.root = Some(kept(format!("root.{b}.{i}"), &square, dtype)?);
                 }
             }
             for (b, block) in slot.blocks.iter_mut().enumerate() {

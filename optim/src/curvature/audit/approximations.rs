@@ -101,6 +101,9 @@ impl Estimates {
                 all.push(Approximation::new(name, operator, numbers));
             }
         }
+        // What K-FAC inverts by default.
+        let pi = LayerOperator::kronecker_pi(expand, self.damping)?;
+        all.push(Approximation::new("K-FAC, expand, π", pi, self.kfac_numbers(expand)?));
         let layout = Layout::of(expand);
         if let Some(seen) = self.rows.get(&weight.id()) {
             all.push(ekfac(layout, seen)?);
@@ -126,11 +129,11 @@ impl Estimates {
         }
     }
 
-    /// Both factors, and what K-FAC's default keeps of their inverses.
+    /// Both factors, and what K-FAC's default keeps of their inverses, in f64.
     fn kfac_numbers(&self, block: &Kronecker) -> Result<usize> {
         let all = columns(block, true, block.bias.is_some());
         let inverse = BlockInverse::new(block, all, self.damping, DampingRule::Pi)?;
-        Ok(block.a.len() + block.g.len() + inverse.numbers())
+        Ok(block.a.len() + block.g.len() + inverse.bytes() / size_of::<f64>())
     }
 }
 
