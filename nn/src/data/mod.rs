@@ -6,6 +6,7 @@
 //! [`Error::File`](engine::Error::File) that says what was expected and what came.
 
 pub mod augment;
+mod bigram;
 mod cifar;
 pub mod csv;
 mod dataset;
@@ -21,8 +22,13 @@ mod normalise;
 mod open;
 mod picture;
 mod prefetch;
+mod projection;
+mod text;
+mod token_stream;
+mod tokenizer;
 mod tree;
 
+pub use bigram::bigram_perplexity;
 pub use dataset::Dataset;
 pub use digits::digits;
 pub use examples::{Batch, Draw, Examples};
@@ -31,3 +37,7 @@ pub use iris::iris;
 pub use loader::{Epoch, Loader};
 pub use normalise::Normalise;
 pub use open::{NAMES, open, open_images};
+pub use projection::Projection;
+pub use text::{Corpus, TEXTS, open_text, read_text};
+pub use token_stream::TokenWindows;
+pub use tokenizer::{END_OF_LINE, Tokenizer, UNKNOWN};
