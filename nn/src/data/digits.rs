@@ -36,7 +36,7 @@ fn images() -> Result<Images> {
     let images = read(images, "digits-images-idx3-ubyte.gz")?;
     let labels = read(labels, "digits-labels-idx1-ubyte.gz")?;
     let sixteenths = Normalise { mean: vec![0.0], deviation: vec![16.0 / 255.0] };
-    Ok(idx::images("digits", images, &labels, 10)?.from_source("the program", sixteenths))
+    Ok(idx::images("digits", images, &labels, 10)?.read_from("the program", sixteenths))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub fn open(root: &Path) -> Result<(Images, Images)> {
         None => splits(name, &tree)?,
     };
     let finish = |images: Images| {
-        images.from_source(root.display().to_string(), Normalise::rgb(IMAGENET.0, IMAGENET.1))
+        images.read_from(root.display().to_string(), Normalise::rgb(IMAGENET.0, IMAGENET.1))
     };
     Ok((finish(train), finish(validation)))
 }
@@ -55,7 +55,7 @@ pub(super) fn classes_of(name: &str, tree: &Tree) -> Result<Images> {
         let mut parts = path.rsplit('/').skip(1);
         Some((parts.next()?, place))
     });
-    by_class(name, &tree.root, of_class.collect())
+    by_class(name, &tree.root, &of_class.collect::<Vec<_>>())
 }
 
 /// That the classes found are the ones known, in the same order.
@@ -95,8 +95,8 @@ fn splits(name: &str, tree: &Tree) -> Result<(Images, Images)> {
         };
         return Err(misfit(&tree.root, expected, got));
     }
-    let train = by_class(name, &tree.root, train)?;
-    let other = by_class(name, &tree.root, other)?;
+    let train = by_class(name, &tree.root, &train)?;
+    let other = by_class(name, &tree.root, &other)?;
     same_classes(&other, &train.classes, &tree.root)?;
     Ok((train, other))
 }
@@ -148,7 +148,7 @@ fn tiny(name: &str, tree: &Tree, list: &Place) -> Result<(Images, Images)> {
 }
 
 /// Pictures with the names of their classes; classes are numbered by name.
-fn by_class(name: &str, root: &Path, pictures: Vec<(&str, &Place)>) -> Result<Images> {
+fn by_class(name: &str, root: &Path, pictures: &[(&str, &Place)]) -> Result<Images> {
     let mut classes: Vec<&str> = pictures.iter().map(|(class, _)| *class).collect();
     classes.sort_unstable();
     classes.dedup();

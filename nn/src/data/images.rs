@@ -107,7 +107,7 @@ impl Images {
     }
 
     /// The same pictures, read from there, with these figures.
-    pub(super) fn from_source(self, source: impl Into<String>, normalise: Normalise) -> Self {
+    pub(super) fn read_from(self, source: impl Into<String>, normalise: Normalise) -> Self {
         Self { source: source.into(), normalise, ..self }
     }
 

@@ -101,7 +101,7 @@ fn mnist_like(name: &str, dir: &Path, (mean, deviation): (f64, f64)) -> Result<(
         let source = images.file.display().to_string();
         let images = idx::images(name, images, &labels, 10)?;
         let normalise = Normalise { mean: vec![mean], deviation: vec![deviation] };
-        Ok::<_, Error>(images.from_source(source, normalise))
+        Ok::<_, Error>(images.read_from(source, normalise))
     };
     Ok((part("train")?, part("t10k")?))
 }

@@ -144,7 +144,7 @@ mod tests {
                 match batch {
                     Ok(batch) => assert_eq!(batch.inputs.to_vec::<i64>().unwrap(), [at as i64]),
                     Err(error) => {
-                        assert_eq!((at, error.to_string().contains("failing")), (3, true))
+                        assert_eq!((at, error.to_string().contains("failing")), (3, true));
                     }
                 }
             }

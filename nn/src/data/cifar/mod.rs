@@ -90,7 +90,7 @@ impl Cifar {
     /// A number per label and the bytes of the pictures, as a set.
     fn images(self, (labels, bytes): (Vec<i64>, Vec<u8>), from: &Path) -> Result<Images> {
         let images = Images::new(self.name(), SHAPE, bytes, labels, self.classes())?;
-        Ok(images.from_source(from.display().to_string(), self.normalise()))
+        Ok(images.read_from(from.display().to_string(), self.normalise()))
     }
 }
 
@@ -199,7 +199,7 @@ fn picture_form(set: Cifar, base: &Path) -> Result<Pair> {
         image_folder::same_classes(&images, set.classes(), found)?;
         let images = images.interleaved().in_memory()?;
         let source = format!("{} (recompressed pictures)", found.display());
-        Ok::<_, Error>(images.from_source(source, set.normalise()))
+        Ok::<_, Error>(images.read_from(source, set.normalise()))
     };
     Ok(Some((open(&splits[0])?, open(&splits[1])?)))
 }
@@ -214,7 +214,7 @@ fn part_form(set: Cifar, base: &Path) -> Result<Pair> {
     let Some((_, place)) = tree.files.iter().find(|(name, _)| is(name)) else { return Ok(None) };
     let read = binary::parse(&place.plain(MAX_BYTES)?, set == Cifar::Hundred, place.file())?;
     let source = format!("{} (a part: its first four fifths and the rest)", place.file().display());
-    let all = set.images(read, place.file())?.from_source(source, set.normalise());
+    let all = set.images(read, place.file())?.read_from(source, set.normalise());
     let train = all.len() / 5 * 4;
     Ok(Some((all.range(0, train)?, all.range(train, all.len() - train)?)))
 }

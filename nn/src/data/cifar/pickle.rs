@@ -99,12 +99,12 @@ impl Machine<'_> {
             let code = self.number(1)? as u8;
             match code {
                 b'.' => return self.pop(),
-                0x80 => drop(self.take(1)?), // the protocol
-                0x95 => drop(self.take(8)?), // a frame
+                0x80 => self.skip(1)?, // the protocol
+                0x95 => self.skip(8)?, // a frame
                 b'(' => self.marks.push(self.stack.len()),
                 b'N' | 0x88 | 0x89 => self.push(Node::Other),
                 b'G' => {
-                    self.take(8)?;
+                    self.skip(8)?;
                     self.push(Node::Other);
                 }
                 b'K' | b'M' | b'J' => self.int(code)?,
@@ -252,6 +252,10 @@ impl Machine<'_> {
         let range = self.take(width)?;
         let bytes = &self.bytes[range];
         Ok(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+    }
+
+    fn skip(&mut self, count: usize) -> Result<(), String> {
+        self.take(count).map(|_| ())
     }
 
     fn take(&mut self, count: usize) -> Result<Range<usize>, String> {

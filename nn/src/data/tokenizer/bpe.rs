@@ -78,9 +78,40 @@ impl Bpe {
         Self::byte_level(built.map_err(|e| broken(e.to_string()))?).without_gaps(vocabulary)
     }
 
-    pub(super) fn of_json(bytes: &[u8], file: &Path) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|e| misfit(file, "a tokenizer.json", e.to_string()))?;
+    /// A `tokenizer.json` whose model is a byte-pair encoding. Its merges are checked here: the crate
+    /// takes for granted that what they join is a token.
+    pub(super) fn of_json(json: &Value, file: &Path) -> Result<Self> {
+        let expected = "a tokenizer.json of a byte-pair encoding";
+        let broken = |got: &str| misfit(file, expected, got);
+        let model = &json["model"];
+        let (Some(tokens), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
+        else {
+            return Err(broken("no `vocab` and `merges` in `model`"));
+        };
+        if model["type"].as_str().is_some_and(|kind| kind != "BPE") {
+            return Err(broken("a model of another type"));
+        }
+        let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
+        for merge in merges {
+            let pair = match merge {
+                Value::String(pair) => pair.split_once(' '),
+                pair => pair[0].as_str().zip(pair[1].as_str()),
+            };
+            let joined = pair.and_then(|(left, right)| {
+                let known = tokens.contains_key(left) && tokens.contains_key(right);
+                // The prefix is cut off by its length, whatever is there.
+                let tail = right.get(prefix.len()..).filter(|_| known)?;
+                Some(format!("{left}{tail}"))
+            });
+            if !joined.is_some_and(|joined| tokens.contains_key(&joined)) {
+                return Err(broken(&format!(
+                    "a merge {merge} whose tokens are not all in `vocab`"
+                )));
+            }
+        }
+        // What was checked is what is read: a key that occurs twice is there once.
+        let inner = tokenizers::Tokenizer::from_bytes(json.to_string())
+            .map_err(|e| misfit(file, expected, e.to_string()))?;
         Self { inner }.without_gaps(file)
     }
 

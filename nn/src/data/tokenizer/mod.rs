@@ -178,7 +178,7 @@ impl Tokenizer {
         let json: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|e| misfit(file, expected, e.to_string()))?;
         let Some(kind) = json.get("alcyon") else {
-            return Bpe::of_json(bytes, file).map(Self::of_pairs);
+            return Bpe::of_json(&json, file).map(Self::of_pairs);
         };
         let tokens = || {
             let list = json.get("tokens").and_then(serde_json::Value::as_array);

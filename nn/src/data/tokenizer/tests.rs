@@ -104,6 +104,11 @@ fn what_is_no_token_or_no_tokenizer_is_named() {
     assert!(said(br#"{"alcyon":"runes"}"#).contains("expected bytes, characters or words"));
     assert!(said(br#"{"alcyon":"words","tokens":["a"]}"#).contains("begin with <unk> and <eos>"));
     assert!(said(br#"{"alcyon":"characters","tokens":["a","a"]}"#).contains("different texts"));
+    let longer = br#"{"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":[["a","b"]]}}"#;
+    assert!(said(longer).contains("whose tokens are not all in `vocab`"), "{}", said(longer));
+    assert!(
+        said(br#"{"model":{"type":"Unigram","vocab":{},"merges":[]}}"#).contains("another type")
+    );
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Tokenizer::open(dir.path()), Err(Error::File { .. })));
 }
