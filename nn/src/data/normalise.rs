@@ -7,9 +7,9 @@ use engine::{Error, Result};
 /// # Example
 /// ```
 /// use alcyon_nn::data::{Images, Normalise};
-/// let mut images = Images::new("toy", [1, 1, 2], vec![0, 255], vec![0], &["a"])?;
-/// images.normalise = Normalise { mean: vec![0.5], deviation: vec![0.25] };
-/// assert_eq!(images.dataset()?.inputs.to_vec::<f32>()?, [-2.0, 2.0]);
+/// let mut images = Images::new("toy", [1, 1, 2], vec![0, 8], vec![0], &["a"])?;
+/// images.normalise = Normalise { mean: vec![0.0], deviation: vec![16.0 / 255.0] };
+/// assert_eq!(images.dataset()?.inputs.to_vec::<f32>()?, [0.0, 0.5]); // sixteenths
 /// # Ok::<(), engine::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
