@@ -9,6 +9,8 @@
 //! A table, not criterion's: one inverse of a ResNet-18 takes as long as ten steps, and what is wanted is
 //! a sum of four figures. `cargo bench --bench curvature_cost [-- kfac|shampoo]`
 
+#![allow(clippy::print_stdout, reason = "a table is what it makes")]
+
 use std::time::Instant;
 
 use alcyon::engine::{Error, Result};

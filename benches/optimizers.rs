@@ -5,6 +5,8 @@
 //! AdaFisher without a refresh and with one (the layers' rows to factors, the factors to averages). The
 //! bytes that each keeps are printed beside.
 
+#![allow(clippy::print_stdout, reason = "bytes are told beside times")]
+
 mod quickly;
 
 use alcyon::engine::Result;

@@ -262,7 +262,7 @@ impl Slot {
             }
         };
         let scale = T::from_f64(scale);
-        direction.iter_mut().for_each(|p| *p = *p * scale);
+        direction.iter_mut().for_each(|p| *p *= scale);
         Ok(direction)
     }
 }

@@ -91,7 +91,7 @@ fn damped(comparison: &mut Comparison, case: &Node<'_>) -> Result<()> {
     let inverse = damped_inverses(&g, &a, lambda, DampingRule::Pi)?;
     for (half, name) in [(inverse.a, "A_damped_inv"), (inverse.g, "G_damped_inv")] {
         let Some(matrix) = half.matrix else { return wrong("no inverse matrix") };
-        comparison.numbers(name, &matrix, &case.get(name)?.array()?.data)?;
+        comparison.numbers(name, &matrix.to_f64_vec()?, &case.get(name)?.array()?.data)?;
     }
     Ok(())
 }
