@@ -40,7 +40,8 @@ impl Score {
 
 /// How a model is used in training. Most are [`Supervised`]; one's own may do anything on the tape.
 pub trait Task<M: ?Sized> {
-    /// The model's outputs for a batch. The tape knows whether this is training.
+    /// The model's outputs for a batch. The tape knows whether this is training. This is also the seam
+    /// for mixed precision: what is cast on its way onto the tape (f32 as it comes, by default) is cast here.
     ///
     /// # Errors
     /// The model's own.
