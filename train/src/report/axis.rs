@@ -55,7 +55,7 @@ impl Axis {
             let ticks = powers.flat_map(|p| all.iter().map(move |m| m * 10_f64.powi(p)));
             return ticks.filter(|&t| self.holds(t)).collect();
         }
-        let rough = (self.high - self.low) / 5.0;
+        let rough = (self.high - self.low) / 6.0;
         let power = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough);
         let step = step.unwrap_or(10.0 * power);

@@ -11,7 +11,7 @@ use super::series::{Point, Series};
 
 /// The picture, and the frame of its axes.
 const SIZE: (f64, f64) = (640.0, 340.0);
-const FRAME: [f64; 4] = [64.0, 14.0, 626.0, 296.0];
+const FRAME: [f64; 4] = [64.0, 14.0, 618.0, 296.0];
 
 /// What is drawn in one frame.
 #[derive(Debug, Clone, PartialEq)]

@@ -27,7 +27,7 @@ pub(super) fn number(x: f64) -> String {
         return x.to_string();
     }
     let places = 3 - x.abs().log10().floor() as i32;
-    if !(-3..=8).contains(&places) {
+    if !(-3..=6).contains(&places) {
         let text = format!("{x:.2e}");
         let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
         return format!("{}e{power}", trimmed(digits));

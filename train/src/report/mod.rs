@@ -66,8 +66,8 @@ pub fn page(title: &str, runs: &[Run]) -> String {
             let _ = write!(
                 out,
                 "<section class=\"run-{at}\"><h2>Factors{name}</h2><p class=\"note\">Entries \
-                 of a vector across, evaluations downwards; of a matrix, the last one. Darker is \
-                 larger, on a logarithmic scale from the picture's smallest entry to its largest. Neighbours \
+                 of a vector across, evaluations downwards; of a matrix, the last one. Stronger \
+                 is larger, on a logarithmic scale from the picture's smallest entry to its largest. Neighbours \
                  are averaged where there are more than can be shown.</p>{heat}</section>\n"
             );
         }
