@@ -11,7 +11,8 @@
 //! | where running statistics go | `layer/batch_norm.rs` |
 //! | a model of the literature, and how its weights are loaded | `models/mod.rs`, `models/resnet.rs` |
 //! | what a likelihood can do that a loss cannot | `loss/mod.rs` |
-//! | how a file from elsewhere is read without trusting it | `data/idx.rs` |
+//! | how a file from elsewhere is read without trusting it | `data/idx.rs`, `data/tree.rs` |
+//! | how batches come in order from several threads | `data/loader.rs`, `data/prefetch.rs` |
 //!
 //! # Example
 //! ```

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use engine::Result;
 
-use super::Dataset;
-use super::idx::{self, Idx, Pixels};
+use super::idx::{self, Idx};
+use super::{Dataset, Images, Normalise};
 
 /// Rows are grouped by writer; the writers of the first 1,437 train, the others test.
 const TRAIN: usize = 1437;
@@ -20,13 +20,23 @@ const TRAIN: usize = 1437;
 /// # Errors
 /// None: the bytes are part of the program, and a test reads them.
 pub fn digits() -> Result<(Dataset, Dataset)> {
+    images()?.dataset()?.split(TRAIN)
+}
+
+/// The same as pictures.
+pub(super) fn split_images() -> Result<(Images, Images)> {
+    let all = images()?;
+    Ok((all.range(0, TRAIN)?, all.range(TRAIN, all.len() - TRAIN)?))
+}
+
+fn images() -> Result<Images> {
     let read = |bytes: &[u8], name: &str| Idx::parse(bytes, Path::new(name));
     let images = include_bytes!("../../data/digits-images-idx3-ubyte.gz");
     let labels = include_bytes!("../../data/digits-labels-idx1-ubyte.gz");
     let images = read(images, "digits-images-idx3-ubyte.gz")?;
     let labels = read(labels, "digits-labels-idx1-ubyte.gz")?;
-    let pixels = Pixels { scale: 16.0, mean: 0.0, deviation: 1.0 };
-    idx::dataset("digits", &images, &labels, 10, pixels)?.split(TRAIN)
+    let sixteenths = Normalise { mean: vec![0.0], deviation: vec![16.0 / 255.0] };
+    Ok(idx::images("digits", images, &labels, 10)?.from_source("the program", sixteenths))
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use engine::{DType, Error, Result, Shape, Tensor};
+use engine::{Error, Result, Shape};
 use flate2::bufread::MultiGzDecoder;
 
-use super::Dataset;
+use super::Images;
+use super::file::{misfit, unreadable};
 
 /// More than this after the header is refused: ten times the largest file of the MNIST family.
 pub const MAX_BYTES: u64 = 1 << 30;
@@ -70,40 +71,20 @@ impl Idx {
     }
 }
 
-/// Images `[N, H, W]` and labels `[N]` as a data set: inputs `[N, 1, H, W]`, each byte b as
-/// (b / scale − mean) / deviation.
+/// Images `[N, H, W]` and labels `[N]` as pictures of one channel.
 ///
 /// # Errors
 /// [`Error::File`] for arrays of other shapes, [`Error::Index`] for a label not in `0..classes`.
-pub fn dataset(
-    name: &str,
-    images: &Idx,
-    labels: &Idx,
-    classes: usize,
-    pixels: Pixels,
-) -> Result<Dataset> {
+pub fn images(name: &str, images: Idx, labels: &Idx, classes: usize) -> Result<Images> {
     let &[count, height, width] = &*images.shape else {
         return images.misfit("images [N, H, W]");
     };
     if labels.shape != Shape::from([count]) {
         return labels.misfit(format!("{count} labels, one for each image"));
     }
-    let value =
-        |i: usize| (f64::from(images.bytes[i]) / pixels.scale - pixels.mean) / pixels.deviation;
-    let inputs = Tensor::from_fn([count, 1, height, width], DType::F32, value);
-    let labels: Vec<i64> = labels.bytes.iter().map(|&b| i64::from(b)).collect();
-    Dataset::new(name, &inputs, &Tensor::from_vec(labels, [count])?, classes)
-}
-
-/// How a byte becomes a number: (b / scale − mean) / deviation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pixels {
-    /// What counts as 1.
-    pub scale: f64,
-    /// Of the training set, after scaling.
-    pub mean: f64,
-    /// Of the training set, after scaling.
-    pub deviation: f64,
+    let labels = labels.bytes.iter().map(|&b| i64::from(b)).collect();
+    let names: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
+    Images::new(name, [1, height, width], images.bytes, labels, &names)
 }
 
 fn plain(mut stream: impl Read, file: &Path) -> Result<Idx> {
@@ -147,21 +128,6 @@ fn fill(stream: &mut impl Read, buffer: &mut [u8], file: &Path) -> Result<usize>
     Ok(read.len())
 }
 
-/// A stream that breaks: the fault of its contents, or of the system.
-fn unreadable(file: &Path, error: std::io::Error) -> Error {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    match error.kind() {
-        InvalidData | InvalidInput | UnexpectedEof => {
-            misfit(file, "a whole gzip stream", error.to_string())
-        }
-        _ => Error::io(file, error),
-    }
-}
-
-fn misfit(file: &Path, expected: impl Into<String>, got: impl Into<String>) -> Error {
-    Error::File { file: file.to_owned(), expected: expected.into(), got: got.into() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -199,18 +165,17 @@ mod tests {
     }
 
     #[test]
-    fn images_and_labels_become_a_data_set() {
-        let pixels = Pixels { scale: 4.0, mean: 0.5, deviation: 0.25 };
-        let images = parse(&encode(&[2, 1, 2], &[0, 4, 2, 3])).unwrap();
+    fn images_and_labels_become_pictures_of_one_channel() {
+        let pixels = || parse(&encode(&[2, 1, 2], &[0, 255, 255, 0])).unwrap();
         let labels = |n: u32, l: &[u8]| parse(&encode(&[n], l)).unwrap();
-        let data = dataset("t", &images, &labels(2, &[1, 0]), 2, pixels).unwrap();
+        let data = images("t", pixels(), &labels(2, &[1, 0]), 2).unwrap().dataset().unwrap();
         assert_eq!(*data.inputs.shape(), Shape::from([2, 1, 1, 2]));
-        assert_eq!(data.inputs.to_vec::<f32>().unwrap(), [-2.0, 2.0, 0.0, 1.0]);
-        let fewer = dataset("t", &images, &labels(1, &[1]), 2, pixels).unwrap_err();
+        assert_eq!(data.inputs.to_vec::<f32>().unwrap(), [0.0, 1.0, 1.0, 0.0]);
+        let fewer = images("t", pixels(), &labels(1, &[1]), 2).unwrap_err();
         assert_eq!(fewer.to_string(), "test: expected 2 labels, one for each image, got [1]");
-        let swapped = dataset("t", &labels(2, &[1, 0]), &images, 2, pixels);
+        let swapped = images("t", labels(2, &[1, 0]), &pixels(), 2);
         assert!(matches!(swapped, Err(Error::File { .. })));
-        let ninth = dataset("t", &images, &labels(2, &[9, 0]), 2, pixels);
+        let ninth = images("t", pixels(), &labels(2, &[9, 0]), 2);
         assert!(matches!(ninth, Err(Error::Index { index: 9, at: 0, bound: 2, .. })));
     }
 

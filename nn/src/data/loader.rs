@@ -1,13 +1,15 @@
-//! A data set, shuffled and cut into batches.
+//! Examples, shuffled and cut into batches.
 
-use engine::{Error, Result, Rng, Tensor};
+use std::sync::Arc;
+
+use engine::{Error, Result, Rng};
 use rand::seq::SliceRandom;
 
-use super::Dataset;
+use super::prefetch::Prefetch;
+use super::{Batch, Draw, Examples};
 
-/// Cuts a data set into batches, in a new order every epoch; [`Loader::in_order`] keeps the data
-/// set's own. The last batch is short if the size
-/// does not divide the number of examples.
+/// Cuts examples into batches, in a new order every epoch; [`Loader::in_order`] keeps their own.
+/// The last batch is short if the size does not divide the number of examples.
 ///
 /// # Example
 /// ```
@@ -27,31 +29,9 @@ use super::Dataset;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Loader {
-    dataset: Dataset,
+    examples: Arc<dyn Examples>,
     batch_size: usize,
-}
-
-/// Some examples.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// `[B, ..]`
-    pub inputs: Tensor,
-    /// `[B]`, i64
-    pub targets: Tensor,
-}
-
-impl Batch {
-    /// B, the number of examples.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.targets.numel()
-    }
-
-    /// Whether there is no example.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+    threads: usize,
 }
 
 impl Loader {
@@ -59,7 +39,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::Argument`] for batches of 0.
-    pub fn new(dataset: &Dataset, batch_size: usize) -> Result<Self> {
+    pub fn new(examples: &(impl Examples + Clone + 'static), batch_size: usize) -> Result<Self> {
         if batch_size == 0 {
             return Err(Error::Argument {
                 op: "loader",
@@ -68,57 +48,132 @@ impl Loader {
                 got: "0".into(),
             });
         }
-        Ok(Self { dataset: dataset.clone(), batch_size })
+        Ok(Self { examples: Arc::new(examples.clone()), batch_size, threads: 0 })
+    }
+
+    /// The same batches, bit for bit, prepared by so many threads of their own while the caller
+    /// works on others: each keeps at most two waiting. With 0 they are made when asked for.
+    #[must_use]
+    pub fn prefetch(self, threads: usize) -> Self {
+        Self { threads, ..self }
     }
 
     /// The number of batches of an epoch.
     #[must_use]
     pub fn batches(&self) -> usize {
-        self.dataset.len().div_ceil(self.batch_size)
+        self.examples.len().div_ceil(self.batch_size)
     }
 
     /// Every example once, in an order drawn from `rng` now.
     #[must_use]
     pub fn epoch(&self, rng: &mut Rng) -> Epoch {
-        let mut order: Vec<usize> = (0..self.dataset.len()).collect();
-        order.shuffle(rng);
-        self.over(order)
+        let draw = Draw::from_rng(rng);
+        self.over(Some(rng), draw)
     }
 
-    /// Every example once, in the data set's own order: for evaluation.
+    /// Every example once, in an order and with changes that depend on `(seed, epoch)` alone; with
+    /// [`Epoch::after`], training resumes at any batch of any epoch.
+    ///
+    /// # Example
+    /// ```
+    /// # use alcyon_nn::data::{digits, Loader};
+    /// let loader = Loader::new(&digits()?.0, 100)?;
+    /// let tenth = loader.epoch_at(7, 3).nth(9).unwrap()?;
+    /// let resumed = loader.epoch_at(7, 3).after(9).next().unwrap()?;
+    /// assert_eq!(tenth.targets.to_vec::<i64>()?, resumed.targets.to_vec::<i64>()?);
+    /// # Ok::<(), engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn epoch_at(&self, seed: u64, epoch: u64) -> Epoch {
+        let draw = Draw::of_epoch(seed, epoch);
+        self.over(Some(&mut draw.whole()), draw)
+    }
+
+    /// Every example once, in its own order: for evaluation.
     #[must_use]
     pub fn in_order(&self) -> Epoch {
-        self.over((0..self.dataset.len()).collect())
+        self.over(None, Draw::of_epoch(0, 0))
     }
 
-    fn over(&self, order: Vec<usize>) -> Epoch {
-        Epoch { dataset: self.dataset.clone(), batch_size: self.batch_size, order, at: 0 }
+    fn over(&self, shuffle: Option<&mut Rng>, draw: Draw) -> Epoch {
+        let mut order: Vec<usize> = (0..self.examples.len()).collect();
+        if let Some(rng) = shuffle {
+            order.shuffle(rng);
+        }
+        let (examples, batch_size) = (self.examples.clone(), self.batch_size);
+        let plan = Plan { examples, batch_size, order, draw };
+        Epoch { plan: Arc::new(plan), at: 0, threads: self.threads, ahead: None }
     }
 }
 
-/// The batches of one epoch.
-#[derive(Debug, Clone)]
-pub struct Epoch {
-    dataset: Dataset,
+/// What the batches of an epoch are.
+#[derive(Debug)]
+pub(super) struct Plan {
+    examples: Arc<dyn Examples>,
     batch_size: usize,
     order: Vec<usize>,
-    /// The examples handed out.
+    draw: Draw,
+}
+
+impl Plan {
+    pub(super) fn batches(&self) -> usize {
+        self.order.len().div_ceil(self.batch_size)
+    }
+
+    pub(super) fn batch(&self, number: usize) -> Result<Batch> {
+        let start = number * self.batch_size;
+        let end = start.saturating_add(self.batch_size).min(self.order.len());
+        self.examples.batch(&self.order[start..end], self.draw)
+    }
+}
+
+/// The batches of one epoch. An error takes the place of its batch, and the others follow.
+#[derive(Debug)]
+pub struct Epoch {
+    plan: Arc<Plan>,
+    /// The next batch.
     at: usize,
+    threads: usize,
+    /// Started with the first batch.
+    ahead: Option<Prefetch>,
+}
+
+impl Epoch {
+    /// The same epoch without its next `batches`, which are not prepared either.
+    #[must_use]
+    pub fn after(self, batches: usize) -> Self {
+        Self { at: self.at.saturating_add(batches).min(self.plan.batches()), ahead: None, ..self }
+    }
+}
+
+impl Clone for Epoch {
+    /// The same batches again, prepared anew.
+    fn clone(&self) -> Self {
+        Self { plan: self.plan.clone(), at: self.at, threads: self.threads, ahead: None }
+    }
 }
 
 impl Iterator for Epoch {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let end = self.at.saturating_add(self.batch_size).min(self.order.len());
-        let places = self.order.get(self.at..end).filter(|places| !places.is_empty())?;
-        let batch = self.dataset.select(places);
-        self.at = end;
-        Some(batch.map(|part| Batch { inputs: part.inputs, targets: part.labels }))
+        if self.at >= self.plan.batches() {
+            self.ahead = None;
+            return None;
+        }
+        let number = self.at;
+        self.at += 1;
+        if self.threads == 0 {
+            return Some(self.plan.batch(number));
+        }
+        let (plan, threads) = (&self.plan, self.threads);
+        let ahead = self.ahead.get_or_insert_with(|| Prefetch::new(plan, number, threads));
+        // A worker that is gone has panicked, or could not be started.
+        Some(ahead.next().unwrap_or_else(|| self.plan.batch(number)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.order.len() - self.at).div_ceil(self.batch_size);
+        let left = self.plan.batches() - self.at;
         (left, Some(left))
     }
 }
@@ -127,9 +182,10 @@ impl ExactSizeIterator for Epoch {}
 
 #[cfg(test)]
 mod tests {
-    use engine::DType;
+    use engine::{DType, Tensor};
 
     use super::*;
+    use crate::data::Dataset;
 
     fn counting(n: usize) -> Dataset {
         let inputs = Tensor::arange(n, DType::F32).reshape([n, 1]).unwrap();

@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 
 use engine::{Error, Result};
 
-use super::idx::{self, Idx, Pixels};
-use super::{Dataset, digits, iris};
+use super::cifar::{self, Cifar};
+use super::digits::{self, digits};
+use super::idx::{self, Idx};
+use super::{Dataset, Images, Normalise, image_folder, iris};
 
 /// The names that [`open`] knows.
-pub const NAMES: [&str; 4] = ["digits", "mnist", "fashion", "iris"];
+pub const NAMES: [&str; 6] = ["digits", "mnist", "fashion", "iris", "cifar10", "cifar100"];
 
 /// Mean and deviation of all training pixels, as everybody uses them.
-const MNIST: Pixels = Pixels { scale: 255.0, mean: 0.1307, deviation: 0.3081 };
-const FASHION: Pixels = Pixels { scale: 255.0, mean: 0.2860, deviation: 0.3530 };
+const MNIST: (f64, f64) = (0.1307, 0.3081);
+const FASHION: (f64, f64) = (0.2860, 0.3530);
 
 /// Training and test set of a name.
 ///
@@ -22,6 +24,7 @@ const FASHION: Pixels = Pixels { scale: 255.0, mean: 0.2860, deviation: 0.3530 }
 /// | `iris` | `[N, 4]`, standardised | in the program |
 /// | `mnist` | `[N, 1, 28, 28]`, (x/255 − 0.1307) / 0.3081 | the four IDX files in `data_dir/mnist` or `data_dir` |
 /// | `fashion` | `[N, 1, 28, 28]`, (x/255 − 0.2860) / 0.3530 | the same in `data_dir/fashion` or `data_dir` |
+/// | others | `[N, 3, H, W]`, normalised by channel | as [`open_images`] |
 ///
 /// Files may end in `.gz` or not.
 ///
@@ -39,27 +42,66 @@ pub fn open(name: &str, data_dir: Option<&Path>) -> Result<(Dataset, Dataset)> {
     match name {
         "digits" => digits(),
         "iris" => iris(),
-        "mnist" => mnist_like(name, data_dir, MNIST),
-        "fashion" => mnist_like(name, data_dir, FASHION),
+        _ => {
+            let (train, test) = open_images(name, data_dir)?;
+            Ok((train.dataset()?, test.dataset()?))
+        }
+    }
+}
+
+/// Training and test pictures of a name, as bytes; [`Images::source`] says what they were read from.
+///
+/// | name | pictures | files in `data_dir/NAME` or `data_dir`, the first that is there |
+/// |---|---|---|
+/// | `digits` | `[1, 8, 8]` | none: in the program |
+/// | `mnist`, `fashion` | `[1, 28, 28]` | the four IDX files |
+/// | `cifar10` | `[3, 32, 32]` | `*_batch*.bin`; `cifar-10-binary.tar.gz`; `cifar-10-batches-py/`; `cifar-10-python.tar.gz`; archives `*train*.tar.gz`, `*test*.tar.gz` or folders `train/`, `test/` of `class/*.jpg` (or `.png`); a part, `data_batch_1*.bin`, its last fifth for testing |
+/// | `cifar100` | `[3, 32, 32]`, fine labels | the same, `cifar-100-binary`, `cifar-100-python` |
+/// | a path | as they are, decoded when asked for | [`image_folder`]'s layouts, in a folder or a tar archive |
+///
+/// # Errors
+/// As [`open`]; `iris` has no pictures and is unknown here.
+///
+/// # Example
+/// ```
+/// let (train, _) = alcyon_nn::data::open_images("digits", None)?;
+/// assert_eq!((train.len(), train.classes.len()), (1437, 10));
+/// # Ok::<(), engine::Error>(())
+/// ```
+pub fn open_images(name: &str, data_dir: Option<&Path>) -> Result<(Images, Images)> {
+    let folder = |expected: &'static str| {
+        data_dir.ok_or(Error::Argument {
+            op: "open",
+            name: "data_dir",
+            expected,
+            got: "none".into(),
+        })
+    };
+    let idx = "a folder with the four IDX files of the data set";
+    let cifar = "a folder with the files of the data set";
+    match name {
+        "digits" => digits::split_images(),
+        "mnist" => mnist_like(name, folder(idx)?, MNIST),
+        "fashion" => mnist_like(name, folder(idx)?, FASHION),
+        "cifar10" => cifar::open(Cifar::Ten, folder(cifar)?),
+        "cifar100" => cifar::open(Cifar::Hundred, folder(cifar)?),
+        path if Path::new(path).exists() => image_folder::open(Path::new(path)),
         _ => Err(Error::Unknown {
             what: "data set",
             got: name.to_owned(),
-            known: NAMES.map(str::to_owned).to_vec(),
+            known: NAMES.into_iter().filter(|&known| known != name).map(str::to_owned).collect(),
         }),
     }
 }
 
-fn mnist_like(name: &str, dir: Option<&Path>, pixels: Pixels) -> Result<(Dataset, Dataset)> {
-    let dir = dir.ok_or_else(|| Error::Argument {
-        op: "open",
-        name: "data_dir",
-        expected: "a folder with the four IDX files of the data set",
-        got: "none".into(),
-    })?;
+fn mnist_like(name: &str, dir: &Path, (mean, deviation): (f64, f64)) -> Result<(Images, Images)> {
     let part = |prefix: &str| {
         let images = Idx::read(&find(dir, name, &format!("{prefix}-images-idx3-ubyte"))?)?;
         let labels = Idx::read(&find(dir, name, &format!("{prefix}-labels-idx1-ubyte"))?)?;
-        idx::dataset(name, &images, &labels, 10, pixels)
+        let source = images.file.display().to_string();
+        let images = idx::images(name, images, &labels, 10)?;
+        let normalise = Normalise { mean: vec![mean], deviation: vec![deviation] };
+        Ok::<_, Error>(images.from_source(source, normalise))
     };
     Ok((part("train")?, part("t10k")?))
 }
@@ -99,7 +141,10 @@ mod tests {
             );
         }
         let error = open("cifar", None).unwrap_err().to_string();
-        assert_eq!(error, "unknown data set `cifar`; known: digits, mnist, fashion, iris");
+        assert_eq!(
+            error,
+            "unknown data set `cifar`; known: digits, mnist, fashion, iris, cifar10, cifar100"
+        );
         let error = open("mnist", None).unwrap_err();
         assert!(matches!(error, Error::Argument { name: "data_dir", .. }));
     }

@@ -1,14 +1,17 @@
 //! L = −(1/N) Σₙ ln softmax(zₙ)\[labelₙ\].   ∂L/∂z = (p − e_label) / N,  ∂²L/∂z² = (diag(p) − p pᵀ) / N.
 
-use engine::{Error, Likelihood, Result, Rng, Tensor, Var};
+use engine::{DType, Error, Likelihood, Result, Rng, Tensor, Var};
 use rand_distr::{Distribution, StandardUniform};
 
-use super::rows;
+use super::{rows, same_shape};
 
 /// Classification: each row's label is drawn from softmax(logits).
 ///
+/// Instead of a label a row may have probabilities t of all classes, as mixup and smoothing give
+/// them: −Σ_c t_c ln softmax(z)_c. If they sum to 1, the Hessian is that of a label.
+///
 /// # Shape
-/// logits: `[.., C]` · labels: `[..]` (i64, each in 0..C)
+/// logits: `[.., C]` · labels: `[..]` (i64, each in 0..C), or `[.., C]` of a float dtype
 ///
 /// # Units
 /// A mean over all N rows, in nats; tokens of sequences are rows.
@@ -35,26 +38,40 @@ impl CrossEntropy {
         Self { labels: labels.clone() }
     }
 
+    /// Whether rows have probabilities instead of a label.
+    fn soft(&self) -> bool {
+        self.labels.dtype() != DType::I64
+    }
+
     /// softmax(logits) in f64, row by row.
     fn probabilities(&self, logits: &Tensor) -> Result<Vec<f64>> {
         let shape = logits.shape();
-        if shape.rank() == 0
-            || *self.labels.shape() != shape.without(shape.rank() - 1)
-            || shape.numel() == 0
-        {
-            let expected = "logits [.., C] and labels [..] of at least one row";
+        let fits = shape.rank() > 0
+            && if self.soft() {
+                self.labels.shape() == shape
+            } else {
+                *self.labels.shape() == shape.without(shape.rank() - 1)
+            };
+        if !fits || shape.numel() == 0 {
+            let expected = "logits [.., C] and labels [..] or [.., C] of at least one row";
             return Err(Error::shape("cross_entropy", expected, &[shape, self.labels.shape()]));
         }
-        logits.to_dtype(engine::DType::F64)?.softmax(-1)?.to_vec::<f64>()
+        logits.to_dtype(DType::F64)?.softmax(-1)?.to_vec::<f64>()
     }
 }
 
 impl Likelihood for CrossEntropy {
     fn terms(&self) -> usize {
-        self.labels.numel()
+        if self.soft() { rows(self.labels.shape()).0 } else { self.labels.numel() }
     }
 
     fn nll(&self, outputs: &Var) -> Result<Var> {
+        if self.soft() {
+            same_shape("cross_entropy", outputs.shape(), self.labels.shape())?;
+            let targets = Var::constant(&self.labels.to_dtype(outputs.dtype())?);
+            let scale = -1.0 / self.terms() as f64;
+            return outputs.log_softmax(-1)?.mul(&targets)?.sum_all()?.scale(scale);
+        }
         outputs.cross_entropy(&Var::constant(&self.labels))
     }
 
@@ -100,7 +117,7 @@ fn draw(p: &[f64], rng: &mut Rng) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use engine::{DType, Tape};
+    use engine::Tape;
 
     use super::*;
 
@@ -122,6 +139,33 @@ mod tests {
         let loss = CrossEntropy::new(&Tensor::from_slice(&[0_i64, -1], [2]).unwrap());
         let got = loss.nll(&Tape::new().input(Tensor::zeros([2, 3], DType::F32)));
         assert!(matches!(got, Err(Error::Index { index: -1, at: 1, bound: 3, .. })));
+    }
+
+    #[test]
+    fn probabilities_of_one_class_are_its_label_and_others_average_the_losses() {
+        let z = Tensor::normal([2, 3], 0.0, 1.0, DType::F64, &mut Rng::new(1));
+        let of = |targets: &Tensor| {
+            let loss = CrossEntropy::new(targets);
+            assert_eq!(loss.terms(), 2);
+            let tape = Tape::new();
+            let z = tape.watch(z.clone());
+            let nll = loss.nll(&z).unwrap();
+            let gradient =
+                tape.backward(&nll).unwrap().of_var(&z).unwrap().to_vec::<f64>().unwrap();
+            let value = nll.item().unwrap();
+            let seeds = loss.exact_seeds(&z.value()).unwrap();
+            ([vec![value], gradient].concat(), seeds[0].to_vec::<f64>().unwrap())
+        };
+        let labels = |l: [i64; 2]| of(&Tensor::from_slice(&l, [2]).unwrap());
+        let soft = |t: [f32; 6]| of(&Tensor::from_slice(&t, [2, 3]).unwrap());
+        let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+        let (first, second) = (labels([0, 2]), labels([1, 2]));
+        let hard = soft([1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+        assert!(near(&hard.0, &first.0) && near(&hard.1, &first.1));
+        let mixed = soft([0.25, 0.75, 0.0, 0.0, 0.0, 1.0]);
+        let average = |(a, b): (&f64, &f64)| 0.25 * a + 0.75 * b;
+        let expected: Vec<f64> = first.0.iter().zip(&second.0).map(average).collect();
+        assert!(near(&mixed.0, &expected) && near(&mixed.1, &first.1));
     }
 
     #[test]

@@ -69,8 +69,10 @@ mod tests {
     fn likelihoods() -> Vec<(&'static str, Box<dyn Likelihood>)> {
         let labels = Tensor::from_slice(&[2_i64, 0, 3], [N]).unwrap();
         let targets = Tensor::uniform([N, C], 0.0, 1.0, DType::F64, &mut Rng::new(9));
+        let soft = targets.softmax(-1).unwrap();
         vec![
             ("cross entropy", Box::new(CrossEntropy::new(&labels))),
+            ("soft cross entropy", Box::new(CrossEntropy::new(&soft))),
             ("mse", Box::new(Mse::new(&targets))),
             ("half sum", Box::new(Mse::half_sum(&targets))),
             ("binary cross entropy", Box::new(BinaryCrossEntropy::new(&targets))),

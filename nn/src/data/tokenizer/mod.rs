@@ -1,0 +1,201 @@
+//! Texts as numbers: characters, bytes, words, or byte-pair encodings.
+
+mod bpe;
+mod list;
+
+use std::fs;
+use std::path::Path;
+
+use engine::{Error, Result};
+
+use self::bpe::Bpe;
+use self::list::List;
+use super::file::{self, misfit};
+
+/// More than any vocabulary file needs.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// A vocabulary, and how a text is cut into its tokens `0 .. V`.
+///
+/// # Example
+/// ```
+/// use alcyon_nn::data::Tokenizer;
+/// let words = Tokenizer::words("the cat\nthe dog\n", 3);
+/// let tokens = words.encode("the bird\n")?;
+/// assert_eq!(words.decode(&tokens)?, "the <unk> <eos>");
+/// let bytes = Tokenizer::bytes();
+/// assert_eq!((bytes.vocabulary(), bytes.encode("Aé")?), (256, vec![65, 0xc3, 0xa9]));
+/// # Ok::<(), engine::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Bytes,
+    Characters(List),
+    Words(List),
+    Pairs(Box<Bpe>),
+}
+
+/// Ends a line of words.
+pub const END_OF_LINE: &str = "<eos>";
+
+/// Stands for a word that is not in the vocabulary.
+pub const UNKNOWN: &str = "<unk>";
+
+impl Tokenizer {
+    /// The 256 bytes of UTF-8.
+    #[must_use]
+    pub const fn bytes() -> Self {
+        Self { kind: Kind::Bytes }
+    }
+
+    /// The characters that occur in a text, in the order of their code points (Karpathy 2015,
+    /// char-rnn). Others are refused, so give it all parts of a corpus.
+    #[must_use]
+    pub fn characters(text: &str) -> Self {
+        let mut characters: Vec<char> = text.chars().collect();
+        characters.sort_unstable();
+        characters.dedup();
+        let list = List::new(characters.into_iter().map(String::from).collect());
+        Self { kind: Kind::Characters(list) }
+    }
+
+    /// The most frequent words of a text, at most `limit` tokens with `<unk>` and `<eos>`: between
+    /// white space, and one `<eos>` for each line, as Penn Treebank (Mikolov et al. 2010) and
+    /// WikiText (Merity et al. 2016) are read. Those of equal frequency come in their own order.
+    #[must_use]
+    pub fn words(text: &str, limit: usize) -> Self {
+        Self { kind: Kind::Words(List::of_words(text, limit)) }
+    }
+
+    /// A byte-level byte-pair encoding (Sennrich et al. 2016; Radford et al. 2019) learned from a
+    /// text: 256 bytes, then merges until there are `vocabulary` tokens or no pair occurs twice.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for fewer than 257 tokens.
+    pub fn train_bpe(text: &str, vocabulary: usize) -> Result<Self> {
+        Bpe::train(text, vocabulary).map(Self::of_pairs)
+    }
+
+    /// A tokenizer from a file that [`Tokenizer::save`] wrote, from a `tokenizer.json`, or from a
+    /// folder with one of these or with GPT-2's `vocab.json` and `merges.txt`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a file cannot be read, [`Error::File`] when it is none of them.
+    pub fn open(path: &Path) -> Result<Self> {
+        let json = path.join("tokenizer.json");
+        let (vocabulary, merges) = (path.join("vocab.json"), path.join("merges.txt"));
+        if json.is_file() {
+            return Self::open(&json);
+        }
+        if vocabulary.is_file() && merges.is_file() {
+            return Bpe::of_gpt2(&vocabulary, &merges).map(Self::of_pairs);
+        }
+        if path.is_dir() {
+            let expected = "tokenizer.json, or vocab.json and merges.txt";
+            return Err(misfit(path, expected, "a folder without them"));
+        }
+        Self::parse(&file::read(path, MAX_BYTES)?, path)
+    }
+
+    /// Writes the tokenizer: byte-pair encodings as `tokenizer.json`, others as JSON of our own.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system refuses.
+    pub fn save(&self, file: &Path) -> Result<()> {
+        let list = |kind: &str, list: &List| {
+            serde_json::json!({ "alcyon": kind, "tokens": list.tokens }).to_string()
+        };
+        let text = match &self.kind {
+            Kind::Bytes => serde_json::json!({ "alcyon": "bytes" }).to_string(),
+            Kind::Characters(tokens) => list("characters", tokens),
+            Kind::Words(tokens) => list("words", tokens),
+            Kind::Pairs(pairs) => pairs.to_json(file)?,
+        };
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let io = |e| Error::io(file, e);
+        let written = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+        fs::write(written.path(), text).map_err(io)?;
+        written.persist(file).map_err(|e| Error::io(file, e.error))?;
+        Ok(())
+    }
+
+    /// V, the number of tokens.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        match &self.kind {
+            Kind::Bytes => 256,
+            Kind::Characters(list) | Kind::Words(list) => list.tokens.len(),
+            Kind::Pairs(pairs) => pairs.vocabulary(),
+        }
+    }
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a character that is not in the vocabulary.
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        match &self.kind {
+            Kind::Bytes => Ok(text.bytes().map(i64::from).collect()),
+            Kind::Characters(list) => list.encode_characters(text),
+            Kind::Words(list) => Ok(list.encode_words(text)),
+            Kind::Pairs(pairs) => pairs.encode(text),
+        }
+    }
+
+    /// A text of the tokens; words are joined by spaces, bytes that are no text become `�`.
+    ///
+    /// # Errors
+    /// [`Error::Index`] for a token that is not in the vocabulary.
+    pub fn decode(&self, tokens: &[i64]) -> Result<String> {
+        let bound = self.vocabulary();
+        let fits = |token: i64| usize::try_from(token).is_ok_and(|token| token < bound);
+        if let Some(at) = tokens.iter().position(|&token| !fits(token)) {
+            return Err(Error::Index { op: "decode", index: tokens[at], at, bound });
+        }
+        match &self.kind {
+            Kind::Bytes => {
+                let bytes: Vec<u8> = tokens.iter().map(|&token| token as u8).collect();
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Kind::Characters(list) => Ok(list.pick(tokens).concat()),
+            Kind::Words(list) => Ok(list.pick(tokens).join(" ")),
+            Kind::Pairs(pairs) => pairs.decode(tokens),
+        }
+    }
+
+    fn of_pairs(pairs: Bpe) -> Self {
+        Self { kind: Kind::Pairs(Box::new(pairs)) }
+    }
+
+    fn parse(bytes: &[u8], file: &Path) -> Result<Self> {
+        let expected = "a tokenizer in JSON";
+        let json: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|e| misfit(file, expected, e.to_string()))?;
+        let Some(kind) = json.get("alcyon") else {
+            return Bpe::of_json(bytes, file).map(Self::of_pairs);
+        };
+        let tokens = || {
+            let list = json.get("tokens").and_then(serde_json::Value::as_array);
+            let texts = list.map(|list| list.iter().map(|t| t.as_str().map(str::to_owned)));
+            let tokens: Option<Vec<String>> = texts.and_then(Iterator::collect);
+            let list = tokens.and_then(List::unique);
+            list.ok_or_else(|| misfit(file, "`tokens`, a list of different texts", "another"))
+        };
+        let kind = match kind.as_str() {
+            Some("bytes") => Kind::Bytes,
+            Some("characters") => Kind::Characters(tokens()?),
+            Some("words") => Kind::Words(tokens()?.with_unknown(file)?),
+            _ => return Err(misfit(file, "bytes, characters or words", kind.to_string())),
+        };
+        Ok(Self { kind })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TEXT: &str = "the cat sat on the mat.\nthe cat sat.\n\n  the naïve cat\t sat on 12 mats\n";
+
+static PAIRS: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::train_bpe(TEXT, 270).unwrap());
+
+fn written(name: &str, bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(name);
+    fs::write(&file, bytes).unwrap();
+    (dir, file)
+}
+
+#[test]
+fn characters_bytes_and_pairs_decode_to_the_text_and_reopen_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let pairs = Tokenizer::train_bpe(TEXT, 280).unwrap();
+    assert!((257..=280).contains(&pairs.vocabulary()), "{}", pairs.vocabulary());
+    for tokenizer in [Tokenizer::bytes(), Tokenizer::characters(TEXT), pairs] {
+        let tokens = tokenizer.encode(TEXT).unwrap();
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), TEXT);
+        assert!(tokens.iter().all(|&t| (t as usize) < tokenizer.vocabulary()));
+        let file = dir.path().join("t.json");
+        tokenizer.save(&file).unwrap();
+        let again = Tokenizer::open(&file).unwrap();
+        assert_eq!(again.encode(TEXT).unwrap(), tokens);
+        assert_eq!(again.vocabulary(), tokenizer.vocabulary());
+    }
+}
+
+#[test]
+fn words_are_ranked_by_frequency_and_lines_end() {
+    let words = Tokenizer::words(TEXT, 6);
+    // the 4, cat 3, sat 2 (`sat.` is another word), on 2
+    assert_eq!(words.decode(&[0, 1, 2, 3, 4, 5]).unwrap(), "<unk> <eos> the cat on sat");
+    assert_eq!(words.encode("the dog sat\n\n").unwrap(), [2, 0, 5, 1, 1]);
+    let (_dir, file) = written("w.json", b"");
+    words.save(&file).unwrap();
+    assert_eq!(Tokenizer::open(&file).unwrap().encode(TEXT).unwrap(), words.encode(TEXT).unwrap());
+}
+
+#[test]
+fn pairs_are_learned_in_the_order_of_their_counts_and_training_is_repeatable() {
+    // `aa` occurs most often, then `aab`: the merges of Gage 1994's example.
+    let two = Tokenizer::train_bpe(&"aaab aaab aaac\n".repeat(9), 258).unwrap();
+    assert_eq!(two.decode(&[256]).unwrap(), "aa");
+    let train = || {
+        let Kind::Pairs(pairs) = Tokenizer::train_bpe(TEXT, 300).unwrap().kind else { panic!() };
+        pairs.to_json(Path::new("t")).unwrap()
+    };
+    assert_eq!(train(), train());
+    assert!(matches!(Tokenizer::train_bpe(TEXT, 256), Err(Error::Argument { .. })));
+}
+
+#[test]
+fn gpt_2s_two_files_give_its_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    // GPT-2 writes a space as Ġ; ids in the order of the file, merges in the order of their making.
+    let vocabulary =
+        r#"{"h":0,"e":1,"l":2,"o":3,"Ġ":4,"he":5,"ll":6,"hell":7,"hello":8,"Ġhello":9}"#;
+    fs::write(dir.path().join("vocab.json"), vocabulary).unwrap();
+    let merges = "#version: 0.2\nh e\nl l\nhe ll\nhell o\nĠ hello\n";
+    fs::write(dir.path().join("merges.txt"), merges).unwrap();
+    let tokenizer = Tokenizer::open(dir.path()).unwrap();
+    assert_eq!(tokenizer.encode("hello hello hell").unwrap(), [8, 9, 4, 7]);
+    assert_eq!(tokenizer.decode(&[8, 9, 4, 7]).unwrap(), "hello hello hell");
+    let message = |merges: &str| {
+        fs::write(dir.path().join("merges.txt"), merges).unwrap();
+        Tokenizer::open(dir.path()).unwrap_err().to_string()
+    };
+    assert!(message("h e\nh x\n").ends_with("tokens of vocab.json in line 2, got `x`"));
+    assert!(message("h e\nhe\n").ends_with("two tokens in line 2, got `he`"));
+    fs::write(dir.path().join("vocab.json"), r#"{"h":0,"e":7}"#).unwrap();
+    assert!(message("#version\n").contains("expected tokens numbered from 0 without gaps"));
+    fs::write(dir.path().join("vocab.json"), r#"{"h":-1}"#).unwrap();
+    assert!(message("#version\n").contains("`h` without a number"));
+}
+
+#[test]
+fn a_long_text_in_pieces_has_the_tokens_of_the_whole() {
+    let Kind::Pairs(pairs) = Tokenizer::train_bpe(TEXT, 290).unwrap().kind else { panic!() };
+    let long = TEXT.repeat(3000);
+    assert!(bpe::pieces(&long).count() > 2);
+    assert_eq!(bpe::pieces(&long).collect::<String>(), long);
+    let whole = pairs.inner.encode_fast(long.as_str(), false).unwrap();
+    let whole: Vec<i64> = whole.get_ids().iter().map(|&id| i64::from(id)).collect();
+    assert_eq!(pairs.encode(&long).unwrap(), whole);
+}
+
+#[test]
+fn what_is_no_token_or_no_tokenizer_is_named() {
+    let characters = Tokenizer::characters("ab");
+    let message = characters.encode("abz").unwrap_err().to_string();
+    assert_eq!(message, "unknown character `z`; known: 2 characters");
+    assert!(matches!(characters.decode(&[0, 2]), Err(Error::Index { index: 2, at: 1, .. })));
+    assert!(matches!(characters.decode(&[-1]), Err(Error::Index { index: -1, .. })));
+    let said = |bytes: &[u8]| Tokenizer::parse(bytes, Path::new("t")).unwrap_err().to_string();
+    assert!(said(b"").starts_with("t: expected a tokenizer in JSON"));
+    assert!(said(b"{}").starts_with("t: expected a tokenizer.json"));
+    assert!(said(br#"{"alcyon":"runes"}"#).contains("expected bytes, characters or words"));
+    assert!(said(br#"{"alcyon":"words","tokens":["a"]}"#).contains("begin with <unk> and <eos>"));
+    assert!(said(br#"{"alcyon":"characters","tokens":["a","a"]}"#).contains("different texts"));
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Tokenizer::open(dir.path()), Err(Error::File { .. })));
+}
+
+proptest! {
+    #[test]
+    fn any_text_survives_bytes_characters_and_pairs(text in "\\PC{0,40}[ \n]{0,3}\\PC{0,20}") {
+        let pairs = PAIRS.clone();
+        for tokenizer in [Tokenizer::bytes(), Tokenizer::characters(&text), pairs] {
+            let tokens = tokenizer.encode(&text).unwrap();
+            prop_assert_eq!(tokenizer.decode(&tokens).unwrap(), text.as_str());
+        }
+    }
+
+    #[test]
+    fn mutated_tokenizers_never_panic(
+        which in 0_usize..3,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let pairs = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
+            "normalizer":null,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,
+            "trim_offsets":true,"use_regex":true},"post_processor":null,"decoder":{"type":
+            "ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+            "model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]}}"#;
+        let files = [pairs, r#"{"alcyon":"characters","tokens":["a","b"]}"#,
+            r#"{"alcyon":"words","tokens":["<unk>","<eos>","a"]}"#];
+        let mut bytes = files[which].as_bytes().to_vec();
+        for (at, with) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+        }
+        if let Ok(tokenizer) = Tokenizer::parse(&bytes, Path::new("t")) {
+            let _ = tokenizer.encode("ab a\n").map(|tokens| tokenizer.decode(&tokens));
+        }
+    }
+}
