@@ -1,9 +1,9 @@
 //! Alcyon: a reverse-mode autodiff tensor engine whose tape keeps every layer visible.
 //!
-//! This package is a facade: it re-exports the four crates, and owns the examples, tests and
+//! This package is a facade: it re-exports the five crates, and owns the examples, tests and
 //! benches. Start with the README, then `examples/00_scalar.rs`; `ARCHITECTURE.md` is the map.
 
-pub use {engine, kernels, nn, optim};
+pub use {engine, kernels, nn, optim, train};
 
 /// Everything a model and a training loop need.
 pub mod prelude {

@@ -1,0 +1,75 @@
+//! Trains a network on images: any model of the library, any optimizer, a budget in epochs or minutes.
+//!
+//! `cargo run --release --example train_image -- --help` says the rest. Killed at any moment, the same
+//! command goes on from the last snapshot.
+//!
+//! | to see … | open |
+//! |---|---|
+//! | which networks there are | `network.rs` |
+//! | which images | `images.rs` |
+//! | what can be asked for | `cli.rs`, `../training/options.rs` |
+//! | how a run is put together | `../training/session.rs` |
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its reader")]
+
+mod cli;
+mod images;
+mod network;
+#[path = "../training/options.rs"]
+mod options;
+#[path = "../training/session.rs"]
+mod session;
+#[path = "../training/view.rs"]
+mod view;
+
+use std::process::ExitCode;
+
+use alcyon::prelude::*;
+use alcyon::train::Supervised;
+use clap::Parser;
+
+use cli::Cli;
+use images::Images;
+use session::Session;
+
+fn main() -> ExitCode {
+    alcyon::kernels::parallel::work_here();
+    match train(&Cli::parse().quickened()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let asked_wrongly = matches!(error, Error::Unknown { .. } | Error::Argument { .. });
+            ExitCode::from(if asked_wrongly { 2 } else { 1 })
+        }
+    }
+}
+
+fn train(cli: &Cli) -> Result<()> {
+    let images = Images::open(cli)?;
+    let rng = &mut Rng::new(cli.options.seed);
+    let mut network = network::build(&cli.model, images.shape, images.classes, rng)?;
+    let [c, h, w] = images.shape;
+    println!(
+        "{}: {} parameters. {}: {} images to train on, {} held out, {c} × {h} × {w}.",
+        cli.model,
+        network.parameter_count(),
+        cli.dataset,
+        images.rows.0,
+        images.rows.1
+    );
+    let settings = [
+        ("model", cli.model.clone()),
+        ("data", cli.dataset.clone()),
+        ("images to train on", images.rows.0.to_string()),
+        ("images held out", images.rows.1.to_string()),
+        ("batch size", images.batch_size.to_string()),
+    ];
+    let session = Session {
+        options: &cli.options,
+        name: format!("{}-{}", cli.model, cli.dataset),
+        settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        references: Vec::new(),
+        usual: ("adafisher", 10),
+    };
+    session.run(&mut network, &Supervised::classification(), &images.train, &images.held_out)?;
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::options::Options;
+
+/// Trains a language model on a text, character by character, and can be killed at any moment: the same
+/// command goes on from the last snapshot, bit for bit.
+///
+/// Without arguments: a small GPT-2 on the first chapters of Jane Austen's "Persuasion", which are in
+/// the program, with AdamW.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "train_text", after_long_help = GUIDE, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The model: `gpt2`, `gpt` (its norms come last, and it learns later) or `lstm`.
+    #[arg(long, default_value = "gpt2")]
+    pub(crate) model: String,
+
+    /// A text file in UTF-8; its last tenth is held out. [default: the one in the program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<PathBuf>,
+
+    /// The width of a token.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) width: usize,
+
+    /// Blocks, or layers of an LSTM.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) layers: usize,
+
+    /// Heads of each attention.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) heads: usize,
+
+    /// Characters that the model sees at once.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) context: usize,
+
+    /// The probability of dropout.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) dropout: f64,
+
+    /// A few seconds, from the beginning: eighty steps.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// The optimizer when none is asked for.
+pub(crate) const USUAL: &str = "adamw";
+
+impl Cli {
+    /// What `--quick` means.
+    pub(crate) fn quickened(mut self) -> Self {
+        if self.quick {
+            self.options.fresh = true;
+            self.options.steps = self.options.steps.or(Some(80));
+        }
+        let name = self.options.optimizer.as_deref().unwrap_or(USUAL);
+        // Models as small as the default one learn at other rates than the optimizers' own.
+        let rate = match (name, self.model.as_str()) {
+            ("adam" | "adamw", "gpt") => Some(0.001),
+            ("adam" | "adamw", _) => Some(0.003),
+            ("adafisher" | "adafisherw", "gpt") => Some(0.01),
+            _ => None,
+        };
+        self.options.rate = self.options.rate.or(rate);
+        self
+    }
+}
+
+const GUIDE: &str = "\
+WHAT TO EXPECT
+  Perplexity is the number of equally likely characters that would be as surprising. Guessing evenly
+  among all of them is the number of different ones; counting which character follows which comes to
+  about 11 in English. A model that is not below that has learned nothing about words. The
+  report has both as lines to cross.
+
+WHAT IS WRITTEN (to --out)
+  report.html            Curves by step and by time, tables, pictures of the curvature factors. One
+                         file; open it while the run goes on, it is new after each evaluation.
+  metrics.jsonl, .csv    A row for each step, and one for each evaluation.
+  best.safetensors       The best model so far.
+  snapshots/             Everything that the run needs to go on.
+
+EXAMPLES
+  cargo run --release --example train_text
+  cargo run --release --example train_text -- --model gpt --optimizer adafisherw --epochs 16
+  cargo run --release --example train_text -- --model lstm --width 128 --minutes 5
+  cargo run --release --example train_text -- --text ~/shakespeare.txt --context 128 --minutes 30
+";

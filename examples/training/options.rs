@@ -1,0 +1,188 @@
+//! What all training programs can be told.
+
+use std::path::PathBuf;
+
+use alcyon::optim::{self, Schedule};
+use alcyon::prelude::*;
+use alcyon::train::{Budget, Every, Pace, Plan, Snapshots};
+use clap::{Args, ValueEnum};
+
+/// The rate's course over the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Course {
+    /// The same all the time.
+    Constant,
+    /// Down to 0 along half a cosine.
+    Cosine,
+    /// Down to 0 along a straight line.
+    Linear,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// The optimizer; a wrong name lists all of them.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) optimizer: Option<String>,
+
+    /// Its learning rate at the top of the schedule [default: the optimizer's own].
+    #[arg(long, value_name = "X")]
+    pub(crate) rate: Option<f64>,
+
+    /// The rate's course over the budget, whatever the budget is in.
+    #[arg(long, value_enum, default_value_t = Course::Cosine)]
+    pub(crate) schedule: Course,
+
+    /// The share of the budget in which the rate rises from 0 first, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub(crate) warm_up: f64,
+
+    /// Stop after so many passes over the training data.
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<u64>,
+
+    /// Stop after so many steps.
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<u64>,
+
+    /// Stop after so many minutes of training; evaluations and snapshots are not counted. This is the
+    /// AdaFisher paper's wall-clock protocol.
+    #[arg(long, value_name = "M")]
+    pub(crate) minutes: Option<f64>,
+
+    /// Time the first N steps only, and then fix the number of steps that fills --minutes: what else the
+    /// machine does later no longer counts.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) calibrate: u64,
+
+    /// Examples in a batch [default: the task's].
+    #[arg(long, value_name = "B")]
+    pub(crate) batch_size: Option<usize>,
+
+    /// Batches for one step: their gradients and curvature are averaged.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub(crate) accumulate: usize,
+
+    /// Scale gradients down to this norm.
+    #[arg(long, value_name = "NORM")]
+    pub(crate) clip: Option<f64>,
+
+    /// Evaluate with an average of the weights that decays by this factor a step, say 0.999.
+    #[arg(long, value_name = "DECAY")]
+    pub(crate) average: Option<f64>,
+
+    /// Stop when so many evaluations in a row bring nothing better.
+    #[arg(long, value_name = "N")]
+    pub(crate) patience: Option<u64>,
+
+    /// Evaluate after so many steps [default: after each epoch].
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) evaluate_every: Option<u64>,
+
+    /// Steps between rows of the metrics files; a row has the mean loss of the steps since.
+    #[arg(long, value_name = "STEPS", default_value_t = 1)]
+    pub(crate) log_every: u64,
+
+    /// Minutes between snapshots. A killed run loses at most so much.
+    #[arg(long, value_name = "M", default_value_t = 1.0)]
+    pub(crate) save_minutes: f64,
+
+    /// Steps between snapshots, beside --save-minutes.
+    #[arg(long, value_name = "N")]
+    pub(crate) save_steps: Option<u64>,
+
+    /// Snapshots that stay.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) keep: usize,
+
+    /// Fixes the starting weights, the order of the data and the masks of dropout.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// The run's folder [default: target/alcyon/runs/ and a name of the task and the optimizer].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Start over: remove the snapshots of an earlier run in that folder.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+
+    /// Folders of other runs to show in the report beside this one. May be repeated.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) beside: Vec<PathBuf>,
+}
+
+/// Steps of a schedule that is stretched over a budget.
+const LENGTH: u64 = 100_000;
+
+impl Options {
+    /// The optimizer, and its rate.
+    pub(crate) fn optimizer(&self, usual: &str) -> Result<Box<dyn Optimizer>> {
+        optim::build(self.optimizer.as_deref().unwrap_or(usual), self.rate)
+    }
+
+    /// The settings of the loop; `usual` is the number of epochs when no budget is given.
+    pub(crate) fn plan(&self, rate: f64, usual: u64) -> Result<Plan> {
+        if !(0.0..=1.0).contains(&self.warm_up) {
+            return Err(argument("--warm-up", "in 0 ..= 1", &self.warm_up.to_string()));
+        }
+        let none = self.epochs.is_none() && self.steps.is_none() && self.minutes.is_none();
+        let budget = Budget {
+            epochs: self.epochs.or(none.then_some(usual)),
+            steps: self.steps,
+            seconds: self.minutes.map(|minutes| 60.0 * minutes),
+            calibrate: self.calibrate,
+        };
+        let rising = (self.warm_up * LENGTH as f64) as u64;
+        let falling = LENGTH - rising;
+        let schedule = match self.schedule {
+            Course::Constant => Schedule::constant(rate),
+            Course::Cosine => Schedule::cosine(rate, falling),
+            Course::Linear => Schedule::linear(rate, 0.0, falling),
+        };
+        let schedule = if rising > 0 { schedule.warm_up(rising) } else { schedule };
+        Ok(Plan {
+            budget,
+            pace: Some(Pace::over_budget(schedule, LENGTH)),
+            accumulate: self.accumulate,
+            clip_norm: self.clip,
+            average: self.average,
+            patience: self.patience,
+            evaluate: self.evaluate_every.map_or(Every::Epochs(1), Every::Steps),
+            log_every: self.log_every,
+            seed: self.seed,
+        })
+    }
+
+    /// When snapshots are written to a folder.
+    pub(crate) fn snapshots(&self, folder: PathBuf) -> Snapshots {
+        let seconds = Some(60.0 * self.save_minutes);
+        Snapshots { steps: self.save_steps, seconds, keep: self.keep, folder }
+    }
+
+    /// The rows of the report's table of settings.
+    pub(crate) fn settings(&self, optimizer: &dyn Optimizer, plan: &Plan) -> Vec<(String, String)> {
+        let budget = [
+            plan.budget.epochs.map(|n| format!("{n} epochs")),
+            plan.budget.steps.map(|n| format!("{n} steps")),
+            plan.budget.seconds.map(|s| format!("{} minutes", s / 60.0)),
+        ];
+        let or_none = |x: Option<f64>| x.map_or_else(|| "none".to_owned(), |x| x.to_string());
+        [
+            ("optimizer", optimizer.name().to_owned()),
+            ("learning rate", format!("{} ({:?})", optimizer.rate(), self.schedule).to_lowercase()),
+            ("warm-up", self.warm_up.to_string()),
+            ("budget", budget.into_iter().flatten().collect::<Vec<_>>().join(" or ")),
+            ("batches a step", plan.accumulate.to_string()),
+            ("clipping", or_none(plan.clip_norm)),
+            ("average of weights", or_none(plan.average)),
+            ("seed", plan.seed.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}
+
+/// Something wrong on the command line.
+pub(crate) fn argument(name: &'static str, expected: &'static str, got: &str) -> Error {
+    Error::Argument { op: "train", name, expected, got: got.to_owned() }
+}

@@ -1,0 +1,47 @@
+//! The learning rate over a run: a schedule, and what its steps are.
+
+use optim::Schedule;
+
+/// A schedule over a run.
+///
+/// # Example
+/// ```
+/// use alcyon_train::Pace;
+/// use optim::Schedule;
+/// let stretched = Pace::over_budget(Schedule::cosine(0.1, 1000), 1000);
+/// assert_eq!(stretched.rate(7, 0.0), 0.1); // whatever the step, none of the budget is used
+/// assert!((stretched.rate(7, 0.5) - 0.05).abs() < 1e-15);
+/// assert_eq!(stretched.rate(7, 1.0), 0.0);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pace {
+    /// Its steps are the run's.
+    Steps(Schedule),
+    /// So many of its steps are spread over the budget, whether that is in steps or in seconds: a
+    /// cosine then ends where the run does.
+    Budget {
+        /// The schedule.
+        schedule: Schedule,
+        /// Its step number when all of the budget is used.
+        length: u64,
+    },
+}
+
+impl Pace {
+    /// A schedule of `length` steps stretched over the budget.
+    #[must_use]
+    pub const fn over_budget(schedule: Schedule, length: u64) -> Self {
+        Self::Budget { schedule, length }
+    }
+
+    /// The rate for the step after `step` others, when a share `used` of the budget is gone.
+    #[must_use]
+    pub fn rate(&self, step: u64, used: f64) -> f64 {
+        match self {
+            Self::Steps(schedule) => schedule.rate(step),
+            Self::Budget { schedule, length } => {
+                schedule.rate((used.clamp(0.0, 1.0) * *length as f64) as u64)
+            }
+        }
+    }
+}
