@@ -170,7 +170,8 @@ fn evaluations_see_the_average_of_the_weights_and_training_does_not() {
     let mut mean = weights(&model());
     for steps in 1..=9 {
         let mut model = model();
-        run(&mut model, "sgd", Plan { budget: Budget::steps(steps), ..plan.clone() }, &batches);
+        let plan = Plan { budget: Budget::steps(steps), ..plan.clone() };
+        run(&mut model, "sgd", plan, &batches).0.unwrap();
         for (mean, w) in mean.iter_mut().zip(weights(&model)) {
             *mean = decay * *mean + (1.0 - decay) * w;
         }

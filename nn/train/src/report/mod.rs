@@ -57,26 +57,26 @@ pub fn page(title: &str, runs: &[Run]) -> String {
     );
     out += &controls(runs);
     let _ = write!(out, "<section class=\"charts\">\n{drawn}</section>\n");
-    let _ = write!(out, "<section><h2>Results</h2>{}</section>\n", tables::results(runs));
-    let _ = write!(out, "<section><h2>Settings</h2>{}</section>\n", tables::settings(runs));
+    let _ = writeln!(out, "<section><h2>Results</h2>{}</section>", tables::results(runs));
+    let _ = writeln!(out, "<section><h2>Settings</h2>{}</section>", tables::settings(runs));
     for (at, run) in runs.iter().enumerate() {
         let name = if several { format!(" of {}", escape(&run.about.name)) } else { String::new() };
         let heat = heat::section(run);
         if !heat.is_empty() {
-            let _ = write!(
+            let _ = writeln!(
                 out,
                 "<section class=\"run-{at}\"><h2>Factors{name}</h2><p class=\"note\">Entries \
                  of a vector across, evaluations downwards; of a matrix, the last one. Stronger \
                  is larger, on a logarithmic scale from the picture's smallest entry to its largest. Neighbours \
-                 are averaged where there are more than can be shown.</p>{heat}</section>\n"
+                 are averaged where there are more than can be shown.</p>{heat}</section>"
             );
         }
         if !run.about.coverage.is_empty() {
             let open = if run.about.coverage.len() <= 16 { " open" } else { "" };
-            let _ = write!(
+            let _ = writeln!(
                 out,
                 "<section class=\"run-{at}\"><details{open}><summary><h2>Layers{name}</h2></summary>{}\
-                 </details></section>\n",
+                 </details></section>",
                 tables::coverage(run)
             );
         }

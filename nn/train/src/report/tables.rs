@@ -49,7 +49,7 @@ fn cells(run: &Run, score: Score) -> [String; 11] {
     let scored = || of(Kind::Evaluation).filter_map(|row| Some((row, row.score?)));
     let best =
         scored().reduce(|best, next| if score.is_better(next.1, best.1) { next } else { best });
-    let (last, step) = (of(Kind::Evaluation).last(), of(Kind::Step).last());
+    let (last, step) = (of(Kind::Evaluation).next_back(), of(Kind::Step).next_back());
     let end = run.rows.last();
     let open = || "–".to_owned();
     let or = |x: Option<f64>| x.map_or_else(open, number);
