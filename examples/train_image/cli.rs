@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::options::Options;
 
@@ -18,13 +18,18 @@ pub(crate) struct Cli {
     #[arg(long, default_value = "cnn")]
     pub(crate) model: String,
 
-    /// The images: `digits` (embedded), or `mnist`, `fashion`, `cifar10` (files in --data-dir).
+    /// The images: `digits` (embedded), `mnist`, `fashion`, `cifar10`, `cifar100` (files in --data-dir),
+    /// or the path of a folder with a folder of pictures for each class.
     #[arg(long, default_value = "digits")]
     pub(crate) dataset: String,
 
     /// Where the files are: this folder, or one of the set's name in it.
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub(crate) data_dir: PathBuf,
+
+    /// How the images to train on change from epoch to epoch.
+    #[arg(long, value_enum, default_value_t = Augmentation::None)]
+    pub(crate) augment: Augmentation,
 
     /// Use only so many of the images to train on.
     #[arg(long, value_name = "N")]
@@ -40,6 +45,19 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) options: Options,
+}
+
+/// Random changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Augmentation {
+    /// None.
+    None,
+    /// Moved by at most 4 pixels.
+    Crop,
+    /// And mirrored half of the time: the usual for CIFAR.
+    CropFlip,
+    /// And with a square of 16 pixels cut out (DeVries & Taylor 2017).
+    Cutout,
 }
 
 impl Cli {
@@ -70,7 +88,7 @@ HOW TO READ A RUN
 EXAMPLES
   cargo run --release --example train_image
   cargo run --release --example train_image -- --model resnet18 --dataset cifar10 \\
-      --data-dir ~/data --optimizer adafisher --minutes 10
+      --data-dir ~/data --augment crop-flip --optimizer adafisher --minutes 10
   cargo run --release --example train_image -- --optimizer kfac --out runs/kfac
   cargo run --release --example train_image -- --optimizer adam --beside runs/kfac
 ";

@@ -1,10 +1,11 @@
-//! The images: read, cut to the rows asked for, and batched.
+//! The images: read, cut to the rows asked for, changed at random, and batched.
 
-use alcyon::nn::data::{self, Dataset};
+use alcyon::nn::data::augment::{Cutout, HorizontalFlip, PadCrop};
+use alcyon::nn::data::{self, Images as Pictures};
 use alcyon::prelude::*;
 use alcyon::train::Shuffled;
 
-use crate::cli::Cli;
+use crate::cli::{Augmentation, Cli};
 use crate::options::argument;
 
 /// Rows of a batch when nothing else is asked for.
@@ -23,28 +24,39 @@ pub(crate) struct Images {
 
 impl Images {
     pub(crate) fn open(cli: &Cli) -> Result<Self> {
-        let (train, held_out) = data::open(&cli.dataset, Some(&cli.data_dir))?;
-        let train = first(train, cli.train_rows)?;
-        let held_out = first(held_out, cli.test_rows)?;
-        let &[_, c, h, w] = &**train.inputs.shape() else {
-            return Err(argument("--dataset", "a set of images", &cli.dataset));
-        };
         let batch_size = cli.options.batch_size.unwrap_or(BATCH);
-        Ok(Self {
-            shape: [c, h, w],
-            classes: train.classes,
-            rows: (train.len(), held_out.len()),
-            train: Shuffled::new(Loader::new(&train, batch_size)?, cli.options.seed),
-            held_out: Loader::new(&held_out, 2 * batch_size)?,
-            batch_size,
-        })
+        let (train, held_out) = data::open_images(&cli.dataset, Some(&cli.data_dir))?;
+        let (train, held_out) = (few(&train, cli.train_rows)?, few(&held_out, cli.test_rows)?);
+        let (rows, classes) = ((train.len(), held_out.len()), train.classes.len());
+        let train = changed(&train, cli.augment, batch_size)?.prefetch(1);
+        let held_out = Loader::new(&held_out.augmented(), 2 * batch_size)?.prefetch(1);
+        let first = held_out.in_order().next().transpose()?;
+        let shape = match first.as_ref().map(|batch| &**batch.inputs.shape()) {
+            Some(&[_, c, h, w]) => [c, h, w],
+            _ => return Err(argument("--dataset", "a set of images", &cli.dataset)),
+        };
+        let train = Shuffled::new(train, cli.options.seed);
+        Ok(Self { train, held_out, shape, classes, rows, batch_size })
     }
 }
 
-/// The first rows of a set, if only so many are wanted.
-fn first(data: Dataset, rows: Option<usize>) -> Result<Dataset> {
+/// Batches of pictures that are another time moved, mirrored or cut.
+fn changed(pictures: &Pictures, how: Augmentation, batch_size: usize) -> Result<Loader> {
+    let plain = pictures.augmented();
+    let moved = || pictures.augmented().then(PadCrop { padding: 4 }).then(HorizontalFlip);
+    let changed = match how {
+        Augmentation::None => plain,
+        Augmentation::Crop => plain.then(PadCrop { padding: 4 }),
+        Augmentation::CropFlip => moved(),
+        Augmentation::Cutout => moved().then(Cutout { side: 16 }),
+    };
+    Loader::new(&changed, batch_size)
+}
+
+/// So many pictures, of all classes in turn.
+fn few(pictures: &Pictures, rows: Option<usize>) -> Result<Pictures> {
     match rows {
-        Some(rows) if rows < data.len() => data.range(0, rows),
-        _ => Ok(data),
+        Some(rows) if rows < pictures.len() => pictures.interleaved().range(0, rows),
+        _ => Ok(pictures.clone()),
     }
 }

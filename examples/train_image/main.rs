@@ -61,6 +61,7 @@ fn train(cli: &Cli) -> Result<()> {
         ("data", cli.dataset.clone()),
         ("images to train on", images.rows.0.to_string()),
         ("images held out", images.rows.1.to_string()),
+        ("augmentation", format!("{:?}", cli.augment).to_lowercase()),
         ("batch size", images.batch_size.to_string()),
     ];
     let session = Session {

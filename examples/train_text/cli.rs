@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::options::Options;
 
-/// Trains a language model on a text, character by character, and can be killed at any moment: the same
+/// Trains a language model on a text and can be killed at any moment: the same
 /// command goes on from the last snapshot, bit for bit.
 ///
 /// Without arguments: a small GPT-2 on the first chapters of Jane Austen's "Persuasion", which are in
@@ -18,9 +18,22 @@ pub(crate) struct Cli {
     #[arg(long, default_value = "gpt2")]
     pub(crate) model: String,
 
-    /// A text file in UTF-8; its last tenth is held out. [default: the one in the program]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) text: Option<PathBuf>,
+    /// The text: `tinyshakespeare`, `wikitext2-small`, `austen` (files in --data-dir), or a file of
+    /// yours in UTF-8 [default: the one in the program]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) text: Option<String>,
+
+    /// Where the files are: this folder, or `text` in it.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub(crate) data_dir: PathBuf,
+
+    /// What the text is cut into.
+    #[arg(long, value_enum, default_value_t = Units::Characters)]
+    pub(crate) units: Units,
+
+    /// How many different words, or pieces of byte-pair encoding, there are at most.
+    #[arg(long, value_name = "V", default_value_t = 4096)]
+    pub(crate) vocabulary: usize,
 
     /// The width of a token.
     #[arg(long, default_value_t = 64)]
@@ -34,7 +47,7 @@ pub(crate) struct Cli {
     #[arg(long, default_value_t = 4)]
     pub(crate) heads: usize,
 
-    /// Characters that the model sees at once.
+    /// Characters, words or pieces that the model sees at once.
     #[arg(long, default_value_t = 64)]
     pub(crate) context: usize,
 
@@ -48,6 +61,28 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) options: Options,
+}
+
+/// What a text is cut into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Units {
+    /// Its characters.
+    Characters,
+    /// The most frequent words; others are one unknown word.
+    Words,
+    /// Pieces of byte-pair encoding, learned from the training part.
+    Bpe,
+}
+
+impl Units {
+    /// In the plural.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Characters => "characters",
+            Self::Words => "words",
+            Self::Bpe => "pieces",
+        }
+    }
 }
 
 /// The optimizer when none is asked for.
@@ -75,9 +110,9 @@ impl Cli {
 
 const GUIDE: &str = "\
 WHAT TO EXPECT
-  Perplexity is the number of equally likely characters that would be as surprising. Guessing evenly
+  Perplexity is the number of equally likely units that would be as surprising. Guessing evenly
   among all of them is the number of different ones; counting which character follows which comes to
-  about 11 in English. A model that is not below that has learned nothing about words. The
+  about 11 in English. Figures of different units cannot be compared. A model that is not below that has learned nothing about words. The
   report has both as lines to cross.
 
 WHAT IS WRITTEN (to --out)
@@ -91,5 +126,6 @@ EXAMPLES
   cargo run --release --example train_text
   cargo run --release --example train_text -- --model gpt --optimizer adafisherw --epochs 16
   cargo run --release --example train_text -- --model lstm --width 128 --minutes 5
-  cargo run --release --example train_text -- --text ~/shakespeare.txt --context 128 --minutes 30
+  cargo run --release --example train_text -- --text austen --data-dir ~/data --units bpe \\
+      --context 128 --minutes 30
 ";

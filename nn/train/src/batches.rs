@@ -1,7 +1,7 @@
 //! Where batches come from: a function of the epoch and of the place in it, so that a resumed run sees
 //! what an uninterrupted one would have seen.
 
-use engine::{Result, Rng};
+use engine::Result;
 use nn::data::{Batch, Loader};
 
 /// The batches of an epoch.
@@ -17,7 +17,7 @@ pub trait Batches {
     fn epoch(&self, epoch: u64, from: usize) -> Stream<'_>;
 }
 
-/// A loader's batches, in an order that is drawn anew for each epoch.
+/// A loader's batches, in an order and with changes that are drawn anew for each epoch.
 ///
 /// # Example
 /// ```
@@ -37,7 +37,7 @@ pub struct Shuffled {
 }
 
 impl Shuffled {
-    /// Epoch e is in the order that stream e of this seed gives.
+    /// Epoch e is [`Loader::epoch_at`] of this seed and e.
     #[must_use]
     pub const fn new(loader: Loader, seed: u64) -> Self {
         Self { loader, seed }
@@ -50,7 +50,7 @@ impl Batches for Shuffled {
     }
 
     fn epoch(&self, epoch: u64, from: usize) -> Stream<'_> {
-        Box::new(self.loader.epoch(&mut Rng::stream(self.seed, epoch)).skip(from))
+        Box::new(self.loader.epoch_at(self.seed, epoch).after(from))
     }
 }
 
@@ -61,6 +61,6 @@ impl Batches for Loader {
     }
 
     fn epoch(&self, _epoch: u64, from: usize) -> Stream<'_> {
-        Box::new(self.in_order().skip(from))
+        Box::new(self.in_order().after(from))
     }
 }
