@@ -30,7 +30,7 @@ pub(crate) enum Cell {
 
 type Question = (&'static str, fn(&str) -> Cell);
 
-const QUESTIONS: [Question; 14] = [
+const QUESTIONS: [Question; 15] = [
     ("bowl", landscapes::bowl),
     ("valley 1", |name| landscapes::rosenbrock(name, STARTS[0])),
     ("valley 2", |name| landscapes::rosenbrock(name, STARTS[1])),
@@ -42,6 +42,7 @@ const QUESTIONS: [Question; 14] = [
     ("micro", checks::micro_batches),
     ("tied", checks::tied),
     ("zero", checks::zero),
+    ("NaN", checks::not_finite),
     ("1 unit", |name| checks::thin(name, 0.5)),
     ("dead", |name| checks::thin(name, -100.0)),
     ("moves", checks::moves),

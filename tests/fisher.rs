@@ -14,6 +14,8 @@ mod exact;
 mod factors;
 #[path = "fisher/fishers.rs"]
 mod fishers;
+#[path = "fisher/kept.rs"]
+mod kept;
 #[path = "fisher/kfac.rs"]
 mod kfac;
 #[path = "fisher/ledger.rs"]

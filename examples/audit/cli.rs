@@ -20,6 +20,10 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "X", default_value_t = 1e-3)]
     pub(crate) damping: f64,
 
+    /// The longest side of K-FAC's factors in the row where they are cut into blocks.
+    #[arg(long, value_name = "B", default_value_t = 32)]
+    pub(crate) block: usize,
+
     /// Examples in the audited batch [default: 128].
     #[arg(long, value_name = "N")]
     pub(crate) examples: Option<usize>,
@@ -79,7 +83,10 @@ impl Cli {
             Labels::Sampled => Fisher::Sampled { draws: 10 },
             Labels::Empirical => Fisher::Empirical,
         };
-        Ok(AuditConfig { fisher, damping: self.damping, seed: self.seed })
+        if self.block == 0 {
+            return Err(refused("--block", "at least 1", "0".to_owned()));
+        }
+        Ok(AuditConfig { fisher, damping: self.damping, block: self.block, seed: self.seed })
     }
 
     /// What is about to be printed, in a few lines.

@@ -5,6 +5,11 @@
 //! order depends on the length alone, so any number of threads gives the same bits, and the error
 //! grows with the logarithm of the length instead of the length (Higham 2002, section 4.2).
 
+mod pairs;
+
+pub(crate) use pairs::lanes2;
+pub use pairs::sum_of;
+
 use crate::float::Float;
 use crate::parallel;
 use crate::pool::Buffer;
@@ -357,23 +362,6 @@ fn add<T: Float>(lanes: &mut [T; LANES], x: &[T; LANES]) {
 #[inline(always)]
 pub(crate) fn dot_lanes<T: Float>(a: &[T], b: &[T]) -> T {
     lanes2(a, b, |a, b| a * b)
-}
-
-/// Σᵢ f(aᵢ, bᵢ) in lanes.
-#[inline(always)]
-pub(crate) fn lanes2<T: Float>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += f(a, b);
-        }
-    }
-    for (lane, (&a, &b)) in lanes.iter_mut().zip(rest) {
-        *lane += f(a, b);
-    }
-    join(lanes)
 }
 
 /// The lanes, added as a balanced tree.

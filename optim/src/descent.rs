@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use engine::{
-    Element as _, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
-};
+use engine::{Element as _, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float};
 use kernels::parallel;
+use kernels::reduce::sum_of;
 
 use crate::moments::Moments;
 
@@ -15,28 +14,12 @@ pub(crate) type Directions = BTreeMap<ParamId, Tensor>;
 
 /// The gradients of all trainable parameters, contiguous. Call
 /// [`check_gradients`](crate::moments::check_gradients) first.
-///
-/// # Errors
-/// [`Error::Argument`] naming the first parameter whose gradient has a NaN or an infinity: products with
-/// inverses would spread it over the layer.
-pub(crate) fn finite_gradients(model: &dyn Parameters, grads: &Gradients) -> Result<Directions> {
-    let mut all = BTreeMap::new();
-    for (path, param) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
-        let Some(gradient) = grads.of(param) else { continue };
-        let gradient = gradient.contiguous()?;
-        let found = for_float!(gradient.dtype(), T => {
-            let numbers = gradient.as_slice::<T>()?.iter();
-            numbers.map(|x| x.to_f64()).find(|x| !x.is_finite())
-        });
-        if let Some(got) = found {
-            let (op, name, expected) = ("step", "gradient", "finite numbers");
-            return Err(
-                Error::Argument { op, name, expected, got: got.to_string() }.in_layer(&path)
-            );
-        }
-        all.insert(param.id(), gradient);
-    }
-    Ok(all)
+pub(crate) fn contiguous(model: &dyn Parameters, grads: &Gradients) -> Result<Directions> {
+    let trainable = model.parameters().into_iter().filter(|(_, p)| p.is_trainable());
+    let gradient = |(_, param): (String, &Parameter)| {
+        Some(grads.of(param)?.contiguous().map(|gradient| (param.id(), gradient)))
+    };
+    trainable.filter_map(gradient).collect()
 }
 
 /// The gradient itself for every parameter that has no direction.
@@ -63,20 +46,12 @@ pub(crate) fn kl_clip(
     Ok(if change > bound { (bound / change).sqrt() } else { 1.0 })
 }
 
-/// ⟨p, g⟩ in f64, whatever they are, in an order of its own.
+/// ⟨p, g⟩ in f64, whatever they are.
 fn product(p: &Tensor, g: &Tensor) -> Result<f64> {
-    const LANES: usize = 16;
     let p = p.contiguous()?;
-    let mut sums = [0.0_f64; LANES];
     for_float!(p.dtype(), P => for_float!(g.dtype(), G => {
-        let (p, g) = (p.as_slice::<P>()?, g.as_slice::<G>()?);
-        for (p, g) in p.chunks(LANES).zip(g.chunks(LANES)) {
-            for ((sum, p), g) in sums.iter_mut().zip(p).zip(g) {
-                *sum += p.to_f64() * g.to_f64();
-            }
-        }
-    }));
-    Ok(sums.iter().sum())
+        Ok(sum_of(p.as_slice::<P>()?, g.as_slice::<G>()?, |p, g| p * g))
+    }))
 }
 
 /// Δ ← μ Δ − size · P and θ ← (1 − decay) θ + Δ.

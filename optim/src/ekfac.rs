@@ -17,6 +17,7 @@ use engine::Result;
 use kernels::linalg;
 
 use crate::Fisher;
+use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::failed;
 use crate::curvature::staleness::staleness;
@@ -109,13 +110,19 @@ impl LayerRule for EkfacConfig {
         format!("Kronecker eigenvectors, {m} ⊗ {n}")
     }
 
-    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+    fn learn(
+        &self,
+        t: u64,
+        seen: &Seen,
+        kept: &mut LayerState,
+        workers: &mut dyn Communicator,
+    ) -> Result<()> {
         let (n, m) = (seen.n, seen.m);
         let [(_, a), (_, g), (_, u), (_, v), (_, s), (_, age)] = kept.as_mut_slice() else {
             return Ok(());
         };
-        average(a, &seen.input_moment(), t, self.decay);
-        average(g, &seen.output_moment(), t, self.decay);
+        average(a, &seen.input_moment(workers)?, t, self.decay);
+        average(g, &seen.output_moment(workers)?, t, self.decay);
         let due = match self.basis_stale {
             // A layer without a basis has zeros for one.
             Some(limit) if age[0] > 0.0 => staleness(a, u, n)?.max(staleness(g, v, m)?) > limit,
@@ -132,9 +139,8 @@ impl LayerRule for EkfacConfig {
             let turned = conjugated(v, d, u, (m, n), true);
             squares.iter_mut().zip(turned).for_each(|(s, x)| *s += x * x);
         });
-        squares.iter_mut().for_each(|s| *s /= seen.terms.max(1.0));
         age[0] += 1.0;
-        average(s, &squares, age[0] as u64, self.decay);
+        average(s, &seen.mean_over_terms(squares, workers)?, age[0] as u64, self.decay);
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 
 use engine::Result;
 
+use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::flat::dot;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
@@ -77,10 +78,16 @@ impl LayerRule for EvaConfig {
         format!("Kronecker of mean vectors, {m} ⊗ {n}")
     }
 
-    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+    fn learn(
+        &self,
+        t: u64,
+        seen: &Seen,
+        kept: &mut LayerState,
+        workers: &mut dyn Communicator,
+    ) -> Result<()> {
         let [(_, a), (_, d)] = kept.as_mut_slice() else { return Ok(()) };
-        average(a, &seen.mean_input(), t, self.decay);
-        average(d, &seen.mean_output(), t, self.decay);
+        average(a, &seen.mean_input(workers)?, t, self.decay);
+        average(d, &seen.mean_output(workers)?, t, self.decay);
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 use engine::Result;
 use kernels::linalg;
 
+use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::failed;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
@@ -79,9 +80,15 @@ impl LayerRule for FoofConfig {
         format!("inputs' second moment, {n}")
     }
 
-    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+    fn learn(
+        &self,
+        t: u64,
+        seen: &Seen,
+        kept: &mut LayerState,
+        workers: &mut dyn Communicator,
+    ) -> Result<()> {
         let [(_, a), (_, inverse)] = kept.as_mut_slice() else { return Ok(()) };
-        average(a, &seen.input_moment(), t, self.decay);
+        average(a, &seen.input_moment(workers)?, t, self.decay);
         if (t - 1).is_multiple_of(self.inverse_every.max(1)) {
             let mut damped = a.clone();
             shift(&mut damped, seen.n, self.damping);

@@ -21,7 +21,8 @@
 //! inverse twice in a row, the third time is an error; a gradient that is not finite is refused.
 //!
 //! Cost of a step between refreshes: 2 m n (m + n) operations for a layer of m outputs and n inputs, in
-//! the parameters' dtype.
+//! the parameters' dtype; with factors cut into blocks of b ([`KfacConfig::block`]) 4 m n b. A
+//! [`KfacConfig::budget`] of bytes chooses for each layer what is kept of its curvature.
 
 pub mod adaptive;
 mod state;
@@ -33,9 +34,11 @@ use kernels::parallel;
 
 use crate::coverage::{Coverage, Line};
 use crate::curvature::block::{self, BlockInverse};
-use crate::curvature::factors::{Form, KroneckerFactors, Share, Start};
+use crate::curvature::factors::{KroneckerFactors, Share, Start};
+use crate::curvature::kronecker::{Form, Kronecker};
+use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::DampingRule;
-use crate::descent::{Descent, Directions, fill_in, finite_gradients, kl_clip};
+use crate::descent::{Descent, Directions, contiguous, fill_in, kl_clip};
 use crate::moments::{Moments, check_gradients, demand};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
 
@@ -81,6 +84,14 @@ pub struct KfacConfig {
     pub weight_decay: f64,
     /// What becomes of positions that share a weight.
     pub share: Share,
+    /// The longest side of a factor: longer ones are cut into diagonal blocks (Chen et al. 2021), a
+    /// convolution's between channels. `None` for whole factors.
+    pub block: Option<usize>,
+    /// Bytes for all factors and inverses together (Δ, as large as the parameters, not among them): each
+    /// layer gets its diagonal, its Kronecker factors or its whole block, what the budget affords
+    /// ([`Ledger::plan`](crate::curvature::ledger::Ledger::plan)), and [`Optimizer::coverage`] says which.
+    /// `None` for Kronecker factors everywhere.
+    pub budget: Option<usize>,
     /// What becomes of parameters without factors.
     pub uncovered: Uncovered,
     /// The seed of sampled labels.
@@ -102,6 +113,8 @@ impl Default for KfacConfig {
             kl_clip: Some(1e-3),
             weight_decay: 0.0,
             share: Share::Expand,
+            block: None,
+            budget: None,
             uncovered: Uncovered::FirstOrder,
             seed: 0,
         }
@@ -137,6 +150,8 @@ impl Kfac {
             .every(config.factor_every)
             .decay(config.decay)
             .start(config.start)
+            .blocks_of(config.block)
+            .budget(config.budget)
             .generator(Rng::new(config.seed));
         let updates = Moments::new(&["update"]);
         let (inverses, failures) = (BTreeMap::new(), BTreeMap::new());
@@ -177,7 +192,7 @@ impl Kfac {
             }
         }
         let mut renewed: Vec<Option<Result<BlockInverse>>> = stale.iter().map(|_| None).collect();
-        let work = stale.iter().map(|(_, block, ..)| block.a.len() * block.inputs());
+        let work = stale.iter().map(|(_, block, ..)| block.a.len() * block.inputs.longest());
         let work = work.sum::<usize>() / stale.len().max(1);
         parallel::items(renewed.iter_mut().collect(), work, |i, slot: &mut Option<_>| {
             let (_, block, columns, dtype) = &stale[i];
@@ -230,7 +245,7 @@ impl Optimizer for Kfac {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let gradients = finite_gradients(model, grads)?;
+        let gradients = contiguous(model, grads)?;
         // Estimate.
         self.factors.fold();
         if self.config.uncovered == Uncovered::Error {
@@ -285,15 +300,7 @@ impl Kfac {
         let Some(entry) = covering.and_then(|weight| self.factors.entries.get(&weight)) else {
             return "gradient: no layer seen yet".into();
         };
-        let block = &entry.average;
-        let (n, m) = (block.inputs(), block.outputs());
-        match (block.form, block.groups) {
-            (Form::Dense, 1) => format!("Kronecker, {m} ⊗ {n}"),
-            (Form::Dense, groups) => format!("Kronecker, {groups} groups of {m} ⊗ {n}"),
-            (Form::Transposed, groups) => format!("Kronecker, {groups} groups of {n} ⊗ {m}"),
-            (Form::Lookup, _) => format!("Kronecker, frequencies of {n} ⊗ {m}"),
-            (Form::ScaleShift, _) => "diagonal".into(),
-        }
+        words(&entry.average)
     }
 
     /// Factors and inverses are counted with the weight.
@@ -323,7 +330,40 @@ impl KfacConfig {
         let (every, expected) =
             (self.inverse_every as f64, "factor_every or more: else nothing is new");
         demand("kfac", "inverse_every", every, expected, useful)?;
+        let longest = self.block.unwrap_or(1);
+        demand("kfac", "block", longest as f64, "positive, or none", longest > 0)?;
+        // What a budget affords is planned for inverses, and eigenvectors take more.
+        let planned = self.budget.is_none() || self.damping_rule != DampingRule::Exact;
+        demand("kfac", "budget", 1.0, "a damping rule that keeps inverses", planned)?;
         self.kl_clip.map_or(Ok(()), |c| demand("kfac", "kl_clip", c, "positive", c > 0.0))
+    }
+}
+
+/// What a block is, for people.
+fn words(block: &Kronecker) -> String {
+    let (n, m) = (block.inputs(), block.outputs());
+    let product = match block.form {
+        Form::Dense => format!("{m} ⊗ {n}"),
+        Form::Transposed => format!("{n} ⊗ {m}"),
+        Form::Lookup => format!("frequencies of {n} ⊗ {m}"),
+        Form::ScaleShift => return "diagonal".into(),
+        Form::Joint { .. } => return format!("whole block of {m}"),
+    };
+    let groups = match (block.form, block.groups) {
+        (_, 1) => product,
+        (_, groups) => format!("{groups} groups of {product}"),
+    };
+    match (block.form, &block.inputs, &block.outputs) {
+        (Form::Lookup, _, Pattern::Diagonal(_))
+        | (Form::Dense | Form::Transposed, Pattern::Diagonal(_), _) => {
+            format!("diagonal Kronecker, {groups}")
+        }
+        _ => {
+            let longest = block.inputs.longest().max(block.outputs.longest());
+            let pieces = block.inputs.ranges().len().max(block.outputs.ranges().len());
+            let cut = if pieces > 1 { format!(", in blocks of {longest}") } else { String::new() };
+            format!("Kronecker, {groups}{cut}")
+        }
     }
 }
 

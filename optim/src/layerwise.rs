@@ -22,8 +22,9 @@ use std::collections::BTreeMap;
 use engine::{Gradients, ParamId, Parameter, Parameters, Result, Tensor};
 
 use crate::coverage::Coverage;
+use crate::curvature::communicator::{Communicator, Local, exchange};
 use crate::curvature::layer_rows::{LayerRows, Seen};
-use crate::descent::{Descent, Directions, fill_in, finite_gradients, kl_clip};
+use crate::descent::{Descent, Directions, contiguous, fill_in, kl_clip};
 use crate::moments::{Moments, below_one, check_gradients, demand, not_negative};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
 
@@ -54,11 +55,18 @@ pub trait LayerRule: std::fmt::Debug {
     /// The words for a layer of n inputs and m outputs.
     fn words(&self, n: usize, m: usize) -> String;
 
-    /// Learns from what the layer saw in the batch of step `t`, counted from 1.
+    /// Learns from what the layer saw in the batch of step `t`, counted from 1. Means are taken over all
+    /// `workers` ([`Seen::input_moment`] and its neighbours), so that each of them learns the same.
     ///
     /// # Errors
-    /// Linear algebra.
-    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()>;
+    /// Linear algebra, the communicator's.
+    fn learn(
+        &self,
+        t: u64,
+        seen: &Seen,
+        kept: &mut LayerState,
+        workers: &mut dyn Communicator,
+    ) -> Result<()>;
 
     /// The direction of a gradient [m, n].
     ///
@@ -117,6 +125,8 @@ pub struct Layerwise<R> {
     updates: Moments,
     steps: u64,
     skipped: u64,
+    /// Whether the step's batch has been learned from, together with other workers.
+    learned: bool,
 }
 
 /// What is kept of one weight's layer.
@@ -145,7 +155,8 @@ impl<R: LayerRule> Layerwise<R> {
         rule.check()?;
         let rows = LayerRows::new(step.fisher, step.learn_every, step.seed);
         let updates = Moments::new(&["update"]);
-        Ok(Self { rule, rows, layers: BTreeMap::new(), updates, steps: 0, skipped: 0 })
+        let (layers, learned) = (BTreeMap::new(), false);
+        Ok(Self { rule, rows, layers, updates, steps: 0, skipped: 0, learned })
     }
 
     /// The constants.
@@ -167,11 +178,18 @@ impl<R: LayerRule> Layerwise<R> {
         self.skipped
     }
 
-    /// Learns from the rows of the step's batch. On an error everything is as before.
-    fn learn(&mut self) -> Result<()> {
+    /// Learns from the rows of the step's batch, this worker's and the others'. On an error everything is
+    /// as before.
+    fn learn(&mut self, workers: &mut dyn Communicator) -> Result<()> {
         let mut learned = Vec::new();
         let seen = self.rows.take();
-        if !seen.values().flat_map(|layer| &layer.groups).all(Seen::is_finite) {
+        let finite = seen.values().flat_map(|layer| &layer.groups).all(Seen::is_finite);
+        // One worker's bad row is everybody's: all of them learn, or none. And all have the same layers.
+        let sizes = seen.values().flat_map(|layer| [layer.n, layer.m, layer.groups.len()]);
+        let mut vote: Vec<f64> = sizes.map(|size| size as f64).collect();
+        vote.push(f64::from(!finite));
+        exchange(vote.iter_mut(), workers)?;
+        if vote.pop() > Some(0.0) {
             self.skipped += 1;
             return Ok(());
         }
@@ -189,7 +207,7 @@ impl<R: LayerRule> Layerwise<R> {
             });
             kept.looks += 1;
             for (state, seen) in kept.groups.iter_mut().zip(&layer.groups) {
-                self.rule.learn(kept.looks, seen, state)?;
+                self.rule.learn(kept.looks, seen, state, workers)?;
             }
             learned.push((weight, kept));
         }
@@ -268,11 +286,19 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
         Some(&mut self.rows)
     }
 
+    fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
+        self.learn(communicator)?;
+        self.learned = true;
+        Ok(())
+    }
+
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let gradients = finite_gradients(model, grads)?;
-        // Estimate.
-        self.learn()?;
+        let gradients = contiguous(model, grads)?;
+        // Estimate, unless an exchange with other workers has done so.
+        if !std::mem::take(&mut self.learned) {
+            self.learn(&mut Local)?;
+        }
         // Precondition.
         let directions = self.directions(&gradients)?;
         // Step.

@@ -14,6 +14,7 @@
 
 use engine::Result;
 
+use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::flat::dot;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
@@ -82,8 +83,14 @@ impl LayerRule for MkorConfig {
         format!("Kronecker inverses by rank-one updates, {m} ⊗ {n}")
     }
 
-    fn learn(&self, _: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
-        let means = [seen.mean_input(), seen.mean_output()];
+    fn learn(
+        &self,
+        _: u64,
+        seen: &Seen,
+        kept: &mut LayerState,
+        workers: &mut dyn Communicator,
+    ) -> Result<()> {
+        let means = [seen.mean_input(workers)?, seen.mean_output(workers)?];
         for ((_, inverse), v) in kept.iter_mut().zip(means) {
             update_inverse(inverse, &v, self.decay);
             let largest = inverse.iter().fold(0.0_f64, |max, x| max.max(x.abs()));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
+use engine::{Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
 
 use crate::State;
 use crate::per_parameter::{Start, zeros};
@@ -146,9 +146,19 @@ impl Kept {
     }
 }
 
-/// Checks, before anything is changed, that every trainable parameter has a gradient of its shape
-/// and dtype.
+/// What every optimizer asks before it changes anything: that each trainable parameter has a gradient, of
+/// its shape and dtype, of finite numbers. One bad number would spread over a layer (K-FAC), over all
+/// parameters (clips and norms), or stay in a moment for good.
+///
+/// A sum that is finite has no NaN and no infinity in it, so this reads each gradient once. The other way
+/// round it is not so: finite numbers can add up to an infinity, and are then looked at one by one. What
+/// is on a CUDA device stays there unread: a step would have to wait for it.
+///
+/// # Errors
+/// [`Error::MissingGradient`], [`Error::Shape`], [`Error::DType`], [`Error::Argument`] for a number that is
+/// not finite: with the parameter's path.
 pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Result<()> {
+    let mut suspects = Vec::new();
     for (path, parameter) in model.parameters() {
         if !parameter.is_trainable() {
             continue;
@@ -163,6 +173,15 @@ pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Resu
         if grad.dtype() != value.dtype() || !grad.dtype().is_float() {
             let expected = value.dtype().to_string();
             return Err(Error::DType { op: "step", expected, got: grad.dtype() }.in_layer(&path));
+        }
+        if grad.device() == Device::Cpu && !grad.sum_all()?.item()?.is_finite() {
+            suspects.push((path, grad));
+        }
+    }
+    for (path, grad) in suspects {
+        if let Some(got) = grad.to_f64_vec()?.into_iter().find(|x| !x.is_finite()) {
+            let (op, name, expected, got) = ("step", "gradient", "finite numbers", got.to_string());
+            return Err(Error::Argument { op, name, expected, got }.in_layer(&path));
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use engine::{Gradients, Parameter, Parameters, Result, Tensor};
 use crate::backward::backward;
 use crate::coverage::Coverage;
 use crate::curvature::CurvatureSource;
+use crate::curvature::communicator::Communicator;
 use crate::curvature::hessian_diagonal::HessianDiagonal;
 use crate::problem::Problem;
 
@@ -37,8 +38,8 @@ pub trait Optimizer {
         let staged = tape.staged();
         // Values that the tape still held would have to be copied by the step.
         drop((outputs, tape));
-        problem.model_mut().commit(staged)?;
         self.step(problem.model_mut(), &pass.gradients)?;
+        problem.model_mut().commit(staged)?;
         pass.loss.item()
     }
 
@@ -48,11 +49,23 @@ pub trait Optimizer {
         false
     }
 
+    /// Several workers have swept a part of the batch each: adds up what their estimators have seen,
+    /// so that [`Optimizer::step`] is the same on all of them. An optimizer without an estimator has
+    /// nothing to add.
+    ///
+    /// # Errors
+    /// The communicator's; [`Error::Argument`](engine::Error::Argument) when the workers have seen other layers.
+    fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
+        self.curvature().map_or(Ok(()), |source| source.exchange(communicator))
+    }
+
     /// One update of every trainable parameter.
     ///
     /// # Errors
-    /// [`Error::MissingGradient`](engine::Error::MissingGradient) for a trainable parameter without a gradient: nothing is updated
-    /// then. What the optimizer itself may find is said at its type.
+    /// [`Error::MissingGradient`](engine::Error::MissingGradient) for a trainable parameter without a gradient;
+    /// [`Error::Argument`](engine::Error::Argument), in the parameter's path, for a gradient with a NaN or an
+    /// infinity. Model and state are as before then. An optimizer that needs a [`Problem`] refuses, and says
+    /// to call [`Optimizer::minimize`]. What it may find besides is said at its type.
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()>;
 
     /// The learning rate now.

@@ -28,12 +28,13 @@ use engine::{
     Element, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
 };
 use kernels::parallel;
+use kernels::reduce::sum_of;
 
 use crate::coverage::{Coverage, Line};
-use crate::descent::{Directions, finite_gradients};
+use crate::descent::{Directions, contiguous};
 use crate::moments::{check_gradients, correction, demand};
 use crate::{Optimizer, State};
-use blocks::{Cut, Preconditioner, renew_all};
+use blocks::{Cut, Part, Preconditioner, add_all, apply_all, renew_all};
 
 /// How the second moments of the gradients are kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -175,17 +176,16 @@ impl Shampoo {
         let due = (t - 1).is_multiple_of(config.root_every.max(1));
         let mut paths = BTreeMap::new();
         for (path, param) in model.parameters() {
-            let Some(gradient) = gradients.get(&param.id()) else { continue };
-            let slot = self.slots.entry(param.id()).or_insert_with(|| Slot::new(config, param));
-            for (block, range) in slot.blocks.iter_mut().zip(slot.cut.ranges()) {
-                let part = for_float!(gradient.dtype(), T => {
-                    let part = slot.cut.read(gradient.as_slice::<T>()?, &range);
-                    part.into_iter().map(Element::to_f64).collect()
-                });
-                block.add(part, config.statistics)?;
+            if gradients.contains_key(&param.id()) {
+                self.slots.entry(param.id()).or_insert_with(|| Slot::new(config, param));
+                paths.insert(param.id(), path);
             }
-            paths.insert(param.id(), path);
         }
+        let seen = self.slots.iter_mut().filter_map(|(id, slot)| Some((gradients.get(id)?, slot)));
+        add_all(
+            seen.flat_map(|(gradient, slot)| slot.parts(gradient)).collect(),
+            config.statistics,
+        )?;
         let slots = self.slots.iter_mut().filter(|(id, _)| gradients.contains_key(id));
         let blocks = slots.flat_map(|(id, slot)| slot.blocks.iter_mut().map(move |b| (id, b)));
         let stale = blocks.filter(|(_, block)| due || !block.has_roots());
@@ -208,6 +208,13 @@ impl Slot {
         let kept = |needed: bool| needed.then(|| Tensor::zeros(*shape, dtype));
         let adam = matches!(config.graft, Graft::Adam { .. });
         Self { cut, blocks, first: kept(config.beta1 > 0.0), second: kept(adam) }
+    }
+
+    /// Its blocks, each with its part of the gradient.
+    fn parts<'a>(&'a mut self, gradient: &'a Tensor) -> Vec<Part<'a>> {
+        let Self { cut, blocks, .. } = self;
+        let blocks = blocks.iter_mut().zip(cut.ranges());
+        blocks.map(|(block, range)| Part { block, cut, range, gradient }).collect()
     }
 
     /// P
@@ -237,9 +244,10 @@ impl Slot {
         };
         // Precondition. The scale of M comes last.
         let mut direction = vec![T::default(); gradient.len()];
-        for (block, range) in self.blocks.iter().zip(self.cut.ranges()) {
-            let part = block.apply(self.cut.read(moment, &range))?;
-            self.cut.write(&part, &range, &mut direction);
+        let ranges = self.cut.ranges();
+        let blocks = self.blocks.iter().zip(&ranges);
+        for (part, range) in apply_all(blocks, &self.cut, moment)?.iter().zip(&ranges) {
+            self.cut.write(part, range, &mut direction);
         }
         let scale = match (config.graft, &mut self.second) {
             (Graft::None, _) | (Graft::Adam { .. }, None) => 1.0 / corrected,
@@ -253,16 +261,16 @@ impl Slot {
                     pairs.for_each(|(v, g)| *v = keep * *v + gain * (*g * *g));
                 });
                 let bias = correction(beta2, t);
-                let adam = |(m, v): (&T, &T)| {
-                    let (m, v) = (Element::to_f64(*m), Element::to_f64(*v));
-                    m / corrected / ((v / bias).sqrt() + epsilon)
-                };
-                let squares = moment.iter().zip(&*second).map(|pair| adam(pair).powi(2));
-                ratio(squares.sum::<f64>().sqrt(), norm(&direction))
+                let adam = |m: f64, v: f64| m / corrected / ((v / bias).sqrt() + epsilon);
+                let square = sum_of(moment, second, |m, v| adam(m, v) * adam(m, v));
+                ratio(square.sqrt(), norm(&direction))
             }
         };
         let scale = T::from_f64(scale);
-        direction.iter_mut().for_each(|p| *p *= scale);
+        parallel::pieces(&mut direction, 1, |_, direction| {
+            let scale = scale; // a copy: a loop that writes cannot change it
+            direction.iter_mut().for_each(|p| *p *= scale);
+        });
         Ok(direction)
     }
 }
@@ -274,7 +282,7 @@ impl Optimizer for Shampoo {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let (t, gradients) = (self.steps + 1, finite_gradients(model, grads)?);
+        let (t, gradients) = (self.steps + 1, contiguous(model, grads)?);
         // Estimate.
         self.estimate(model, &gradients, t)?;
         // Precondition and step.
@@ -374,7 +382,7 @@ impl ShampooConfig {
 
 /// ‖x‖, summed in f64.
 fn norm<T: FloatElement>(x: &[T]) -> f64 {
-    x.iter().map(|x| Element::to_f64(*x).powi(2)).sum::<f64>().sqrt()
+    sum_of(x, x, |x, y| x * y).sqrt()
 }
 
 /// 0 of nothing.

@@ -14,6 +14,7 @@
 
 use engine::Result;
 
+use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::flat::dot;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
@@ -90,11 +91,17 @@ impl LayerRule for SingdConfig {
         format!("Kronecker inverse roots by products, {m} ⊗ {n}")
     }
 
-    fn learn(&self, _: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+    fn learn(
+        &self,
+        _: u64,
+        seen: &Seen,
+        kept: &mut LayerState,
+        workers: &mut dyn Communicator,
+    ) -> Result<()> {
         let (n, m) = (seen.n, seen.m);
         let [(_, k), (_, c), (_, mk), (_, mc)] = kept.as_mut_slice() else { return Ok(()) };
-        let (hk, kk) = seen_through(k, &seen.input_moment(), n);
-        let (hc, cc) = seen_through(c, &seen.output_moment(), m);
+        let (hk, kk) = seen_through(k, &seen.input_moment(workers)?, n);
+        let (hc, cc) = seen_through(c, &seen.output_moment(workers)?, m);
         // What one side says to the other: trace and trace of the square, over its size.
         let size = |h: &[f64], s: usize| if self.untied { 1.0 } else { trace(h, s) / s as f64 };
         let (to_k, to_c) = ([size(&hc, m), size(&cc, m)], [size(&hk, n), size(&kk, n)]);

@@ -12,6 +12,7 @@
 use engine::Result;
 use kernels::linalg;
 
+use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::failed;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
@@ -72,8 +73,20 @@ impl LayerRule for SkfacConfig {
         format!("Kronecker of the batch, {m} ⊗ {n}")
     }
 
-    fn learn(&self, _: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+    fn learn(
+        &self,
+        _: u64,
+        seen: &Seen,
+        kept: &mut LayerState,
+        workers: &mut dyn Communicator,
+    ) -> Result<()> {
         let [(_, a), (_, g)] = kept.as_mut_slice() else { return Ok(()) };
+        if workers.workers() > 1 {
+            // No worker has all rows: what they can add up is the larger side.
+            *a = inverse_of(seen.input_moment(workers)?, seen.n, self.damping)?;
+            *g = inverse_of(seen.output_moment(workers)?, seen.m, self.damping)?;
+            return Ok(());
+        }
         *a = damped_inverse(&seen.inputs(), seen.n, seen.rows() as f64, self.damping)?;
         *g = damped_inverse(&seen.outputs(), seen.m, seen.terms, self.damping)?;
         Ok(())
@@ -107,8 +120,7 @@ pub fn damped_inverse(x: &[f64], n: usize, count: f64, damping: f64) -> Result<V
     if rows >= n {
         let mut moment = product(x, (rows, n), true, x, (rows, n), false);
         moment.iter_mut().for_each(|v| *v /= count);
-        shift(&mut moment, n, damping);
-        return linalg::cholesky_inverse(&moment, n).map_err(|e| failed(&e));
+        return inverse_of(moment, n, damping);
     }
     let mut gram = product(x, (rows, n), false, x, (rows, n), true);
     shift(&mut gram, rows, count * damping);
@@ -117,4 +129,10 @@ pub fn damped_inverse(x: &[f64], n: usize, count: f64, damping: f64) -> Result<V
     inverse.iter_mut().for_each(|v| *v = -*v / damping);
     shift(&mut inverse, n, 1.0 / damping);
     Ok(inverse)
+}
+
+/// (λ I + M)⁻¹
+fn inverse_of(mut moment: Vec<f64>, n: usize, damping: f64) -> Result<Vec<f64>> {
+    shift(&mut moment, n, damping);
+    linalg::cholesky_inverse(&moment, n).map_err(|e| failed(&e))
 }

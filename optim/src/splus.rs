@@ -15,13 +15,13 @@
 //! the step and before the decay. A tensor of more axes is a matrix of its first axis against all
 //! others; a side longer than `longest` is not rotated.
 
-use engine::{DType, Parameter, Result, Shape, Tensor};
+use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
 
 use crate::axes;
 use crate::moments::{below_one, correction, not_negative, positive};
 use crate::muon::sides;
 use crate::per_parameter::{PerParameter, Rule, Start};
-use crate::soap::{descend, eigenvectors};
+use crate::soap::eigenvectors;
 
 /// Options of [`SPlus`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,11 +139,16 @@ impl Rule for SPlusConfig {
         for (&(axis, _), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
             direction = axes::times(&direction, &dims, axis, pair[1].as_slice::<f64>()?, false);
         }
-        descend(value, &direction, size, 1.0)?;
-        let (now, gamma) = (value.to_f64_vec()?, self.average);
-        let average = average.make_mut::<f64>()?.iter_mut().zip(now);
-        average.for_each(|(e, x)| *e = gamma * *e + (1.0 - gamma) * x);
-        descend(value, &[0.0].repeat(value.numel()), 0.0, 1.0 - size * self.weight_decay)?;
+        let (gamma, kept) = (self.average, 1.0 - size * self.weight_decay);
+        let average = average.make_mut::<f64>()?;
+        for_float!(value.dtype(), T => {
+            let values = value.make_mut::<T>()?.iter_mut().zip(average);
+            for ((theta, e), u) in values.zip(&direction) {
+                let moved = T::from_f64(theta.to_f64() - size * u);
+                *e = gamma * *e + (1.0 - gamma) * moved.to_f64();
+                *theta = T::from_f64(kept * moved.to_f64());
+            }
+        });
         // What the next steps look along.
         let weights = (self.beta2, 1.0 - self.beta2);
         for (&(axis, _), pair) in rotated.iter().zip(pairs.chunks_exact_mut(2)) {

@@ -15,6 +15,7 @@ use engine::Result;
 use kernels::linalg;
 
 use crate::Fisher;
+use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::failed;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
@@ -89,19 +90,25 @@ impl LayerRule for TntConfig {
         format!("tensor-normal, {m} ⊗ {n}")
     }
 
-    fn learn(&self, t: u64, seen: &Seen, kept: &mut LayerState) -> Result<()> {
+    fn learn(
+        &self,
+        t: u64,
+        seen: &Seen,
+        kept: &mut LayerState,
+        workers: &mut dyn Communicator,
+    ) -> Result<()> {
         let (n, m) = (seen.n, seen.m);
         let [(_, rows), (_, columns), (_, u), (_, v)] = kept.as_mut_slice() else { return Ok(()) };
         let (mut left, mut right) = (vec![0.0; m * m], vec![0.0; n * n]);
         let add = |sum: &mut [f64], new: Vec<f64>| {
-            sum.iter_mut().zip(new).for_each(|(s, x)| *s += x / seen.terms.max(1.0));
+            sum.iter_mut().zip(new).for_each(|(s, x)| *s += x);
         };
         seen.each_gradient(|d| {
             add(&mut left, product(d, (m, n), false, d, (m, n), true));
             add(&mut right, product(d, (m, n), true, d, (m, n), false));
         });
-        average(rows, &left, t, self.decay);
-        average(columns, &right, t, self.decay);
+        average(rows, &seen.mean_over_terms(left, workers)?, t, self.decay);
+        average(columns, &seen.mean_over_terms(right, workers)?, t, self.decay);
         if (t - 1).is_multiple_of(self.inverse_every.max(1)) {
             // E‖D‖² is the trace of either; half of it goes to each side.
             let root = trace(rows, m).sqrt();

@@ -1,8 +1,8 @@
 //! The questions, one function each. An answer is a cell of the table.
 
-use engine::{DType, Gradients, Parameters, Tape, Tensor};
+use engine::{DType, Error, Gradients, Parameters, Tape, Tensor};
 use nn::CrossEntropy;
-use optim::{backward, build};
+use optim::{Batch, Optimizer, backward, build};
 
 use super::Cell;
 use super::models::{
@@ -158,6 +158,34 @@ pub(crate) fn zero(name: &str) -> Cell {
     }
     step(&mut model, &mut *optimizer, &batch(1, DType::F32));
     need(is_finite(&model), || "a parameter is not finite".into())
+}
+
+/// A gradient with a NaN is refused by the parameter's path, and nothing has changed.
+pub(crate) fn not_finite(name: &str) -> Cell {
+    let (mut model, mut optimizer) = (Net::new(DType::F64), build(name, None).unwrap());
+    step(&mut model, &mut *optimizer, &batch(0, DType::F64));
+    let kept = |optimizer: &dyn Optimizer, model: &Net| {
+        let state = optimizer.state(model).unwrap();
+        let tensors = state.tensors.values().map(|t| t.to_f64_vec().unwrap());
+        // A sweep may have drawn labels.
+        let numbers = state.numbers.into_iter().filter(|(key, _)| !key.contains("generator"));
+        (values(model), numbers.collect::<Vec<_>>(), tensors.collect::<Vec<_>>())
+    };
+    let before = kept(&*optimizer, &model);
+    let (x, y) = batch(1, DType::F64);
+    let loss = CrossEntropy::new(&y);
+    // √(0 b) is 0, and its slope is 0 times infinity.
+    let forward = |model: &Net, tape: &Tape| {
+        let broken = tape.bind(&model.second_bias).scale(0.0)?.sqrt()?;
+        model.logits(tape, &x)?.add(&broken)
+    };
+    let refused = optimizer.minimize(&mut Batch::new(&mut model, forward, &loss).training(0));
+    let named = matches!(&refused, Err(Error::InLayer { path, source }) if path == "second_bias"
+        && matches!(**source, Error::Argument { name: "gradient", .. }));
+    if !named {
+        return Cell::Fail(format!("{refused:?}"));
+    }
+    need(kept(&*optimizer, &model) == before, || "something has changed".into())
 }
 
 /// 25 steps of a model whose layers have one unit; `first_bias` can keep the first from ever opening.

@@ -12,7 +12,7 @@ pub(crate) struct Net {
     first: Parameter,
     first_bias: Parameter,
     pub(crate) second: Parameter,
-    second_bias: Parameter,
+    pub(crate) second_bias: Parameter,
 }
 parameters!(Net { first, first_bias, second, second_bias });
 

@@ -74,7 +74,7 @@ fn steps_and_shares_are_those_of_matrices_that_are_written_out() {
     let net = Net::new(&[3, 4, 3], tanh);
     let (x, loss) = (noise([7, 3], 1), Softmax::labels(7, 3));
     for fisher in [Fisher::Empirical, Fisher::Exact] {
-        let config = AuditConfig { fisher, damping: 0.03, seed: 0 };
+        let config = AuditConfig { fisher, damping: 0.03, ..AuditConfig::default() };
         let report = audited(&net, &x, &loss, config);
         let (tape, batch) = recorded(&x, &loss, fisher, |x| net.forward(x));
         drop(tape);
@@ -152,6 +152,29 @@ fn the_official_preset_is_mostly_lambda_and_the_thesis_is_not() {
         let (n, m) = (layer.factors[0].1.size, layer.factors[1].1.size);
         assert_eq!(thesis.bytes, 8 * (n + m));
         assert_eq!(line(layer, "K-FAC, expand").bytes, 8 * 2 * (n * n + m * m));
+        assert_eq!(line(layer, "K-FAC, expand, cut"), &renamed(line(layer, "K-FAC, expand")));
+    }
+}
+
+/// The same numbers under the name of the factors that are cut.
+fn renamed(whole: &Line) -> Line {
+    Line { name: "K-FAC, expand, cut", ..whole.clone() }
+}
+
+#[test]
+fn factors_cut_to_single_entries_are_the_product_of_the_diagonals() {
+    let net = Net::new(&[4, 3, 3], tanh);
+    let (x, loss) = (noise([6, 4], 1), Softmax::labels(6, 3));
+    let config = AuditConfig { block: 1, ..AuditConfig::default() };
+    for layer in &audited(&net, &x, &loss, config).layers {
+        let (cut, raw) = (line(layer, "K-FAC, expand, cut"), line(layer, "raw H·S"));
+        // A bias goes with the last input, in a block of two.
+        if layer.path != "layers.1.weight" {
+            continue;
+        }
+        let of = |l: &Line| [l.distance.error, l.distance.shape, l.cosine, l.aligned];
+        assert_close(&of(cut), &of(raw), REORDERED, "cut to single entries");
+        assert!(cut.bytes < line(layer, "K-FAC, expand").bytes);
     }
 }
 

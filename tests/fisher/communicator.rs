@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Barrier, Mutex};
 
-use engine::{Error, Parameters, Result, Tape, Tensor};
+use engine::{DType, Error, LayerRecord, Likelihood, Parameters, Result, Tape, Tensor};
 use optim::curvature::communicator::{Communicator, Local, mean_gradients};
+use optim::layerwise::LayerStep;
 use optim::{
-    AdaFisher, AdaFisherConfig, Ekfac, EkfacConfig, Fisher, Kfac, KfacConfig, Optimizer, backward,
+    AdaFisher, AdaFisherConfig, Ekfac, EkfacConfig, Fisher, Kfac, KfacConfig, Optimizer, Tnt,
+    TntConfig, backward, build,
 };
 
 use super::models::{Net, REORDERED, Softmax, assert_close, noise, numbers, tanh};
@@ -63,9 +65,7 @@ fn trained(
         let tape = Tape::new();
         let y = net.forward(&tape.input(x))?;
         let pass = backward(&tape, &y, &loss, &mut *optimizer)?;
-        if let Some(source) = optimizer.curvature() {
-            source.exchange(workers)?;
-        }
+        optimizer.exchange(workers)?;
         let gradients = mean_gradients(&net, &pass.gradients, rows.len(), workers)?;
         optimizer.step(&mut net, &gradients)?;
     }
@@ -84,16 +84,37 @@ fn both(first: &'static [usize], second: &'static [usize], make: Make) -> Vec<Re
 
 const SIZES: &[usize] = &[4, 5, 3];
 
+fn ekfac(fisher: Fisher) -> Box<dyn Optimizer> {
+    let step = LayerStep { fisher, ..LayerStep::default() };
+    Box::new(Ekfac::new(EkfacConfig { step, basis_every: 2, ..EkfacConfig::default() }).unwrap())
+}
+
 fn kfac(fisher: Fisher) -> Box<dyn Optimizer> {
     Box::new(Kfac::new(KfacConfig { fisher, ..KfacConfig::default() }).unwrap())
 }
 
 #[test]
 fn two_workers_step_as_one_with_the_whole_batch() {
-    let makes: [(&str, Make); 3] = [
+    let makes: [(&str, Make); 13] = [
         ("K-FAC, empirical", || kfac(Fisher::Empirical)),
         ("K-FAC, exact", || kfac(Fisher::Exact)),
+        ("K-FAC, planned", || {
+            let (fisher, budget) = (Fisher::Exact, Some(900));
+            Box::new(Kfac::new(KfacConfig { fisher, budget, ..KfacConfig::default() }).unwrap())
+        }),
         ("AdaFisher", || Box::new(AdaFisher::new(AdaFisherConfig::thesis()).unwrap())),
+        ("EKFAC, empirical", || ekfac(Fisher::Empirical)),
+        ("EKFAC, exact", || ekfac(Fisher::Exact)),
+        ("FOOF", || build("foof", None).unwrap()),
+        ("SKFAC", || build("skfac", None).unwrap()),
+        ("Eva", || build("eva", None).unwrap()),
+        ("MKOR", || build("mkor", None).unwrap()),
+        ("SINGD", || build("singd", None).unwrap()),
+        ("IKFAC", || build("ikfac", None).unwrap()),
+        ("TNT", || {
+            let step = LayerStep::default();
+            Box::new(Tnt::new(TntConfig { step, ..TntConfig::default() }).unwrap())
+        }),
     ];
     for (name, make) in makes {
         let whole = trained(SIZES, make, 0..7, &mut Local).unwrap();
@@ -107,14 +128,45 @@ fn two_workers_step_as_one_with_the_whole_batch() {
 }
 
 #[test]
-fn estimators_without_sums_and_workers_with_other_models_are_refused() {
-    let ekfac: Make = || Box::new(Ekfac::new(EkfacConfig::default()).unwrap());
-    for outcome in both(SIZES, SIZES, ekfac) {
-        assert!(matches!(outcome, Err(Error::Argument { op: "exchange", name: "workers", .. })));
+fn workers_with_other_models_are_refused() {
+    let makes: [Make; 2] = [|| kfac(Fisher::Empirical), || ekfac(Fisher::Empirical)];
+    for make in makes {
+        for outcome in both(SIZES, &[4, 6, 3], make) {
+            assert!(matches!(outcome, Err(Error::Argument { op: "exchange", name: "sums", .. })));
+        }
     }
-    for outcome in both(SIZES, &[4, 6, 3], || kfac(Fisher::Empirical)) {
-        assert!(matches!(outcome, Err(Error::Argument { op: "exchange", name: "sums", .. })));
+}
+
+#[test]
+fn a_row_of_one_worker_that_is_not_finite_keeps_all_of_them_from_learning() {
+    let step = |mut worker: Together, x: Tensor| {
+        let (net, mut ekfac) = (Net::new(SIZES, tanh), Ekfac::new(EkfacConfig::default()).unwrap());
+        let source = ekfac.curvature().unwrap();
+        let tape = Tape::new();
+        let y = net.forward(&tape.input(noise([2, 4], 1))).unwrap();
+        let mut records: Vec<LayerRecord> = Vec::new();
+        tape.backward_observed(&Softmax::labels(2, 3).nll(&y).unwrap(), &mut records).unwrap();
+        source.begin_sweep(0);
+        for mut record in records {
+            if record.input.shape() == x.shape() {
+                record.input = x.clone();
+            }
+            source.observe(&record).unwrap();
+        }
+        source.finish(2).unwrap();
+        ekfac.exchange(&mut worker).unwrap();
+        (ekfac.skipped(), ekfac.kept(&net.layers[0].weight, "a").is_some())
+    };
+    for (first, expected) in [(1.0, (0, true)), (f64::INFINITY, (1, false))] {
+        let workers = Together::new(2).into_iter().zip([first, 1.0]);
+        let threads: Vec<_> = workers
+            .map(|(worker, value)| {
+                let x = Tensor::full([2, 4], value, DType::F64);
+                std::thread::spawn(move || step(worker, x))
+            })
+            .collect();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), expected);
+        }
     }
-    // Alone, there is nothing to exchange.
-    assert!(trained(SIZES, ekfac, 0..7, &mut Local).is_ok());
 }

@@ -20,9 +20,9 @@ const REORDERED: f64 = 1e-10;
 type Forward = dyn Fn(&Var, &[Var]) -> Result<Var>;
 
 /// A model of one kind of layer, made of bare parameters, with outputs `[N, …]`.
-struct Kind {
-    name: &'static str,
-    parameters: Vec<Parameter>,
+pub struct Kind {
+    pub name: &'static str,
+    pub parameters: Vec<Parameter>,
     input: Tensor,
     forward: Box<Forward>,
 }
@@ -54,7 +54,7 @@ fn indices<const R: usize>(shape: [usize; R], rows: usize) -> Tensor {
 
 /// Every kind of layer that leaves a record. The last layer of each is followed by tanh, so that no
 /// gradient is a constant.
-fn kinds() -> Vec<Kind> {
+pub fn kinds() -> Vec<Kind> {
     let window = Window { kernel: (2, 3), stride: (2, 1), padding: (1, 0), dilation: (1, 2) };
     let plain = Geometry { window, groups: 1 };
     let grouped = Geometry { window, groups: 2 };
@@ -113,7 +113,7 @@ impl Kind {
     }
 
     /// The batch, swept, and the gradients of its loss. The tape has to live.
-    fn recorded(&self, tape: &Tape, fisher: Fisher, seed: u64) -> (RecordedBatch, Gradients) {
+    pub fn recorded(&self, tape: &Tape, fisher: Fisher, seed: u64) -> (RecordedBatch, Gradients) {
         let y = self.outputs(tape, &self.input);
         let loss = Squared(noise([N, y.numel() / N], 2));
         let rng = &mut Rng::new(seed);
@@ -131,7 +131,7 @@ impl Kind {
         exact::diagonal(&[&batch], &self.references()).unwrap()
     }
 
-    fn references(&self) -> Vec<&Parameter> {
+    pub fn references(&self) -> Vec<&Parameter> {
         self.parameters.iter().collect()
     }
 

@@ -12,7 +12,7 @@ use super::models::{Softmax, noise, step};
 /// A table, a norm with and without a shift, a grouped convolution with a bias, a dense layer used
 /// twice, and a parameter in no layer.
 #[derive(Debug)]
-struct Model {
+pub struct Model {
     table: Parameter,
     scale: Parameter,
     kernel: Parameter,
@@ -36,7 +36,7 @@ parameters!(Model {
 });
 
 impl Model {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             table: Parameter::new(noise([5, 4], 1)),
             scale: Parameter::new(noise([4], 2)),
@@ -48,6 +48,10 @@ impl Model {
             dense_bias: Parameter::new(noise([4], 8)),
             loose: Parameter::new(noise([4], 9)),
         }
+    }
+
+    pub fn dense_value(&self) -> &Tensor {
+        self.dense.value()
     }
 
     fn forward(&self, words: &Var) -> Result<Var> {
@@ -76,6 +80,16 @@ fn words() -> Tensor {
     Tensor::from_fn([ROWS, 4], DType::I64, |i| (i * i % 5) as f64)
 }
 
+/// So many steps on one batch.
+pub fn trained(optimizer: &mut dyn Optimizer, model: &mut Model, steps: usize) -> Result<()> {
+    for _ in 0..steps {
+        let tape = Tape::new();
+        let y = model.forward(&tape.input(words()))?;
+        step(optimizer, model, &Softmax::labels(ROWS, 4), &tape, &y)?;
+    }
+    Ok(())
+}
+
 fn ledger(model: &Model) -> Ledger {
     let tape = Tape::new();
     let y = model.forward(&tape.input(words())).unwrap();
@@ -96,10 +110,7 @@ fn it_says_before_the_first_step_what_optimizers_keep_after_it() {
     for (kind, mut optimizer) in optimizers {
         let mut model = Model::new();
         let ledger = ledger(&model);
-        let tape = Tape::new();
-        let y = model.forward(&tape.input(words())).unwrap();
-        let loss = Softmax::labels(ROWS, 4);
-        step(&mut *optimizer, &mut model, &loss, &tape, &y).unwrap();
+        trained(&mut *optimizer, &mut model, 1).unwrap();
         let kept = optimizer.coverage(&model);
         let expected = ledger.bytes(&vec![kind; ledger.entries.len()]);
         assert_eq!(kept.state_bytes(), expected, "{kind}:\n{kept}\n{ledger}");

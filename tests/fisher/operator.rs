@@ -59,7 +59,7 @@ fn entry(block: &Kronecker, i: usize, j: usize) -> f64 {
         }
         Form::Transposed => (i / m / n, i % m, i / m % n),
         Form::Lookup => (0, i % m, i / m),
-        Form::ScaleShift => unreachable!("it has no factors"),
+        Form::ScaleShift | Form::Joint { .. } => unreachable!("they have no factors"),
     };
     let ((k, row, column), (l, other, across)) = (place(i), place(j));
     let a = match block.form {

@@ -90,7 +90,7 @@ fn damped(comparison: &mut Comparison, case: &Node<'_>) -> Result<()> {
     comparison.number("pi", pi, case.get("pi")?.number()?)?;
     let inverse = damped_inverses(&g, &a, lambda, DampingRule::Pi)?;
     for (half, name) in [(inverse.a, "A_damped_inv"), (inverse.g, "G_damped_inv")] {
-        let Some(matrix) = half.matrix else { return wrong("no inverse matrix") };
+        let [matrix] = half.matrices.as_slice() else { return wrong("no inverse matrix") };
         comparison.numbers(name, &matrix.to_f64_vec()?, &case.get(name)?.array()?.data)?;
     }
     Ok(())

@@ -17,8 +17,9 @@
 //! and `shape` and `aligned` are the fair columns. The presets average over steps and start differently; here
 //! their factors have settled, as if this batch had been seen forever.
 //!
-//! K-FAC stands there with λ I added to its block, and once more (π) as it is damped by default: λ in the
-//! factors, which adds to the block what the factors share out between them.
+//! K-FAC stands there with λ I added to its block; once more (cut) with factors in blocks, where a side is
+//! longer than [`AuditConfig::block`]; and (π) as it is damped by default: λ in the factors, which adds to the
+//! block what the factors share out between them.
 //!
 //! The gradient row (B = 0) is the one to beat: an approximation whose cosine is below it does harm.
 
@@ -45,14 +46,16 @@ pub struct AuditConfig {
     pub fisher: Fisher,
     /// λ, in units of the curvature of the mean loss.
     pub damping: f64,
+    /// The longest side of K-FAC's factors in the row that has them cut.
+    pub block: usize,
     /// Of drawn labels, and of the noise in the factors' figures.
     pub seed: u64,
 }
 
 impl Default for AuditConfig {
-    /// The exact Fisher, λ = 10⁻³.
+    /// The exact Fisher, λ = 10⁻³, blocks of 32.
     fn default() -> Self {
-        Self { fisher: Fisher::Exact, damping: 1e-3, seed: 0 }
+        Self { fisher: Fisher::Exact, damping: 1e-3, block: 32, seed: 0 }
     }
 }
 
@@ -156,7 +159,7 @@ pub fn audit(
     let record =
         |fisher, rng: &mut Rng| RecordedBatch::new(tape, outputs, loss, examples, fisher, rng);
     let batch = record(config.fisher, rng)?;
-    let estimates = Estimates::new(&batch, &record(Fisher::Empirical, rng)?, config.damping)?;
+    let estimates = Estimates::new(&batch, &record(Fisher::Empirical, rng)?, config)?;
     let parameters = model.parameters();
     let of = |id: ParamId| parameters.iter().find(|(_, p)| p.id() == id).map(|(_, p)| *p);
     let mut report = Audit { layers: Vec::new(), left_out: Vec::new() };
@@ -261,12 +264,17 @@ fn figures(block: Option<&Kronecker>, seed: u64) -> Result<Vec<(&'static str, Fa
     let Some(block) = block.filter(|block| block.form != Form::ScaleShift) else {
         return Ok(Vec::new());
     };
-    let (n, m) = (block.inputs(), block.outputs());
     let mut all = Vec::new();
     if block.form != Form::Lookup {
-        all.push(("A", FactorFigures::of(&block.a[..n * n], n, seed)?));
+        all.push((
+            "A",
+            FactorFigures::of(&block.input_factor(0)?.to_matrix(), block.inputs(), seed)?,
+        ));
     }
-    all.push(("G", FactorFigures::of(&block.g[..m * m], m, seed)?));
+    all.push((
+        "G",
+        FactorFigures::of(&block.output_factor(0)?.to_matrix(), block.outputs(), seed)?,
+    ));
     Ok(all)
 }
 

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use engine::{DType, Result, Tensor};
 
-use super::factors::{Form, Kronecker};
-use super::precondition::{DampedInverse, DampingRule, Factor, damped_inverses, direction};
+use super::kronecker::{Form, Kronecker};
+use super::precondition::{DampedInverse, DampingRule, Factor, Half, damped_inverses, direction};
 
 /// The damped inverse of one layer's block, group by group.
 #[derive(Debug, Clone)]
@@ -25,10 +25,14 @@ pub struct BlockInverse {
 pub fn columns(block: &Kronecker, weight: bool, bias: bool) -> Range<usize> {
     let all = match block.form {
         Form::Dense => block.inputs(),
-        Form::Transposed | Form::Lookup => block.outputs(),
+        Form::Transposed | Form::Lookup | Form::Joint { .. } => block.outputs(),
         Form::ScaleShift => block.groups,
     };
-    let weights = all - usize::from(block.bias.is_some());
+    let weights = all
+        - match block.form {
+            Form::Joint { biases } => biases,
+            _ => usize::from(block.bias.is_some()),
+        };
     let start = if weight { 0 } else { weights };
     let end = if bias && block.bias.is_some() { all } else { weights };
     start..end.max(start)
@@ -37,8 +41,8 @@ pub fn columns(block: &Kronecker, weight: bool, bias: bool) -> Range<usize> {
 impl BlockInverse {
     /// Damps and inverts a block.
     ///
-    /// A diagonal block (scale and shift) has nothing to share λ out to: it is F + λ under every
-    /// rule.
+    /// A block that is no product (a diagonal of scale and shift, a joint one) has nothing to share λ out
+    /// to: it is F + λ I under every rule.
     ///
     /// # Errors
     /// [`Error::Linalg`](engine::Error::Linalg) when the damped block is not positive definite.
@@ -48,27 +52,20 @@ impl BlockInverse {
         damping: f64,
         rule: DampingRule,
     ) -> Result<Self> {
-        let (n, m) = (block.inputs(), block.outputs());
-        let group = |k: usize| match block.form {
-            Form::Dense => {
-                let a = restricted(&block.a[k * n * n..(k + 1) * n * n], n, &columns);
-                let g = Factor::full(m, &block.g[k * m * m..(k + 1) * m * m])?;
-                damped_inverses(&g, &Factor::full(columns.len(), a)?, damping, rule)
-            }
-            // The rows of the gradient are inputs, so the factors change places.
-            Form::Transposed => {
-                let a = Factor::full(n, &block.a[k * n * n..(k + 1) * n * n])?;
-                let g = restricted(&block.g[k * m * m..(k + 1) * m * m], m, &columns);
-                damped_inverses(&a, &Factor::full(columns.len(), g)?, damping, rule)
-            }
-            Form::Lookup => {
-                let (counts, g) = (Factor::diagonal(&block.a), Factor::full(m, &block.g)?);
-                damped_inverses(&counts, &g, damping, rule)
-            }
-            Form::ScaleShift => {
-                let squares = Factor::diagonal(&block.g[k * m..(k + 1) * m]);
-                let one = Factor::diagonal(vec![1.0]);
-                damped_inverses(&squares, &one, damping, DampingRule::Exact)
+        let group = |k: usize| {
+            let (a, g) = (|| block.input_factor(k), block.output_factor(k)?);
+            match block.form {
+                Form::Dense => damped_inverses(&g, &a()?.within(&columns), damping, rule),
+                // The rows of the gradient are inputs, so the factors change places.
+                Form::Transposed => damped_inverses(&a()?, &g.within(&columns), damping, rule),
+                Form::Lookup => damped_inverses(&a()?, &g, damping, rule),
+                Form::ScaleShift => {
+                    damped_inverses(&g, &Factor::diagonal(vec![1.0]), damping, DampingRule::Exact)
+                }
+                Form::Joint { .. } => {
+                    let g = g.within(&columns).inverse(damping)?;
+                    Ok(DampedInverse { g, a: Half::one(), damping: 0.0 })
+                }
             }
         };
         let groups = (0..block.groups).map(group).collect::<Result<_>>()?;
@@ -117,6 +114,16 @@ impl BlockInverse {
             let [scale, shift] = [of(0, weight)?, of(1, bias)?];
             return Ok((like(weight, scale.as_slice())?, like(bias, shift.as_slice())?));
         }
+        if let (Form::Joint { .. }, [inverse]) = (form, self.groups.as_slice()) {
+            let flat = |x: &Tensor| x.reshape([x.numel(), 1]);
+            let parts: Vec<Tensor> =
+                weight.into_iter().chain(bias).map(flat).collect::<Result<_>>()?;
+            let joint = direction(inverse, &Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?)?;
+            let weights = weight.map_or(0, Tensor::numel);
+            let [first, second] = [0..weights, weights..joint.numel()]
+                .map(|range| joint.narrow(0, range.start, range.len()));
+            return Ok((like(weight, &[first?])?, like(bias, &[second?])?));
+        }
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for (k, inverse) in self.groups.iter().enumerate() {
             let rows = inverse.g.dim;
@@ -140,9 +147,4 @@ impl BlockInverse {
         }
         Ok((like(weight, &weights)?, like(bias, &biases)?))
     }
-}
-
-/// The rows and columns of A that are in a range.
-fn restricted(a: &[f64], n: usize, columns: &Range<usize>) -> Vec<f64> {
-    columns.clone().flat_map(|i| a[i * n..][columns.clone()].iter().copied()).collect()
 }

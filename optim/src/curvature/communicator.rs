@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! pass      = backward(tape, outputs, loss, optimizer)                as ever
-//! optimizer.curvature() … exchange(communicator)                      the sums, before the step
+//! optimizer.exchange(communicator)                                    the sums, before the step
 //! gradients = mean_gradients(model, pass.gradients, N_w, communicator)
 //! optimizer.step(model, gradients)                                    the same on every worker
 //! ```
@@ -94,10 +94,13 @@ pub fn mean_gradients(
 }
 
 /// Sums numbers over the workers, in one message and where they stand.
-pub(super) fn exchange<'a>(
+pub(crate) fn exchange<'a>(
     numbers: impl Iterator<Item = &'a mut f64>,
     communicator: &mut dyn Communicator,
 ) -> Result<()> {
+    if communicator.workers() <= 1 {
+        return Ok(());
+    }
     let places: Vec<&mut f64> = numbers.collect();
     // Workers that have seen other layers would add up what does not belong together.
     let (count, workers) = (places.len() as f64, communicator.workers() as f64);

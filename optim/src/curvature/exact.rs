@@ -279,6 +279,20 @@ fn add(
     Ok(())
 }
 
+/// The gradients of the weight, then of the bias, of each example of a record: `[examples, P]` and their
+/// number.
+pub(super) fn example_gradients(record: &LayerRecord) -> Result<(Vec<f64>, usize)> {
+    let groups = record.rows()?;
+    let (mut all, examples) = (Vec::new(), groups.first().map_or(0, |rows| rows.examples));
+    let groups = groups.iter().map(|rows| gradients(rows, record.bias.is_some()));
+    let groups = groups.collect::<Result<Vec<_>>>()?;
+    for example in 0..examples {
+        groups.iter().for_each(|group| all.extend_from_slice(&group[example].0));
+        groups.iter().for_each(|group| all.extend_from_slice(&group[example].1));
+    }
+    Ok((all, examples))
+}
+
 /// The gradient of the weight and of the bias for each example of one group of rows.
 fn gradients(rows: &Rows, has_bias: bool) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
     let (a, g) = (rows.a.to_f64_vec()?, rows.g.to_f64_vec()?);

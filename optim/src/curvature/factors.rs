@@ -24,55 +24,12 @@ use engine::{LayerObserver, LayerRecord, ParamId, Parameter, Result, Rng};
 use kernels::parallel;
 
 use super::communicator::{Communicator, exchange};
-use super::second_moments::Moments;
-pub use super::second_moments::{Form, Share};
+pub use super::kronecker::{Form, Kronecker};
+use super::ledger::{Kind, Ledger};
+use super::pattern::Pattern;
+pub use super::second_moments::Share;
+use super::second_moments::{Moments, Reduction};
 use super::{CurvatureSource, Fisher};
-
-/// The curvature of one weight, and of the bias that goes with it.
-///
-/// # Shape
-/// | form | a | g |
-/// |---|---|---|
-/// | Dense | `[groups, n, n]`, n = inputs, plus one for the bias: the last row and column | `[groups, m, m]` |
-/// | Transposed | `[groups, n, n]` | `[groups, m, m]` |
-/// | Lookup | `[V]`, the frequency of each index | `[D, D]` |
-/// | ScaleShift | empty | `[groups, C]`: of γ, then (2 groups) of β |
-#[derive(Debug, Clone, PartialEq)]
-pub struct Kronecker {
-    /// How it is written down.
-    pub form: Form,
-    /// Groups of a convolution; 1 for other layers but scale and shift.
-    pub groups: usize,
-    /// The bias that shares the block.
-    pub bias: Option<ParamId>,
-    /// E[a aᵀ]
-    pub a: Vec<f64>,
-    /// E[d dᵀ]
-    pub g: Vec<f64>,
-}
-
-impl Kronecker {
-    /// n, the size of one A; 0 when there is none.
-    #[must_use]
-    pub fn inputs(&self) -> usize {
-        match self.form {
-            Form::Dense | Form::Transposed => (self.a.len() / self.groups.max(1)).isqrt(),
-            Form::Lookup => self.a.len(),
-            Form::ScaleShift => 0,
-        }
-    }
-
-    /// m, the size of one G.
-    #[must_use]
-    pub fn outputs(&self) -> usize {
-        match self.form {
-            Form::Dense | Form::Transposed | Form::Lookup => {
-                (self.g.len() / self.groups.max(1)).isqrt()
-            }
-            Form::ScaleShift => self.g.len() / self.groups.max(1),
-        }
-    }
-}
 
 /// How the running average begins: F ← F + (new − F)/w, and w is
 ///
@@ -125,7 +82,8 @@ impl Start {
 
 /// Records → Kronecker factors, averaged over steps.
 ///
-/// How the running average begins is told at [`Start`].
+/// How the running average begins is told at [`Start`]. Factors are whole, or cut into blocks
+/// ([`KroneckerFactors::blocks_of`]), or, with a budget, of the kind that it affords for each layer.
 ///
 /// # Example
 /// The factors of one dense layer, read off one sweep:
@@ -150,6 +108,12 @@ impl Start {
 pub struct KroneckerFactors {
     fisher: Fisher,
     share: Share,
+    longest: Option<usize>,
+    budget: Option<usize>,
+    /// What the budget affords, once a batch has shown the layers.
+    plan: Option<BTreeMap<ParamId, Kind>>,
+    /// The records of that batch, each with its sweep.
+    waiting: Vec<(usize, LayerRecord)>,
     every: u64,
     decay: f64,
     start: Start,
@@ -192,6 +156,10 @@ impl KroneckerFactors {
         Self {
             fisher,
             share,
+            longest: None,
+            budget: None,
+            plan: None,
+            waiting: Vec::new(),
             every: 1,
             decay: 0.95,
             start: Start::Zero,
@@ -210,6 +178,22 @@ impl KroneckerFactors {
     #[must_use]
     pub const fn every(mut self, every: u64) -> Self {
         self.every = every;
+        self
+    }
+
+    /// Cuts factors into blocks of at most so many entries ([`Pattern::cut`]).
+    #[must_use]
+    pub const fn blocks_of(mut self, longest: Option<usize>) -> Self {
+        self.longest = longest;
+        self
+    }
+
+    /// Bytes for factors and their inverses by the π rule, for all layers together: each gets a diagonal,
+    /// Kronecker factors or its whole block, as [`Ledger::plan`] chooses when the first batch has shown
+    /// them. A layer that is seen for the first time later gets a diagonal.
+    #[must_use]
+    pub const fn budget(mut self, bytes: Option<usize>) -> Self {
+        self.budget = bytes;
         self
     }
 
@@ -296,9 +280,12 @@ impl KroneckerFactors {
             }
         }
         let start = self.start;
-        let first = || match start {
-            Start::Identity => Entry::identity(&new),
-            _ => Entry::new(&new),
+        let first = || {
+            let mut entry = Entry::new(&new);
+            if start == Start::Identity {
+                entry.average.set_identity();
+            }
+            entry
         };
         let entry = self.entries.entry(weight).or_insert_with(first);
         if entry.fits(&new) {
@@ -311,8 +298,35 @@ impl KroneckerFactors {
         }
     }
 
+    /// Adds a record's sums.
+    fn reduce(&mut self, record: &LayerRecord) -> Result<()> {
+        let kind = match &self.plan {
+            Some(plan) => plan.get(&record.weight).copied().unwrap_or(Kind::Diagonal),
+            None => Kind::Block,
+        };
+        let reduction = Reduction { share: self.share, kind, longest: self.longest };
+        self.add(record.weight, Moments::of(record, reduction, self.sweep == 0)?);
+        Ok(())
+    }
+
+    /// Decides what the budget affords, and reduces what has waited for it.
+    fn decide(&mut self, budget: usize) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let first = waiting.iter().filter(|(sweep, _)| *sweep == 0).map(|(_, record)| record);
+        let (weights, ledger) = Ledger::of_layers(first, self.longest);
+        self.plan = Some(weights.into_iter().zip(ledger.plan(budget)?).collect());
+        for (sweep, record) in waiting {
+            self.sweep = sweep;
+            self.reduce(&record)?;
+        }
+        Ok(())
+    }
+
     /// Takes a saved block over.
     pub(crate) fn restore(&mut self, weight: ParamId, average: Kronecker, updates: u64) {
+        if self.budget.is_some() {
+            self.plan.get_or_insert_default().insert(weight, kind_of(&average));
+        }
         if let Some(bias) = average.bias {
             self.partners.insert(bias, weight);
         }
@@ -323,6 +337,7 @@ impl KroneckerFactors {
     /// Forgets all factors; what is known about uses stays.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
+        (self.plan, self.waiting) = (None, Vec::new());
         self.terms = 0.0;
         self.sweep = 0;
     }
@@ -330,9 +345,11 @@ impl KroneckerFactors {
 
 impl LayerObserver for KroneckerFactors {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
-        let moments = Moments::of(record, self.share, self.sweep == 0)?;
-        self.add(record.weight, moments);
-        Ok(())
+        if self.budget.is_some() && self.plan.is_none() {
+            self.waiting.push((self.sweep, record.clone()));
+            return Ok(());
+        }
+        self.reduce(record)
     }
 
     fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
@@ -358,10 +375,14 @@ impl CurvatureSource for KroneckerFactors {
         self.sweep = index;
         if index == 0 {
             self.entries.values_mut().for_each(|entry| entry.batch = Sums::default());
+            self.waiting.clear();
         }
     }
 
     fn finish(&mut self, terms: usize) -> Result<()> {
+        if let Some(budget) = self.budget.filter(|_| !self.waiting.is_empty()) {
+            self.decide(budget)?;
+        }
         let draws = match self.fisher {
             Fisher::Sampled { draws } => draws.max(1),
             Fisher::Empirical | Fisher::Exact => 1,
@@ -389,21 +410,10 @@ impl CurvatureSource for KroneckerFactors {
 
 impl Entry {
     fn new(new: &Moments) -> Self {
-        let (a, g) = (vec![0.0; new.a.len()], vec![0.0; new.g.len()]);
-        let (form, groups, bias) = (new.form, new.groups, new.bias);
-        Self::around(Kronecker { form, groups, bias, a, g })
-    }
-
-    /// Identities.
-    fn identity(new: &Moments) -> Self {
-        let mut entry = Self::new(new);
-        let Kronecker { form, groups, a, g, .. } = &mut entry.average;
-        match form {
-            Form::Dense | Form::Transposed => [a, g].map(|factor| fill_identity(factor, *groups)),
-            Form::Lookup => [a.fill(1.0), fill_identity(g, 1)],
-            Form::ScaleShift => [(), g.fill(1.0)],
-        };
-        entry
+        let Moments { form, groups, bias, .. } = *new;
+        let (inputs, outputs) = (new.inputs.clone(), new.outputs.clone());
+        let (a, g) = (vec![0.0; groups * inputs.numbers()], vec![0.0; groups * outputs.numbers()]);
+        Self::around(Kronecker { form, groups, bias, inputs, outputs, a, g })
     }
 
     fn around(average: Kronecker) -> Self {
@@ -420,17 +430,18 @@ impl Entry {
 
     fn fits(&self, new: &Moments) -> bool {
         let old = &self.average;
-        (old.form, old.groups, old.bias, old.g.len())
-            == (new.form, new.groups, new.bias, new.g.len())
-            && (new.a.is_empty() || old.a.len() == new.a.len())
+        (old.form, old.groups, old.bias, &old.inputs, &old.outputs)
+            == (new.form, new.groups, new.bias, &new.inputs, &new.outputs)
     }
 }
 
-/// A 1 at every diagonal entry of each of some square matrices of one size.
-fn fill_identity(factor: &mut [f64], groups: usize) {
-    let size = factor.len() / groups.max(1);
-    for matrix in factor.chunks_exact_mut(size.max(1)) {
-        matrix.iter_mut().step_by(size.isqrt() + 1).for_each(|x| *x = 1.0);
+/// The kind of curvature that a block is.
+fn kind_of(block: &Kronecker) -> Kind {
+    match (block.form, &block.inputs, &block.outputs) {
+        (Form::Joint { .. }, ..) => Kind::Full,
+        (Form::Lookup, _, Pattern::Diagonal(_)) => Kind::Diagonal,
+        (_, Pattern::Diagonal(n), Pattern::Diagonal(_)) if *n > 0 => Kind::Diagonal,
+        _ => Kind::Block,
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result, Rng};
 use kernels::gemm::{Matrix, gemm};
 
+use super::communicator::{Communicator, exchange};
 use super::{CurvatureSource, Fisher};
 
 /// One use of a layer in one micro-batch.
@@ -66,30 +67,50 @@ impl Seen {
         self.uses().flat_map(|u| u.d.iter().flatten().copied()).collect()
     }
 
-    /// A = 1/R Σ a aᵀ
-    #[must_use]
-    pub fn input_moment(&self) -> Vec<f64> {
-        second_moment(&self.inputs(), self.n, self.rows() as f64)
+    /// A = 1/R Σ a aᵀ over the rows of all workers.
+    ///
+    /// # Errors
+    /// The communicator's, here and below.
+    pub fn input_moment(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+        mean(gram(&self.inputs(), self.n), self.rows() as f64, workers)
     }
 
     /// G = 1/N Σ d dᵀ
-    #[must_use]
-    pub fn output_moment(&self) -> Vec<f64> {
-        second_moment(&self.outputs(), self.m, self.terms)
+    ///
+    /// # Errors
+    /// As [`Seen::input_moment`].
+    pub fn output_moment(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+        self.mean_over_terms(gram(&self.outputs(), self.m), workers)
     }
 
     /// 1/R Σ a
-    #[must_use]
-    pub fn mean_input(&self) -> Vec<f64> {
-        mean(&self.inputs(), self.n, self.rows() as f64)
+    ///
+    /// # Errors
+    /// As [`Seen::input_moment`].
+    pub fn mean_input(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+        mean(sum(&self.inputs(), self.n), self.rows() as f64, workers)
     }
 
     /// 1/N Σ d: the sum over positions, the mean over terms. Of the first sweep where there are more.
-    #[must_use]
-    pub fn mean_output(&self) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// As [`Seen::input_moment`].
+    pub fn mean_output(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
         let first: Vec<f64> =
             self.uses().flat_map(|u| u.d.iter().take(1).flatten().copied()).collect();
-        mean(&first, self.m, self.terms)
+        self.mean_over_terms(sum(&first, self.m), workers)
+    }
+
+    /// 1/N of a sum over this worker's examples, with the sums and the N of all workers.
+    ///
+    /// # Errors
+    /// As [`Seen::input_moment`].
+    pub fn mean_over_terms(
+        &self,
+        sum: Vec<f64>,
+        workers: &mut dyn Communicator,
+    ) -> Result<Vec<f64>> {
+        mean(sum, self.terms, workers)
     }
 
     /// Calls `visit` with the gradient `[m, n]` of each example (and sweep): Σ d aᵀ over its rows, all
@@ -116,21 +137,28 @@ impl Seen {
     }
 }
 
-/// xᵀx / count
-fn second_moment(x: &[f64], width: usize, count: f64) -> Vec<f64> {
+/// xᵀx
+fn gram(x: &[f64], width: usize) -> Vec<f64> {
     let mut out = vec![0.0; width * width];
     let x = Matrix::new(x, x.len() / width.max(1), width);
-    gemm(1.0 / count.max(1.0), x.t(), x, 0.0, &mut out);
+    gemm(1.0, x.t(), x, 0.0, &mut out);
     out
 }
 
-fn mean(x: &[f64], width: usize, count: f64) -> Vec<f64> {
+/// Σ x
+fn sum(x: &[f64], width: usize) -> Vec<f64> {
     let mut sum = vec![0.0; width];
     for row in x.chunks_exact(width.max(1)) {
         sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
     }
-    sum.iter_mut().for_each(|x| *x /= count.max(1.0));
     sum
+}
+
+/// Σ over workers of the sums, over Σ of the counts.
+fn mean(mut sums: Vec<f64>, mut count: f64, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+    exchange(sums.iter_mut().chain([&mut count]), workers)?;
+    sums.iter_mut().for_each(|x| *x /= count.max(1.0));
+    Ok(sums)
 }
 
 /// One weight's layer.

@@ -6,17 +6,22 @@
 //! | kind | factors | inverses | as in |
 //! |---|---|---|---|
 //! | diagonal | 3 (n + k m): the batch's, the average, the one in use | — | AdaFisher |
+//! | diagonal | k (n + m) | the same | K-FAC with a budget |
 //! | block | k (n² + m²); a table V + D²; a norm C for each of scale and shift | the same (a norm: one more for each) | K-FAC |
-//! | full | P² | P² | the exact block |
+//! | full | P² | P² | the exact block, K-FAC with a budget |
 //!
-//! beside a moment of P numbers of the parameters' own type, and the rows that the sweep hands over:
+//! (matrices of inverses are of the parameters' own type; factors that are cut are sums over blocks)
+//! beside a moment of P numbers of that type, and the rows that the sweep hands over:
 //! the layer's input and the gradient of its output, for as large a batch as was observed. An estimator
 //! reduces rows as they pass, so they are not added to the total; optimizers that keep them (EKFAC's
 //! kind) hold them in f64.
 
 use std::fmt;
 
-use engine::{Error, Layer, LayerRecord, Parameters, Result};
+use engine::{Error, Layer, LayerRecord, ParamId, Parameters, Result, Shape};
+
+use super::pattern::Pattern;
+use super::second_moments::{Form, Reduction, Share, form_and_groups};
 
 /// How much of a layer's curvature to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,7 +110,7 @@ impl Ledger {
     /// let mut records: Vec<LayerRecord> = Vec::new();
     /// tape.backward_observed(&loss, &mut records)?;
     /// let ledger = Ledger::of(&weight, &records);
-    /// assert_eq!(ledger.entries[0].curvature(Kind::Block), (8 * (9 + 4), 8 * (9 + 4)));
+    /// assert_eq!(ledger.entries[0].curvature(Kind::Block), (8 * (9 + 4), 4 * (9 + 4)));
     /// assert_eq!(ledger.entries[0].bytes(Kind::Diagonal), 8 * 3 * (3 + 2) + 4 * 6);
     /// assert_eq!(ledger.entries[0].rows, 4 * 5 * (3 + 2));
     /// # Ok::<(), engine::Error>(())
@@ -124,12 +129,34 @@ impl Ledger {
             let (numbers, moment) = bytes_of(id);
             let (more, beside) = bias.map_or((0, 0), bytes_of);
             let rows = uses().map(|r| r.input.bytes() + r.output_grad.bytes()).sum();
-            let factors = uses().next().and_then(|record| factors(record, numbers + more));
+            let factors = uses().next().and_then(|record| {
+                let kfac = |kind| kfac(record, kind, None);
+                Some([(adafisher(record)?, 0), kfac(Kind::Block)?, kfac(Kind::Full)?])
+            });
             let (path, numbers, moment) = (path.clone(), numbers + more, moment + beside);
             Entry { path, numbers, moment, rows, factors }
         };
         let own = parameters.iter().filter(|(_, p)| p.is_trainable() && !is_bias(p.id()));
         Self { entries: own.map(|(path, p)| entry(path, p.id())).collect() }
+    }
+
+    /// The layers of some records and what K-FAC keeps for each of the three kinds, without moments.
+    pub(super) fn of_layers<'a>(
+        records: impl Iterator<Item = &'a LayerRecord>,
+        longest: Option<usize>,
+    ) -> (Vec<ParamId>, Self) {
+        let (mut weights, mut entries) = (Vec::new(), Vec::new());
+        for record in records.filter(|record| form_and_groups(record).is_some()) {
+            if weights.contains(&record.weight) {
+                continue;
+            }
+            let [diagonal, block, full] = Kind::ALL.map(|kind| kfac(record, kind, longest));
+            let factors = diagonal.zip(block).zip(full).map(|((d, b), f)| [d, b, f]);
+            let (path, numbers) = (format!("{:?}", record.weight), numbers(record));
+            weights.push(record.weight);
+            entries.push(Entry { path, numbers, moment: 0, rows: 0, factors });
+        }
+        (weights, Self { entries })
     }
 
     /// Bytes of a choice, one kind for each entry.
@@ -187,32 +214,45 @@ impl fmt::Display for Ledger {
     }
 }
 
-/// Bytes of (factors, inverses) of each kind.
-fn factors(record: &LayerRecord, numbers: usize) -> Option<[(usize, usize); 3]> {
-    let shape = &record.weight_shape;
-    let (first, bias) = (shape[0], usize::from(record.bias.is_some()));
-    let columns = shape.numel().checked_div(first).unwrap_or(0);
-    let square = |n: usize, m: usize, groups: usize| groups * (n * n + m * m);
-    let (diagonal, block, inverse) = match record.layer {
-        Layer::Dense => {
-            let block = square(columns + bias, first, 1);
-            (columns + bias + first, block, block)
-        }
-        // One H for all groups, and an S for each output.
-        Layer::Conv2d(geometry) => {
-            let block = square(columns + bias, first / geometry.groups, geometry.groups);
-            (columns + bias + first, block, block)
-        }
-        // AdaFisher has no rule for it.
-        Layer::ConvTranspose2d(geometry) => {
-            let block = square(first / geometry.groups, columns, geometry.groups);
-            (0, block, block)
-        }
-        Layer::Lookup => (first + columns, first + columns * columns, first + columns * columns),
-        Layer::ScaleShift(_) => (2 * first, (1 + bias) * first, (1 + bias) * (first + 1)),
-        _ => return None,
+/// P, of the weight and the bias of a record.
+fn numbers(record: &LayerRecord) -> usize {
+    let shape: &Shape = &record.weight_shape;
+    let biases = match record.layer {
+        Layer::ConvTranspose2d(geometry) => shape[1] * geometry.groups,
+        _ => shape.first().copied().unwrap_or(1),
     };
-    let f64s = |numbers: usize| numbers * size_of::<f64>();
-    let full = f64s(numbers * numbers);
-    Some([(f64s(3 * diagonal), 0), (f64s(block), f64s(inverse)), (full, full)])
+    shape.numel() + if record.bias.is_some() { biases } else { 0 }
+}
+
+/// Bytes that AdaFisher keeps; it has no rule for some layers.
+fn adafisher(record: &LayerRecord) -> Option<usize> {
+    let (form, groups) = form_and_groups(record)?;
+    let kind = Reduction { share: Share::Expand, kind: Kind::Diagonal, longest: None };
+    let (inputs, outputs) = kind.patterns(record, form, groups);
+    let diagonal = match form {
+        // One H for all groups, and an S for each output.
+        Form::Dense | Form::Lookup => inputs.size() + groups * outputs.size(),
+        Form::ScaleShift => 2 * outputs.size(),
+        Form::Transposed | Form::Joint { .. } => 0,
+    };
+    Some(3 * diagonal * size_of::<f64>())
+}
+
+/// Bytes of (factors, inverses) that K-FAC keeps, by the π rule.
+fn kfac(record: &LayerRecord, kind: Kind, longest: Option<usize>) -> Option<(usize, usize)> {
+    let width = record.output_grad.dtype().bytes();
+    let of = |pattern: &Pattern| match pattern {
+        Pattern::Blocks(_) => (pattern.numbers() * size_of::<f64>(), pattern.numbers() * width),
+        Pattern::Diagonal(n) => (n * size_of::<f64>(), n * size_of::<f64>()),
+    };
+    if kind == Kind::Full {
+        return Some(of(&Pattern::whole(numbers(record))));
+    }
+    let (form, groups) = form_and_groups(record)?;
+    let reduction = Reduction { share: Share::Expand, kind, longest };
+    let (inputs, outputs) = reduction.patterns(record, form, groups);
+    // The inverse of a diagonal block is one of G ⊗ 1.
+    let beside = if form == Form::ScaleShift { size_of::<f64>() } else { 0 };
+    let ((a, of_a), (g, of_g)) = (of(&inputs), of(&outputs));
+    Some((groups * (a + g), groups * (of_a + of_g + beside)))
 }

@@ -13,15 +13,18 @@ pub mod conjugate_gradients;
 pub mod damped;
 pub mod diagonal;
 pub mod exact;
+pub mod factor;
 pub mod factor_figures;
 pub mod factors;
 pub mod fishers;
 pub mod gradient_noise;
 pub mod hessian_diagonal;
+pub mod kronecker;
 pub mod lanczos;
 pub mod layer_rows;
 pub mod ledger;
 pub mod operator;
+pub mod pattern;
 pub mod precondition;
 pub mod products;
 pub mod recorded;
@@ -83,18 +86,18 @@ pub trait CurvatureSource: LayerObserver {
     fn finish(&mut self, terms: usize) -> Result<()>;
 
     /// Several workers have finished a part of the batch each: adds up what they have, raw sums and
-    /// counts, so that each of them holds the whole batch's. Before the step.
+    /// counts, so that each of them holds the whole batch's. Before the step, and called by
+    /// [`Optimizer::exchange`](crate::Optimizer::exchange).
     ///
     /// # Errors
-    /// The communicator's; [`Error::Argument`] from an estimator that keeps more than sums, and has
-    /// nothing to add up.
+    /// The communicator's; [`Error::Argument`] from an estimator that has nothing to add up.
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
         match communicator.workers() {
             0 | 1 => Ok(()),
             workers => Err(Error::Argument {
                 op: "exchange",
                 name: "workers",
-                expected: "1: this optimizer keeps the rows of its layers, not their sums",
+                expected: "1: this estimator keeps the rows of its layers, not their sums",
                 got: workers.to_string(),
             }),
         }

@@ -35,8 +35,8 @@ use engine::{Error, Result};
 use kernels::linalg;
 
 use super::exact::ExactBlock;
-use super::factors::{Form, Kronecker};
-use super::precondition::failed;
+use super::kronecker::{Form, Kronecker};
+use super::precondition::{Factor, failed};
 use crate::flat::dot;
 use crate::matrix::product;
 
@@ -62,6 +62,7 @@ impl Layout {
             Form::Dense => (outputs, inputs),
             Form::Transposed | Form::Lookup => (inputs, outputs),
             Form::ScaleShift => return Self::flat(block.g.len()),
+            Form::Joint { .. } => (outputs, 1),
         };
         let bias = block.form == Form::Dense && block.bias.is_some();
         Self { groups: block.groups, m, n, bias }
@@ -198,14 +199,14 @@ impl LayerOperator {
             return Ok(Self::diagonal(block.g.clone()));
         }
         let group = |k: usize| {
-            let (n, m) = (block.inputs(), block.outputs());
-            let g = || eigen(&block.g[k * m * m..(k + 1) * m * m], m);
-            let a = || eigen(&block.a[k * n * n..(k + 1) * n * n], n);
+            let full = |factor: Factor<'_>| eigen(&factor.to_matrix(), factor.dim());
+            let (a, g) = (|| full(block.input_factor(k)?), full(block.output_factor(k)?)?);
             match block.form {
-                Form::Dense => Ok(part(g()?, a()?)),
-                Form::Transposed => Ok(part(a()?, g()?)),
+                Form::Dense => Ok(part(g, a()?)),
+                Form::Transposed => Ok(part(a()?, g)),
                 // One-hot rows: A is diagonal.
-                Form::Lookup | Form::ScaleShift => Ok(part((None, block.a.clone()), g()?)),
+                Form::Lookup | Form::ScaleShift => Ok(part((None, block.a.clone()), g)),
+                Form::Joint { .. } => Ok(outer(g, (None, vec![1.0]), 1.0)),
             }
         };
         Ok(Self { layout, parts: (0..block.groups).map(group).collect::<Result<_>>()? })

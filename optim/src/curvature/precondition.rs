@@ -10,14 +10,16 @@
 //! | Plain | (G + λ I) ⊗ (A + λ I) | common practice |
 //! | Exact | G ⊗ A + λ I, in the eigenvectors of both | George et al. 2018, eq. 10 |
 //!
+//! A factor that is cut into blocks ([`Pattern`]) is inverted block by block.
 //! Inverses are found in `f64`, whatever the parameters are. What is kept of them is rounded once to the
 //! parameters' own type ([`DampedInverse::to_dtype`]), so a direction is two products of matrices in
 //! that type, and nothing is converted in a step.
 
-use std::borrow::Cow;
-
 use engine::{DType, Element as _, Error, Result, Tensor, for_float};
 use kernels::linalg::{self, LinalgError};
+
+pub use super::factor::Factor;
+use super::pattern::Pattern;
 
 /// How λ is shared out between the two factors. The table is at the top of this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,101 +33,46 @@ pub enum DampingRule {
     Exact,
 }
 
-/// A symmetric positive semi-definite matrix, full or diagonal.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Factor<'a> {
-    /// `[n, n]`, row-major.
-    Full {
-        /// n
-        n: usize,
-        /// n² numbers.
-        values: Cow<'a, [f64]>,
-    },
-    /// The diagonal, `[n]`.
-    Diagonal(Cow<'a, [f64]>),
-}
-
-impl<'a> Factor<'a> {
-    /// A full matrix.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] when there are not n² numbers.
-    pub fn full(n: usize, values: impl Into<Cow<'a, [f64]>>) -> Result<Self> {
-        let values = values.into();
-        if values.len() != n * n {
-            return Err(Error::Argument {
-                op: "factor",
-                name: "values",
-                expected: "n² numbers",
-                got: format!("{} for n = {n}", values.len()),
-            });
-        }
-        Ok(Self::Full { n, values })
-    }
-
-    /// A diagonal matrix.
-    #[must_use]
-    pub fn diagonal(values: impl Into<Cow<'a, [f64]>>) -> Self {
-        Self::Diagonal(values.into())
-    }
-
-    /// n
-    #[must_use]
-    pub fn dim(&self) -> usize {
-        match self {
-            Self::Full { n, .. } => *n,
-            Self::Diagonal(values) => values.len(),
-        }
-    }
-
-    /// tr / n, the mean eigenvalue; 0 for an empty matrix.
-    #[must_use]
-    pub fn mean_eigenvalue(&self) -> f64 {
-        let trace: f64 = match self {
-            Self::Full { n, values } => values.iter().step_by(n + 1).sum(),
-            Self::Diagonal(values) => values.iter().sum(),
-        };
-        trace / self.dim().max(1) as f64
-    }
-
+impl Factor<'_> {
     /// (self + shift·I)⁻¹
-    fn inverse(&self, shift: f64) -> Result<Half> {
-        match self {
-            Self::Full { n, values } => {
-                let mut damped = values.to_vec();
-                damped.iter_mut().step_by(n + 1).for_each(|x| *x += shift);
-                let inverse = linalg::cholesky_inverse(&damped, *n).map_err(|e| failed(&e))?;
-                Ok(Half { matrix: Some(square(inverse, *n)?), eigenvalues: None, dim: *n })
-            }
-            Self::Diagonal(values) => {
-                let eigenvalues = Some(values.iter().map(|x| x + shift).collect());
-                Ok(Half { matrix: None, eigenvalues, dim: values.len() })
-            }
+    pub(super) fn inverse(&self, shift: f64) -> Result<Half> {
+        if let Pattern::Diagonal(dim) = *self.pattern() {
+            let eigenvalues = Some(self.values().iter().map(|x| x + shift).collect());
+            return Ok(Half { matrices: Vec::new(), eigenvalues, dim });
         }
+        let inverse = |(n, values): (usize, &[f64])| {
+            let mut damped = values.to_vec();
+            damped.iter_mut().step_by(n + 1).for_each(|x| *x += shift);
+            square(linalg::cholesky_inverse(&damped, n).map_err(|e| failed(&e))?, n)
+        };
+        let matrices = self.blocks().map(inverse).collect::<Result<_>>()?;
+        Ok(Half { matrices, eigenvalues: None, dim: self.dim() })
     }
 
     fn eigen(&self) -> Result<Half> {
-        match self {
-            Self::Full { n, values } => {
-                let eigen = linalg::symmetric_eigen(values, *n).map_err(|e| failed(&e))?;
-                // A second moment has no negative eigenvalue but by rounding.
-                let values = eigen.values.iter().map(|x| x.max(0.0)).collect();
-                let vectors = square(eigen.vectors, *n)?;
-                Ok(Half { matrix: Some(vectors), eigenvalues: Some(values), dim: *n })
-            }
-            Self::Diagonal(values) => {
-                Ok(Half { matrix: None, eigenvalues: Some(values.to_vec()), dim: values.len() })
-            }
+        let dim = self.dim();
+        if let Pattern::Diagonal(_) = self.pattern() {
+            let eigenvalues = Some(self.values().to_vec());
+            return Ok(Half { matrices: Vec::new(), eigenvalues, dim });
         }
+        let (mut matrices, mut eigenvalues) = (Vec::new(), Vec::with_capacity(dim));
+        for (n, values) in self.blocks() {
+            let eigen = linalg::symmetric_eigen(values, n).map_err(|e| failed(&e))?;
+            // A second moment has no negative eigenvalue but by rounding.
+            eigenvalues.extend(eigen.values.iter().map(|x| x.max(0.0)));
+            matrices.push(square(eigen.vectors, n)?);
+        }
+        Ok(Half { matrices, eigenvalues: Some(eigenvalues), dim })
     }
 }
 
-/// One side of a damped inverse: the inverse itself (`matrix` alone), or eigenvectors (none for a
+/// One side of a damped inverse: the inverse itself (`matrices` alone), or eigenvectors (none for a
 /// diagonal factor, whose eigenvectors are the axes) and eigenvalues.
 #[derive(Debug, Clone)]
 pub struct Half {
-    /// `[n, n]`: the inverse, or with `eigenvalues` the eigenvectors as columns.
-    pub matrix: Option<Tensor>,
+    /// `[b, b]` for each diagonal block, one of them if nothing is cut: the inverse, or with `eigenvalues`
+    /// the eigenvectors as columns.
+    pub matrices: Vec<Tensor>,
     /// `[n]`
     pub eigenvalues: Option<Vec<f64>>,
     /// n
@@ -226,13 +173,7 @@ pub fn direction(inverse: &DampedInverse, gradient: &Tensor) -> Result<Tensor> {
     }
     let mut x = gradient.reshape([g.dim, a.dim])?;
     // Into the eigenvectors, or already through the inverses (which are symmetric): Mᴳᵀ X Mᴬ.
-    if let Some(matrix) = &g.matrix {
-        x = if g.eigenvalues.is_some() { matrix.transpose(0, 1)? } else { matrix.clone() }
-            .matmul(&x)?;
-    }
-    if let Some(matrix) = &a.matrix {
-        x = x.matmul(matrix)?;
-    }
+    x = a.on_the_right(&g.on_the_left(&x, g.eigenvalues.is_some())?, false)?;
     if a.dim > 0 && (g.eigenvalues.is_some() || a.eigenvalues.is_some()) {
         x = x.contiguous()?;
         for_float!(x.dtype(), T => {
@@ -246,11 +187,11 @@ pub fn direction(inverse: &DampedInverse, gradient: &Tensor) -> Result<Tensor> {
         });
     }
     // And back: only eigenvectors have a way back.
-    if let (Some(matrix), Some(_)) = (&g.matrix, &g.eigenvalues) {
-        x = matrix.matmul(&x)?;
+    if g.eigenvalues.is_some() {
+        x = g.on_the_left(&x, false)?;
     }
-    if let (Some(matrix), Some(_)) = (&a.matrix, &a.eigenvalues) {
-        x = x.matmul(&matrix.transpose(0, 1)?)?;
+    if a.eigenvalues.is_some() {
+        x = a.on_the_right(&x, true)?;
     }
     Ok(x)
 }
@@ -262,14 +203,56 @@ impl DampedInverse {
     /// Those of [`Tensor::to_dtype`].
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         let half = |half: &Half| -> Result<Half> {
-            let matrix = half.matrix.as_ref().map(|m| m.to_dtype(dtype)).transpose()?;
-            Ok(Half { matrix, ..half.clone() })
+            let matrices = half.matrices.iter().map(|m| m.to_dtype(dtype));
+            let (eigenvalues, dim) = (half.eigenvalues.clone(), half.dim);
+            Ok(Half { matrices: matrices.collect::<Result<_>>()?, eigenvalues, dim })
         };
         Ok(Self { g: half(&self.g)?, a: half(&self.a)?, damping: self.damping })
     }
 }
 
 impl Half {
+    /// The factor 1, of a block that is no product.
+    pub(super) const fn one() -> Self {
+        Self { matrices: Vec::new(), eigenvalues: None, dim: 1 }
+    }
+
+    /// M X or Mᵀ X, M block by block.
+    fn on_the_left(&self, x: &Tensor, transposed: bool) -> Result<Tensor> {
+        self.each_block(x, 0, |matrix, x| {
+            if transposed { matrix.transpose(0, 1)?.matmul(x) } else { matrix.matmul(x) }
+        })
+    }
+
+    /// X M or X Mᵀ.
+    fn on_the_right(&self, x: &Tensor, transposed: bool) -> Result<Tensor> {
+        self.each_block(x, 1, |matrix, x| {
+            if transposed { x.matmul(&matrix.transpose(0, 1)?) } else { x.matmul(matrix) }
+        })
+    }
+
+    /// Cuts X along an axis as the blocks are cut, and puts the products together again.
+    fn each_block(
+        &self,
+        x: &Tensor,
+        axis: isize,
+        product: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        match self.matrices.as_slice() {
+            [] => Ok(x.clone()),
+            [whole] => product(whole, x),
+            blocks => {
+                let (mut products, mut start) = (Vec::with_capacity(blocks.len()), 0);
+                for matrix in blocks {
+                    let size = matrix.shape()[0];
+                    products.push(product(matrix, &x.narrow(axis, start, size)?)?);
+                    start += size;
+                }
+                Tensor::concat(&products.iter().collect::<Vec<_>>(), axis)
+            }
+        }
+    }
+
     fn eigenvalue(&self, i: usize) -> f64 {
         self.eigenvalues.as_ref().map_or(1.0, |values| values[i])
     }
@@ -282,7 +265,7 @@ impl Half {
     /// Bytes of what is kept.
     pub(crate) fn bytes(&self) -> usize {
         let eigenvalues = self.eigenvalues.as_ref().map_or(0, Vec::len) * size_of::<f64>();
-        self.matrix.as_ref().map_or(0, Tensor::bytes) + eigenvalues
+        self.matrices.iter().map(Tensor::bytes).sum::<usize>() + eigenvalues
     }
 }
 
@@ -360,6 +343,25 @@ mod tests {
         for rule in [DampingRule::Pi, DampingRule::Plain, DampingRule::Exact] {
             let of = |a| moved(&damped_inverses(&g, a, 0.1, rule).unwrap());
             assert_close(&of(&thin), &of(&full));
+        }
+    }
+
+    #[test]
+    fn blocks_equal_the_full_matrix_with_zeros_between_them() {
+        // [3 1; 1 2] and [1.5]
+        let cut = Factor::new(Pattern::Blocks(vec![2, 1]), vec![3.0, 1.0, 1.0, 2.0, 1.5]).unwrap();
+        let full = Factor::full(3, cut.to_matrix()).unwrap();
+        assert_eq!(full.to_matrix(), [3.0, 1.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 1.5]);
+        assert_eq!(cut.mean_eigenvalue(), full.mean_eigenvalue());
+        let g = Factor::full(2, &G[..]).unwrap();
+        for rule in [DampingRule::Pi, DampingRule::Plain, DampingRule::Exact] {
+            let of = |g, a| damped_inverses(g, a, 0.1, rule).unwrap();
+            assert_close(&moved(&of(&g, &cut)), &moved(&of(&g, &full)));
+            let turned = |inverse| {
+                let x = Tensor::from_slice(&X, [3, 2]).unwrap();
+                direction(inverse, &x).unwrap().to_f64_vec().unwrap()
+            };
+            assert_close(&turned(&of(&cut, &g)), &turned(&of(&full, &g)));
         }
     }
 

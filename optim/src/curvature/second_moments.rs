@@ -8,10 +8,21 @@
 //! | lookup | counts of the indices: Σ a aᵀ of one-hot rows is diagonal | Σ g gᵀ | `[V]`, `[D, D]` |
 //! | scale and shift | — | γ: Σ over examples (Σ over positions g x̂)²; β: of (Σ g)² | `[1 or 2, C]` |
 //!
+//! That is [`Kind::Block`], uncut. Cut factors keep the blocks of their [`Pattern`]; a convolution is cut
+//! between channels. [`Kind::Diagonal`] keeps the diagonals. [`Kind::Full`] keeps, for any layer, Σ over
+//! examples of vec(D) vec(D)ᵀ with D the example's gradient of weight and bias: `[P, P]`.
+//!
 //! The sums are formed by kernels that read each record once; only [`Share::Reduce`] writes rows down.
 
+use std::ops::Range;
+
 use engine::{Error, Layer, LayerRecord, Norm, ParamId, Product, Result, Rows, Tensor, for_float};
+use kernels::conv::Conv2d;
 use kernels::second_moment;
+
+use super::exact;
+use super::ledger::Kind;
+use super::pattern::Pattern;
 
 /// What becomes of the positions that share a weight. Eschenhagen et al. 2023, section 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,6 +48,20 @@ pub enum Form {
     Lookup,
     /// The diagonal alone: the second moments of the per-example gradients of γ (and β).
     ScaleShift,
+    /// No product: the block of all numbers of the weight, then of its bias.
+    Joint {
+        /// The numbers of the bias.
+        biases: usize,
+    },
+}
+
+/// How a record is reduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reduction {
+    pub(crate) share: Share,
+    pub(crate) kind: Kind,
+    /// The longest block of a factor.
+    pub(crate) longest: Option<usize>,
 }
 
 /// The sums of one record.
@@ -45,6 +70,8 @@ pub(crate) struct Moments {
     pub(crate) form: Form,
     pub(crate) groups: usize,
     pub(crate) bias: Option<ParamId>,
+    pub(crate) inputs: Pattern,
+    pub(crate) outputs: Pattern,
     /// Empty, from no rows, when inputs were not asked for.
     pub(crate) a: Vec<f64>,
     pub(crate) rows: usize,
@@ -54,43 +81,86 @@ pub(crate) struct Moments {
 impl Moments {
     /// Reduces a record. The inputs do not depend on whose labels the output gradients come from, so
     /// they are left out (`inputs` = false) in all sweeps of a batch but the first.
-    pub(crate) fn of(record: &LayerRecord, share: Share, inputs: bool) -> Result<Self> {
-        let (form, groups) = match record.layer {
-            Layer::Dense => (Form::Dense, 1),
-            Layer::Conv2d(geometry) => (Form::Dense, geometry.groups),
-            Layer::ConvTranspose2d(geometry) => (Form::Transposed, geometry.groups),
-            Layer::Lookup => (Form::Lookup, 1),
-            Layer::ScaleShift(_) => (Form::ScaleShift, if record.bias.is_some() { 2 } else { 1 }),
-            other => {
-                let got = format!("{other:?}");
-                let (name, expected) = ("layer", "dense, convolution, lookup or scale and shift");
-                return Err(Error::Argument { op: "kfac", name, expected, got });
-            }
+    pub(crate) fn of(record: &LayerRecord, reduction: Reduction, inputs: bool) -> Result<Self> {
+        if reduction.kind == Kind::Full {
+            return joint(record);
+        }
+        let Some((form, groups)) = form_and_groups(record) else {
+            let got = format!("{:?}", record.layer);
+            let (name, expected) = ("layer", "dense, convolution, lookup or scale and shift");
+            return Err(Error::Argument { op: "kfac", name, expected, got });
         };
-        let (a, rows, g) = match (record.layer, share) {
-            (Layer::Lookup, _) => lookup(record, inputs)?,
+        let kept = reduction.patterns(record, form, groups);
+        let (a, rows, g) = match (record.layer, reduction.share) {
+            (Layer::Lookup, _) => lookup(record, inputs, &kept.1)?,
             (Layer::ScaleShift(norm), _) => (Vec::new(), 1, scale_shift(record, norm)?),
-            (_, Share::Reduce) => reduced(record, inputs)?,
-            (Layer::ConvTranspose2d(_), Share::Expand) => of_rows(record, inputs)?,
-            (Layer::Conv2d(_), Share::Expand) => convolution(record, inputs)?,
-            (_, Share::Expand) => dense(record, inputs)?,
+            (_, Share::Reduce) => reduced(record, inputs, &kept)?,
+            (Layer::ConvTranspose2d(_), Share::Expand) => of_rows(record, inputs, &kept)?,
+            (Layer::Conv2d(_), Share::Expand) => convolution(record, inputs, &kept)?,
+            (_, Share::Expand) => dense(record, inputs, &kept)?,
         };
         let rows = if inputs { rows } else { 0 };
-        Ok(Self { form, groups, bias: record.bias, a, rows, g })
+        let (inputs, outputs) = kept;
+        Ok(Self { form, groups, bias: record.bias, inputs, outputs, a, rows, g })
+    }
+}
+
+/// How a layer's factors are written down, and how many there are of each.
+pub(crate) fn form_and_groups(record: &LayerRecord) -> Option<(Form, usize)> {
+    Some(match record.layer {
+        Layer::Dense => (Form::Dense, 1),
+        Layer::Conv2d(geometry) => (Form::Dense, geometry.groups),
+        Layer::ConvTranspose2d(geometry) => (Form::Transposed, geometry.groups),
+        Layer::Lookup => (Form::Lookup, 1),
+        Layer::ScaleShift(_) => (Form::ScaleShift, if record.bias.is_some() { 2 } else { 1 }),
+        _ => return None,
+    })
+}
+
+impl Reduction {
+    /// What is kept of one A and of one G.
+    pub(crate) fn patterns(
+        self,
+        record: &LayerRecord,
+        form: Form,
+        groups: usize,
+    ) -> (Pattern, Pattern) {
+        let shape = &record.weight_shape;
+        let first = shape.first().copied().unwrap_or(1);
+        let columns = shape.numel().checked_div(first).unwrap_or(0);
+        let kept = |n: usize, unit: usize| match self.kind {
+            Kind::Diagonal => Pattern::Diagonal(n),
+            Kind::Block | Kind::Full => Pattern::cut(n, unit, self.longest),
+        };
+        // The taps of a channel stay together.
+        let taps = shape.iter().skip(2).product();
+        match form {
+            Form::Dense => {
+                let a = kept(columns, taps);
+                let a = if record.bias.is_some() { a.and_one() } else { a };
+                (a, kept(first / groups, 1))
+            }
+            Form::Transposed => (kept(first / groups, 1), kept(columns, taps)),
+            Form::Lookup => (Pattern::Diagonal(first), kept(columns, 1)),
+            Form::ScaleShift => (Pattern::Diagonal(0), Pattern::Diagonal(shape.numel())),
+            Form::Joint { biases } => {
+                (Pattern::Diagonal(0), Pattern::whole(shape.numel() + biases))
+            }
+        }
     }
 }
 
 type Sums = (Vec<f64>, usize, Vec<f64>);
 
-fn dense(record: &LayerRecord, inputs: bool) -> Result<Sums> {
+fn dense(record: &LayerRecord, inputs: bool, (a, g): &(Pattern, Pattern)) -> Result<Sums> {
     let ones = record.bias.is_some();
     let (x, rows) = as_rows(&record.input)?;
-    let (g, _) = as_rows(&record.output_grad)?;
-    let a = if inputs { gram(&x, ones)? } else { Vec::new() };
-    Ok((a, rows, gram(&g, false)?))
+    let (d, _) = as_rows(&record.output_grad)?;
+    let a = if inputs { gram(&x, a, ones)? } else { Vec::new() };
+    Ok((a, rows, gram(&d, g, false)?))
 }
 
-fn lookup(record: &LayerRecord, inputs: bool) -> Result<Sums> {
+fn lookup(record: &LayerRecord, inputs: bool, outputs: &Pattern) -> Result<Sums> {
     let mut counts = vec![0.0; if inputs { record.weight_shape[0] } else { 0 }];
     if inputs {
         for &index in record.input.contiguous()?.as_slice::<i64>()? {
@@ -100,50 +170,128 @@ fn lookup(record: &LayerRecord, inputs: bool) -> Result<Sums> {
         }
     }
     let (g, _) = as_rows(&record.output_grad)?;
-    Ok((counts, record.input.numel(), gram(&g, false)?))
+    Ok((counts, record.input.numel(), gram(&g, outputs, false)?))
 }
 
-fn convolution(record: &LayerRecord, inputs: bool) -> Result<Sums> {
+fn convolution(record: &LayerRecord, inputs: bool, (a, g): &(Pattern, Pattern)) -> Result<Sums> {
     let (conv, ones) = (record.convolution()?, record.bias.is_some());
-    let (groups, positions) = (conv.groups, conv.positions());
-    let n = conv.patch() + usize::from(ones);
-    let x = record.input.contiguous()?;
-    let a = for_float!(x.dtype(), T => {
-        let mut a = vec![T::default(); if inputs { groups * n * n } else { 0 }];
-        if inputs {
-            second_moment::patch_gram(&conv, x.as_slice::<T>()?, ones, &mut a);
+    let positions = conv.batch * conv.positions();
+    let a = if inputs { patch_gram(&conv, &record.input, a, ones)? } else { Vec::new() };
+    let channels = conv.out_channels / conv.groups;
+    let mut sums = Vec::with_capacity(conv.groups * g.numbers());
+    for group in 0..conv.groups {
+        // Of a diagonal, all channels at once.
+        let ranges = match g {
+            Pattern::Diagonal(n) => vec![0..*n],
+            Pattern::Blocks(_) => g.ranges(),
+        };
+        for range in ranges {
+            let start = group * channels + range.start;
+            let part = record.output_grad.narrow(1, start, range.len())?.contiguous()?;
+            sums.extend(channel_gram(
+                &conv,
+                &part,
+                range.len(),
+                matches!(g, Pattern::Diagonal(_)),
+            )?);
         }
-        widened(a)
-    });
-    let channels = conv.out_channels / groups;
-    let mut g = Vec::with_capacity(groups * channels * channels);
-    for group in 0..groups {
-        let part = record.output_grad.narrow(1, group * channels, channels)?.contiguous()?;
-        for_float!(part.dtype(), T => {
-            let mut sum = vec![T::default(); channels * channels];
-            let part = part.as_slice::<T>()?;
-            second_moment::channel_gram(part, conv.batch, channels, positions, &mut sum);
-            g.extend(widened(sum));
-        });
     }
-    Ok((a, conv.batch * positions, g))
+    Ok((a, positions, sums))
+}
+
+/// The second moments of channels, `[N, c, OH, OW]`, or the diagonal of them.
+fn channel_gram(conv: &Conv2d, g: &Tensor, c: usize, diagonal: bool) -> Result<Vec<f64>> {
+    let (n, positions) = (conv.batch, conv.positions());
+    Ok(for_float!(g.dtype(), T => {
+        let mut sum = vec![T::default(); if diagonal { c } else { c * c }];
+        let g = g.as_slice::<T>()?;
+        if diagonal {
+            second_moment::channel_squares(g, n, c, positions, &mut sum);
+        } else {
+            second_moment::channel_gram(g, n, c, positions, &mut sum);
+        }
+        widened(sum)
+    }))
+}
+
+/// The second moments of patches, group by group. A block of them is that of a convolution which sees
+/// the block's channels alone.
+fn patch_gram(conv: &Conv2d, x: &Tensor, kept: &Pattern, ones: bool) -> Result<Vec<f64>> {
+    let rows = (conv.batch * conv.positions()) as f64;
+    if let Pattern::Diagonal(_) = kept {
+        let x = x.contiguous()?;
+        let squares = for_float!(x.dtype(), T => {
+            let mut squares = vec![T::default(); conv.groups * conv.patch()];
+            second_moment::patch_squares(conv, x.as_slice::<T>()?, &mut squares);
+            widened(squares)
+        });
+        let of_one = ones.then_some(rows);
+        let groups = squares.chunks(conv.patch().max(1));
+        return Ok(groups.flat_map(|group| group.iter().copied().chain(of_one)).collect());
+    }
+    let of = |conv: &Conv2d, x: &Tensor, ones: bool| -> Result<Vec<f64>> {
+        let n = conv.patch() + usize::from(ones);
+        Ok(for_float!(x.dtype(), T => {
+            let mut sum = vec![T::default(); conv.groups * n * n];
+            second_moment::patch_gram(conv, x.as_slice::<T>()?, ones, &mut sum);
+            widened(sum)
+        }))
+    };
+    let ranges = kept.ranges();
+    if let [_] = ranges.as_slice() {
+        return of(conv, &x.contiguous()?, ones);
+    }
+    let taps = conv.window.kernel.0 * conv.window.kernel.1;
+    let channels = conv.in_channels / conv.groups;
+    let mut sums = Vec::with_capacity(conv.groups * kept.numbers());
+    for group in 0..conv.groups {
+        for Range { start, end } in &ranges {
+            let ones = ones && *end > channels * taps;
+            let (start, in_channels) = (start / taps, (end - start - usize::from(ones)) / taps);
+            let part = x.narrow(1, group * channels + start, in_channels)?.contiguous()?;
+            let conv = Conv2d { groups: 1, in_channels, out_channels: 1, ..*conv };
+            sums.extend(of(&conv, &part, ones)?);
+        }
+    }
+    Ok(sums)
 }
 
 /// The second moments of rows that are written down.
-fn of_rows(record: &LayerRecord, inputs: bool) -> Result<Sums> {
+fn of_rows(
+    record: &LayerRecord,
+    inputs: bool,
+    (kept, outputs): &(Pattern, Pattern),
+) -> Result<Sums> {
     let (mut a_sum, mut g_sum, mut count) = (Vec::new(), Vec::new(), 0);
     for Rows { a, g, .. } in record.rows()? {
         count = a.shape()[0];
         if inputs {
-            a_sum.extend(gram(&a, false)?);
+            a_sum.extend(gram(&a, kept, false)?);
         }
-        g_sum.extend(gram(&g, false)?);
+        g_sum.extend(gram(&g, outputs, false)?);
     }
     Ok((a_sum, count, g_sum))
 }
 
+/// The second moments of the examples' gradients, all numbers of weight and bias together. Uses of one
+/// weight in several layers are rows of their own, as everywhere here.
+fn joint(record: &LayerRecord) -> Result<Moments> {
+    let (root, examples) = exact::example_gradients(record)?;
+    let size = root.len().checked_div(examples).unwrap_or(0);
+    let (form, outputs) =
+        (Form::Joint { biases: size - record.weight_shape.numel() }, Pattern::whole(size));
+    let mut g = vec![0.0; size * size];
+    second_moment::gram(&root, examples, size, &mut g);
+    let (inputs, a) = (Pattern::Diagonal(0), Vec::new());
+    Ok(Moments { form, groups: 1, bias: record.bias, inputs, outputs, a, rows: 1, g })
+}
+
 /// The mean of `a` and the sum of `g` over the positions of each example, then their second moments.
-fn reduced(record: &LayerRecord, inputs: bool) -> Result<Sums> {
+fn reduced(
+    record: &LayerRecord,
+    inputs: bool,
+    (kept, outputs): &(Pattern, Pattern),
+) -> Result<Sums> {
     let (mut a_sum, mut g_sum, mut examples) = (Vec::new(), Vec::new(), 0);
     for Rows { a, g, product, examples: n } in record.rows()? {
         let dense = matches!(product, Product::Outer | Product::Transposed);
@@ -153,9 +301,9 @@ fn reduced(record: &LayerRecord, inputs: bool) -> Result<Sums> {
         let gathered = |t: &Tensor| t.reshape([n, positions, t.shape()[1]])?.sum(&[1]);
         if inputs {
             let mean = gathered(&a)?.scale(1.0 / positions.max(1) as f64)?;
-            a_sum.extend(gram(&mean, false)?);
+            a_sum.extend(gram(&mean, kept, false)?);
         }
-        g_sum.extend(gram(&gathered(&g)?, false)?);
+        g_sum.extend(gram(&gathered(&g)?, outputs, false)?);
     }
     Ok((a_sum, examples, g_sum))
 }
@@ -187,21 +335,38 @@ fn as_rows(x: &Tensor) -> Result<(Tensor, usize)> {
     Ok((x.reshape([rows, width])?, rows))
 }
 
-/// xᵀx, with a column of ones appended to x if asked.
-fn gram(x: &Tensor, ones: bool) -> Result<Vec<f64>> {
+/// What is kept of xᵀx, with a column of ones appended to x if asked.
+fn gram(x: &Tensor, kept: &Pattern, ones: bool) -> Result<Vec<f64>> {
     let (rows, width) = (x.shape()[0], x.shape()[1]);
-    let n = width + usize::from(ones);
-    let x = x.contiguous()?;
-    Ok(for_float!(x.dtype(), T => {
-        let mut out = vec![T::default(); n * n];
-        let x = x.as_slice::<T>()?;
-        if ones {
-            second_moment::gram_with_ones(x, rows, width, &mut out);
-        } else {
-            second_moment::gram(x, rows, width, &mut out);
+    let ranges = match kept {
+        Pattern::Diagonal(_) => {
+            let x = x.contiguous()?;
+            let mut squares = for_float!(x.dtype(), T => {
+                let mut squares = vec![T::default(); width];
+                second_moment::column_squares(x.as_slice::<T>()?, rows, width, &mut squares);
+                widened(squares)
+            });
+            squares.extend(ones.then_some(rows as f64));
+            return Ok(squares);
         }
-        widened(out)
-    }))
+        Pattern::Blocks(_) => kept.ranges(),
+    };
+    let mut sums = Vec::with_capacity(kept.numbers());
+    for Range { start, end } in ranges {
+        let (ones, n) = (ones && end > width, end - start);
+        let x = x.narrow(1, start, n - usize::from(ones))?.contiguous()?;
+        for_float!(x.dtype(), T => {
+            let mut out = vec![T::default(); n * n];
+            let (x, width) = (x.as_slice::<T>()?, x.shape()[1]);
+            if ones {
+                second_moment::gram_with_ones(x, rows, width, &mut out);
+            } else {
+                second_moment::gram(x, rows, width, &mut out);
+            }
+            sums.extend(widened(out));
+        });
+    }
+    Ok(sums)
 }
 
 fn widened<T: engine::Element>(values: Vec<T>) -> Vec<f64> {

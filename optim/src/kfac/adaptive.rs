@@ -23,7 +23,7 @@ use crate::coverage::Coverage;
 use crate::curvature::factors::{Share, Start};
 use crate::curvature::precondition::DampingRule;
 use crate::curvature::products::GaussNewton;
-use crate::descent::finite_gradients;
+use crate::descent::contiguous;
 use crate::flat;
 use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, evaluate};
@@ -170,7 +170,7 @@ impl AdaptiveKfac {
     /// P and the last Δ, as vectors of all trainable parameters.
     fn along(&mut self, model: &dyn Parameters, grads: &Gradients) -> Result<[Vec<f64>; 2]> {
         check_gradients(model, grads)?;
-        let gradients = finite_gradients(model, grads)?;
+        let gradients = contiguous(model, grads)?;
         self.inner.factors.fold();
         if self.config.uncovered == Uncovered::Error {
             refuse_uncovered(model, &self.inner.factors)?;

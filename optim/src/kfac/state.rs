@@ -9,10 +9,11 @@ use std::str::FromStr;
 
 use engine::{DType, Error, ParamId, Parameter, Parameters, Result, Rng, Tensor};
 
-use super::Kfac;
+use super::{Kfac, KfacConfig};
 use crate::State;
 use crate::curvature::block::BlockInverse;
-use crate::curvature::factors::{Form, Kronecker};
+use crate::curvature::kronecker::{Form, Kronecker};
+use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::{DampedInverse, Half};
 use crate::saved::{Saved, refused};
 
@@ -23,12 +24,16 @@ const FORMS: [(Form, &str); 4] = [
     (Form::ScaleShift, "scale_shift"),
 ];
 
+/// The name of a block of all numbers together.
+const JOINT: &str = "joint";
+
 impl Kfac {
     pub(super) fn save(&self, model: &dyn Parameters) -> Result<State> {
         let mut state = State { optimizer: "kfac".into(), ..State::default() };
         state.numbers.insert("rate".into(), self.config.rate.to_string());
         state.numbers.insert("steps".into(), self.factors.steps.to_string());
         state.numbers.insert("generator".into(), joined(&self.factors.rng.state()));
+        state.numbers.insert("plan".into(), self.config.plan());
         self.updates.save(model, &mut state);
         let parameters = model.parameters();
         for (path, param) in &parameters {
@@ -36,8 +41,10 @@ impl Kfac {
                 let average = &entry.average;
                 let form = FORMS.iter().find(|(form, _)| *form == average.form);
                 let mut put = |key, text| state.numbers.insert(format!("{path}/{key}"), text);
-                put("form", form.map_or("", |(_, name)| name).to_owned());
+                put("form", form.map_or(JOINT, |(_, name)| name).to_owned());
                 put("groups", average.groups.to_string());
+                put("inputs", average.inputs.to_string());
+                put("outputs", average.outputs.to_string());
                 put("batches", entry.updates.to_string());
                 let bias = parameters.iter().find(|(_, p)| Some(p.id()) == average.bias);
                 if let Some((bias, _)) = bias {
@@ -60,6 +67,11 @@ impl Kfac {
         let mut saved = Saved::open("kfac", state)?;
         let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
         let rng = Rng::from_state(numbers("generator", &saved.number::<String>("generator")?)?);
+        let plan: String = saved.number("plan")?;
+        if plan != self.config.plan() {
+            let expected = "factors kept by the plan configured (block and budget)";
+            return Err(refused(expected, format!("{plan}, not {}", self.config.plan())));
+        }
         let updates = self.updates.load(model, &mut saved)?;
         let mut blocks = Vec::new();
         for (path, param) in model.parameters() {
@@ -87,6 +99,14 @@ impl Kfac {
     }
 }
 
+impl KfacConfig {
+    /// What decides which entries of the factors are kept.
+    fn plan(&self) -> String {
+        let or_none = |x: Option<usize>| x.map_or_else(|| "none".to_owned(), |x| x.to_string());
+        format!("block {}, budget {}", or_none(self.block), or_none(self.budget))
+    }
+}
+
 fn load_block(
     saved: &mut Saved,
     path: &str,
@@ -94,32 +114,42 @@ fn load_block(
     param: &Parameter,
     model: &dyn Parameters,
 ) -> Result<Kronecker> {
-    let Some((form, _)) = FORMS.iter().find(|(_, name)| *name == form).copied() else {
-        let known = FORMS.iter().map(|(_, name)| (*name).to_owned()).collect();
-        return Err(Error::Unknown { what: "form of a factor", got: form.to_owned(), known });
-    };
     let groups: usize = saved.number(&format!("{path}/groups"))?;
     let bias = match saved.number_if_any::<String>(&format!("{path}/bias"))? {
         None => None,
         Some(bias) => Some(identity(model, &bias)?),
     };
+    let inputs: Pattern = saved.number(&format!("{path}/inputs"))?;
+    let outputs: Pattern = saved.number(&format!("{path}/outputs"))?;
     let (shape, groups) = (param.value().shape(), groups.max(1));
     let first = shape.first().copied().unwrap_or(1);
     let width = shape.numel().checked_div(first).unwrap_or(0);
-    let (a, g) = match form {
-        Form::Dense => {
-            let (n, m) = (width + usize::from(bias.is_some()), first / groups);
-            (groups * n * n, groups * m * m)
+    let known = FORMS.iter().find(|(_, name)| *name == form).map(|(form, _)| *form);
+    let (form, n, m) = match known {
+        Some(Form::Dense) => (Form::Dense, width + usize::from(bias.is_some()), first / groups),
+        Some(Form::Transposed) => (Form::Transposed, first / groups, width),
+        Some(Form::Lookup) => (Form::Lookup, first, width),
+        Some(Form::ScaleShift) => (Form::ScaleShift, 0, first),
+        _ if form == JOINT => {
+            let all = model.parameters();
+            let beside = all.iter().find(|(_, p)| Some(p.id()) == bias);
+            let biases = beside.map_or(0, |(_, p)| p.value().numel());
+            (Form::Joint { biases }, 0, shape.numel() + biases)
         }
-        Form::Transposed => {
-            let (n, m) = (first / groups, width);
-            (groups * n * n, groups * m * m)
+        _ => {
+            let names = FORMS.iter().map(|(_, name)| *name).chain([JOINT]);
+            let (got, known) = (form.to_owned(), names.map(str::to_owned).collect());
+            return Err(Error::Unknown { what: "form of a factor", got, known });
         }
-        Form::Lookup => (first, width * width),
-        Form::ScaleShift => (0, groups * first),
     };
-    let mut values = |key, n: usize| values(saved, &format!("{path}/{key}"), n);
-    Ok(Kronecker { form, groups, bias, a: values("a", a)?, g: values("g", g)? })
+    if (inputs.size(), outputs.size()) != (n, m) {
+        let got = format!("`{path}`: {inputs} and {outputs} for {n} inputs and {m} outputs");
+        return Err(refused("factors of the layer's size", got));
+    }
+    let mut values =
+        |key, kept: &Pattern| values(saved, &format!("{path}/{key}"), groups * kept.numbers());
+    let (a, g) = (values("a", &inputs)?, values("g", &outputs)?);
+    Ok(Kronecker { form, groups, bias, inputs, outputs, a, g })
 }
 
 fn identity(model: &dyn Parameters, path: &str) -> Result<ParamId> {
@@ -139,14 +169,15 @@ fn save_inverse(path: &str, inverse: &BlockInverse, state: &mut State) -> Result
     for (k, group) in inverse.groups.iter().enumerate() {
         numbers.insert(format!("{path}/damping.{k}"), group.damping.to_string());
         for (side, half) in [("g", &group.g), ("a", &group.a)] {
-            let kept = match (&half.matrix, &half.eigenvalues) {
-                (Some(_), Some(_)) => "eigenvectors and eigenvalues",
-                (Some(_), None) => "inverse",
-                (None, _) => "eigenvalues",
+            let kept = match (half.matrices.as_slice(), &half.eigenvalues) {
+                ([_, ..], Some(_)) => "eigenvectors and eigenvalues",
+                ([_, ..], None) => "inverse",
+                ([], Some(_)) => "eigenvalues",
+                ([], None) => "one",
             };
             numbers.insert(format!("{path}/inverse.{side}.{k}"), kept.to_owned());
-            if let Some(matrix) = &half.matrix {
-                tensors.insert(format!("{path}/matrix.{side}.{k}"), matrix.clone());
+            for (at, matrix) in half.matrices.iter().enumerate() {
+                tensors.insert(format!("{path}/matrix.{side}.{k}.{at}"), matrix.clone());
             }
             if let Some(values) = &half.eigenvalues {
                 tensors.insert(format!("{path}/eigenvalues.{side}.{k}"), vector(values)?);
@@ -164,20 +195,24 @@ fn load_inverse(
 ) -> Result<Option<BlockInverse>> {
     let key = format!("{path}/columns");
     let Some(text) = saved.number_if_any::<String>(&key)? else { return Ok(None) };
-    let (n, m) = (block.inputs(), block.outputs());
     let [start, end]: [usize; 2] = numbers(&key, &text)?;
     let columns = start..end;
+    let one = Pattern::Diagonal(1);
+    let within = |kept: &Pattern| kept.within(&(start..end.min(kept.size())));
     let (rows, width) = match block.form {
-        Form::Dense => (m, end.min(n).saturating_sub(start)),
-        Form::Transposed | Form::Lookup => (n, m),
-        Form::ScaleShift => (m, 1),
+        Form::Dense => (block.outputs.clone(), within(&block.inputs)),
+        Form::Transposed => (block.inputs.clone(), within(&block.outputs)),
+        Form::Lookup => (block.inputs.clone(), block.outputs.clone()),
+        Form::ScaleShift => (block.outputs.clone(), one),
+        Form::Joint { .. } => (within(&block.outputs), one),
     };
     let mut groups = Vec::with_capacity(block.groups);
     for k in 0..block.groups {
         let damping = saved.number(&format!("{path}/damping.{k}"))?;
-        let g = load_half(saved, &format!("{path}/"), &format!(".g.{k}"), (rows, dtype))?;
-        let a = load_half(saved, &format!("{path}/"), &format!(".a.{k}"), (width, dtype))?;
-        groups.push(DampedInverse { g, a, damping });
+        let mut half = |side: &str, kept: &Pattern| {
+            load_half(saved, path, &format!("{side}.{k}"), kept, dtype)
+        };
+        groups.push(DampedInverse { g: half("g", &rows)?, a: half("a", &width)?, damping });
     }
     Ok(Some(BlockInverse { columns, groups }))
 }
@@ -186,20 +221,27 @@ fn load_half(
     saved: &mut Saved,
     path: &str,
     side: &str,
-    (dim, dtype): (usize, DType),
+    pattern: &Pattern,
+    dtype: DType,
 ) -> Result<Half> {
-    let kept: String = saved.number(&format!("{path}inverse{side}"))?;
-    let (matrix, eigenvalues) = match kept.as_str() {
+    let kept: String = saved.number(&format!("{path}/inverse.{side}"))?;
+    let (matrices, eigenvalues) = match kept.as_str() {
         "eigenvectors and eigenvalues" => (true, true),
         "inverse" => (true, false),
         "eigenvalues" => (false, true),
+        "one" => (false, false),
         _ => return Err(refused("a known kind of inverse", kept)),
     };
-    let mut square = || saved.tensor(&format!("{path}matrix{side}"), &[dim, dim].into(), dtype);
-    let matrix = matrix.then(&mut square).transpose()?;
-    let mut diagonal = || values(saved, &format!("{path}eigenvalues{side}"), dim);
+    let mut square = |(at, range): (usize, Range<usize>)| {
+        let n = range.len();
+        saved.tensor(&format!("{path}/matrix.{side}.{at}"), &[n, n].into(), dtype)
+    };
+    let ranges = if matrices { pattern.ranges() } else { Vec::new() };
+    let matrices = ranges.into_iter().enumerate().map(&mut square).collect::<Result<_>>()?;
+    let dim = pattern.size();
+    let mut diagonal = || values(saved, &format!("{path}/eigenvalues.{side}"), dim);
     let eigenvalues = eigenvalues.then(&mut diagonal).transpose()?;
-    Ok(Half { matrix, eigenvalues, dim })
+    Ok(Half { matrices, eigenvalues, dim })
 }
 
 fn vector(values: &[f64]) -> Result<Tensor> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use engine::{DType, Error, FloatElement, Result, Shape, Tensor};
+use engine::{DType, Element, Error, FloatElement, Result, Shape, Tensor, for_float};
 use kernels::gemm::{Matrix, gemm};
 use kernels::second_moment::gram;
 use kernels::transpose::transpose;
@@ -129,6 +129,11 @@ impl Preconditioner {
         Self { axes: block.iter().map(axis).collect(), dtype, failures: 0 }
     }
 
+    /// The longest axis.
+    fn longest(&self) -> usize {
+        self.axes.iter().map(|axis| axis.dim).max().unwrap_or(0)
+    }
+
     pub(super) fn has_roots(&self) -> bool {
         self.axes.iter().all(|axis| axis.root.is_some())
     }
@@ -222,6 +227,52 @@ impl Preconditioner {
         let root = |axis: &Axis| axis.root.as_ref().map_or(0, Tensor::bytes);
         self.axes.iter().map(|axis| axis.moment.bytes() + root(axis)).sum()
     }
+}
+
+/// A block with its part of a gradient.
+pub(super) struct Part<'a> {
+    pub(super) block: &'a mut Preconditioner,
+    pub(super) cut: &'a Cut,
+    pub(super) range: Vec<Range<usize>>,
+    pub(super) gradient: &'a Tensor,
+}
+
+/// [`Preconditioner::add`] for all of them, shared out among the threads.
+pub(super) fn add_all(parts: Vec<Part<'_>>, statistics: Statistics) -> Result<()> {
+    let numbers = |part: &Part<'_>| part.range.iter().map(Range::len).product::<usize>();
+    let work = parts.iter().map(|p| numbers(p) * p.block.longest()).sum::<usize>();
+    let mut answers: Vec<Result<()>> = parts.iter().map(|_| Ok(())).collect();
+    let cost = work / parts.len().max(1);
+    let items = parts.into_iter().zip(&mut answers).collect();
+    parallel::items(items, cost, |_, (part, answer): (Part<'_>, &mut Result<()>)| {
+        let Part { block, cut, range, gradient } = part;
+        let numbers = || -> Result<Vec<f64>> {
+            for_float!(gradient.dtype(), T => {
+                let part = cut.read(gradient.as_slice::<T>()?, &range);
+                Ok(part.into_iter().map(Element::to_f64).collect())
+            })
+        };
+        *answer = numbers().and_then(|numbers| block.add(numbers, statistics));
+    });
+    answers.into_iter().collect()
+}
+
+/// [`Preconditioner::apply`] for the blocks of one parameter, shared out among the threads.
+pub(super) fn apply_all<'a, T: FloatElement>(
+    blocks: impl Iterator<Item = (&'a Preconditioner, &'a Vec<Range<usize>>)>,
+    cut: &Cut,
+    moment: &[T],
+) -> Result<Vec<Vec<T>>> {
+    let blocks: Vec<_> = blocks.collect();
+    let work = blocks.iter().map(|(block, _)| block.longest()).max().unwrap_or(0) * moment.len();
+    let mut parts: Vec<Result<Vec<T>>> = blocks.iter().map(|_| Ok(Vec::new())).collect();
+    let cost = work / blocks.len().max(1);
+    let items = blocks.into_iter().zip(&mut parts).collect();
+    type Item<'a, T> = ((&'a Preconditioner, &'a Vec<Range<usize>>), &'a mut Result<Vec<T>>);
+    parallel::items(items, cost, |_, ((block, range), part): Item<'_, T>| {
+        *part = block.apply(cut.read(moment, range));
+    });
+    parts.into_iter().collect()
 }
 
 /// Renews blocks, shared out among the threads; the answers are in their order.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use engine::{Error, ParamId, Parameter, Result};
 
+use super::AuditConfig;
 use crate::curvature::block::{BlockInverse, columns};
+use crate::curvature::communicator::Local;
 use crate::curvature::exact::ExactBlock;
 use crate::curvature::factors::{Form, Kronecker, KroneckerFactors, Share};
 use crate::curvature::layer_rows::{LayerRows, LayerSeen};
@@ -39,6 +41,7 @@ pub(super) struct Approximation {
 /// What each estimator made of the batch.
 pub(super) struct Estimates {
     expand: KroneckerFactors,
+    cut: KroneckerFactors,
     reduce: KroneckerFactors,
     rows: BTreeMap<ParamId, LayerSeen>,
     presets: Vec<(&'static str, AdaFisher)>,
@@ -50,10 +53,10 @@ impl Estimates {
     pub(super) fn new(
         batch: &RecordedBatch,
         empirical: &RecordedBatch,
-        damping: f64,
+        AuditConfig { damping, block, .. }: AuditConfig,
     ) -> Result<Self> {
-        let kronecker = |share| {
-            let mut factors = KroneckerFactors::new(batch.fisher(), share);
+        let kronecker = |share, block| {
+            let mut factors = KroneckerFactors::new(batch.fisher(), share).blocks_of(block);
             batch.replay(&mut factors)?;
             factors.fold();
             Ok::<_, Error>(factors)
@@ -62,8 +65,9 @@ impl Estimates {
         batch.replay(&mut rows)?;
         let preset = |&(line, name): &(_, _)| Ok((line, settled(empirical, name)?));
         Ok(Self {
-            expand: kronecker(Share::Expand)?,
-            reduce: kronecker(Share::Reduce)?,
+            expand: kronecker(Share::Expand, None)?,
+            cut: kronecker(Share::Expand, Some(block))?,
+            reduce: kronecker(Share::Reduce, None)?,
             rows: rows.take(),
             presets: PRESETS.iter().map(preset).collect::<Result<_>>()?,
             damping,
@@ -94,7 +98,12 @@ impl Estimates {
             return Ok(all); // K-FAC has the diagonal above.
         }
         all.extend(raw(expand)?);
-        for (name, factors) in [("K-FAC, expand", &self.expand), ("K-FAC, reduce", &self.reduce)] {
+        let estimates = [
+            ("K-FAC, expand", &self.expand),
+            ("K-FAC, expand, cut", &self.cut),
+            ("K-FAC, reduce", &self.reduce),
+        ];
+        for (name, factors) in estimates {
             if let Some(factors) = factors.of(weight) {
                 let numbers = self.kfac_numbers(factors)?;
                 let operator = LayerOperator::kronecker(factors)?;
@@ -182,7 +191,7 @@ fn ekfac(layout: Layout, layer: &LayerSeen) -> Result<Approximation> {
     let (mut parts, mut numbers) = (Vec::new(), 0);
     for seen in &layer.groups {
         let mut kept = rule.start(layer.n, layer.m);
-        rule.learn(1, seen, &mut kept)?;
+        rule.learn(1, seen, &mut kept, &mut Local)?;
         numbers += kept.iter().map(|(_, values)| values.len()).sum::<usize>();
         let mut take = |name: &str| {
             let of = kept.iter_mut().find(|(known, _)| *known == name);
