@@ -125,7 +125,7 @@ fn what_has_no_kernel_is_refused_before_anything_has_changed() {
         assert_eq!(weight.value().to_vec::<f32>().unwrap(), [1.0; 2]);
     };
     refused(&mut Lion::new(LionConfig::default()).unwrap());
-    let adam = Fallback::Adam { rate: 1e-3, beta2: 0.999, epsilon: 1e-8 };
+    let adam = Fallback::Adam { ratio: 1.0, beta2: 0.999, epsilon: 1e-8 };
     let config = AdaFisherConfig { fallback: adam, ..AdaFisherConfig::thesis() };
     refused(&mut AdaFisher::new(config).unwrap());
     let mut weight = Parameter::new(Tensor::ones([2], DType::F32).to_device(GPU).unwrap());

@@ -61,13 +61,16 @@ impl AdaFisher {
         let there =
             |v: &[f64]| Tensor::from_slice(v, [v.len()])?.to_dtype(dtype)?.to_device(device);
         let refused = |op| Err(Error::NoKernel { op, device });
-        match (self.factors.cover(parameter.id()).map(|cover| cover.part), self.config.constant()) {
+        let cover = self.factors.cover(parameter.id());
+        let scale = cover.map_or(1.0, |cover| cover.scale);
+        let scaled = |s: &[f64]| there(&s.iter().map(|s| scale * s).collect::<Vec<_>>());
+        match (cover.map(|cover| cover.part), self.config.constant()) {
             (Some(Part::Outer { s, h, groups: 1, width }), _) => {
-                Ok(Placed::Outer(there(s)?, there(&h[..width])?))
+                Ok(Placed::Outer(scaled(s)?, there(&h[..width])?))
             }
             (Some(Part::Outer { .. }), _) => refused("adafisher with factors of each group"),
-            (Some(Part::Product { s, h }), _) => Ok(Placed::Product(there(s)?, there(h)?)),
-            (Some(Part::Column { s, h }), _) => Ok(Placed::Column(there(s)?, h)),
+            (Some(Part::Product { s, h }), _) => Ok(Placed::Product(scaled(s)?, there(h)?)),
+            (Some(Part::Column { s, h }), _) => Ok(Placed::Column(scaled(s)?, h)),
             (None, Some(f)) => Ok(Placed::Constant(f)),
             (None, None) => refused("adafisher where Adam takes over"),
         }
