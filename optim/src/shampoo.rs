@@ -267,10 +267,7 @@ impl Slot {
             }
         };
         let scale = T::from_f64(scale);
-        parallel::pieces(&mut direction, 1, |_, direction| {
-            let scale = scale; // a copy: a loop that writes cannot change it
-            direction.iter_mut().for_each(|p| *p *= scale);
-        });
+        parallel::pieces(&mut direction, 1, |_, part| part.iter_mut().for_each(|p| *p *= scale));
         Ok(direction)
     }
 }

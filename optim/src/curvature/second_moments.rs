@@ -182,7 +182,7 @@ fn convolution(record: &LayerRecord, inputs: bool, (a, g): &(Pattern, Pattern)) 
     for group in 0..conv.groups {
         // Of a diagonal, all channels at once.
         let ranges = match g {
-            Pattern::Diagonal(n) => vec![0..*n],
+            Pattern::Diagonal(n) => Pattern::whole(*n).ranges(),
             Pattern::Blocks(_) => g.ranges(),
         };
         for range in ranges {
