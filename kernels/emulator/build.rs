@@ -12,10 +12,14 @@ const LIBRARIES: [(&str, &str); 3] = [
     ("cublas.cpp", "libcublas.so.13"),
 ];
 
+/// If it is set, everything is compiled with AddressSanitizer: scripts/emulator-asan.sh.
+const SANITIZE: &str = "ALCYON_EMULATOR_SANITIZE";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=cpp");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=CXX");
+    println!("cargo::rerun-if-env-changed={SANITIZE}");
     let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("cpp");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let compiler = env::var("CXX").unwrap_or_else(|_| "g++".into());
@@ -42,6 +46,11 @@ fn build(compiler: &str, source: &Path, out: &Path) -> Result<(), Box<dyn Error>
     for header in ["shim.hpp", "shim_types.hpp"] {
         fs::copy(source.join(header), out.join(header))?;
     }
+    let sanitize = env::var_os(SANITIZE).map(|_| ["-fsanitize=address", "-fno-omit-frame-pointer"]);
+    if sanitize.is_some() {
+        println!("cargo::rustc-env=EMULATOR_SANITIZED=yes");
+    }
+    let sanitize = sanitize.unwrap_or_default();
     for (file, library) in LIBRARIES {
         let status = Command::new(compiler)
             .args([
@@ -56,6 +65,8 @@ fn build(compiler: &str, source: &Path, out: &Path) -> Result<(), Box<dyn Error>
             ])
             .arg(format!("-Wl,-soname,{library}"))
             .arg(format!("-DCOMPILER=\"{compiler}\""))
+            .args(sanitize.iter().filter(|option| !option.is_empty()))
+            .arg(format!("-DSANITIZE=\"{}\"", sanitize.join(" ")))
             .arg(format!("-DFOLDER=\"{}\"", out.display()))
             .arg("-o")
             .arg(out.join("lib").join(library))

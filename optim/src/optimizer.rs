@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Gradients, Parameter, Parameters, Result, Tensor};
+use engine::{Device, Gradients, Parameter, Parameters, Result, Tensor};
 
 use crate::backward::backward;
 use crate::coverage::Coverage;
@@ -46,6 +46,11 @@ pub trait Optimizer {
     /// refused, and [`Optimizer::minimize`] is the only way.
     fn needs_problem(&self) -> bool {
         false
+    }
+
+    /// Whether it can train parameters on a device: where it cannot, `backward` and `minimize` refuse.
+    fn runs_on(&self, device: Device) -> bool {
+        device == Device::Cpu
     }
 
     /// One update of every trainable parameter.
