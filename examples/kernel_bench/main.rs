@@ -49,15 +49,15 @@ fn bench(cli: &Cli) -> Result<()> {
         println!("{}", table::list());
         return Ok(());
     }
-    let wanted = cli.kernels()?;
+    let shape_of = |kernel| Ok((kernel, cli.shape_of(kernel)?));
+    let wanted: Vec<_> = cli.kernels()?.into_iter().map(shape_of).collect::<Result<_>>()?;
     let machine = Machine::open(cli.device)?;
     let effort = if cli.quick { Effort::QUICK } else { Effort::USUAL };
     println!("{}", machine.describe());
     let ceilings = Ceilings::measure(&machine, cli.dtype, effort)?;
     println!("{}\n", ceilings.describe(&machine));
     let mut outcomes: Vec<Outcome> = Vec::new();
-    for kernel in wanted {
-        let shape = cli.shape_of(kernel)?;
+    for (kernel, shape) in wanted {
         outcomes
             .extend(measure::all_rungs(kernel, &shape, cli.dtype, &machine, &ceilings, effort)?);
     }
