@@ -19,7 +19,7 @@ use optim::{AdaFisherConfig, Optimizer, backward};
 /// The same sums in another order, through a min-max and a few steps.
 const REORDERED: f64 = 1e-9;
 
-fn presets() -> [AdaFisherConfig; 4] {
+fn presets() -> [AdaFisherConfig; 5] {
     AdaFisherConfig::PRESETS.map(|name| AdaFisherConfig::preset(name).unwrap())
 }
 
@@ -219,19 +219,21 @@ fn two_micro_batches_are_one_batch() {
 
 #[test]
 fn single_and_double_precision_agree() {
-    let run = |dtype: DType| {
+    let run = |dtype: DType, config: AdaFisherConfig| {
         let mut model = Vision::new();
         for (_, p) in model.parameters_mut() {
             *p.value_mut() = p.value().to_dtype(dtype).unwrap();
         }
-        let mut optimizer = adafisher(AdaFisherConfig::thesis());
+        let mut optimizer = adafisher(config);
         for seed in 0..3 {
             let (x, y) = images(5, seed);
             step(&mut model, &mut optimizer, (x.to_dtype(dtype).unwrap(), y));
         }
         values(&model)
     };
-    assert_close(&run(DType::F32), &run(DType::F64), 2e-3, "parameters");
+    for config in [AdaFisherConfig::thesis(), AdaFisherConfig::root()] {
+        assert_close(&run(DType::F32, config), &run(DType::F64, config), 2e-3, "parameters");
+    }
 }
 
 // ---- bounds, bookkeeping ------------------------------------------------------------------------
@@ -275,7 +277,7 @@ fn every_trainable_parameter_moves_under_every_preset() {
         every_parameter_moves(Vision::new(), config, &images(5, 1));
         every_parameter_moves(Tokens::tied(), config, &tokens(3, 1));
         every_parameter_moves(Normed::new(), config, &images(5, 1));
-        let fallback = Fallback::Adam { rate: 1e-2, beta2: 0.999, epsilon: 1e-8 };
+        let fallback = Fallback::Adam { ratio: 1.0, beta2: 0.999, epsilon: 1e-8 };
         let config = AdaFisherConfig { fallback, lookup: true, ..config };
         every_parameter_moves(Tokens::untied(), config, &tokens(3, 1));
         let damping = Damping::LayerRelative(0.1);
@@ -461,6 +463,70 @@ fn a_layer_relative_damping_follows_the_mean_curvature_of_the_layer() {
 
 // ---- saved states -------------------------------------------------------------------------------
 
+/// The preset `root` by its formula, for a dense layer of which everything is written out: the mean of
+/// F is the averaged mean of g², its shape is that of H·S.
+#[test]
+fn under_the_root_f_has_the_mean_of_the_squared_gradient_and_the_shape_of_the_factors() {
+    let mut model = Vision::new();
+    let config = AdaFisherConfig { rate: 0.01, ..AdaFisherConfig::root() };
+    let mut optimizer = adafisher(config);
+    let mut average = Vec::new();
+    for seed in 0..3 {
+        let (x, y) = images(5, seed);
+        let tape = Tape::training(0);
+        let logits = model.logits(&tape, &x).unwrap();
+        let pass = backward(&tape, &logits, &CrossEntropy::new(&y), &mut optimizer).unwrap();
+        let before: Vec<_> = model.parameters().iter().map(|(_, p)| numbers(p.value())).collect();
+        let moments: Vec<_> = model
+            .parameters()
+            .iter()
+            .map(|(_, p)| optimizer.moment(p).map_or_else(Vec::new, numbers))
+            .collect();
+        optimizer.step(&mut model, &pass.gradients).unwrap();
+        for (i, (path, p)) in model.parameters().into_iter().enumerate() {
+            let g = numbers(pass.gradients.of(p).unwrap());
+            let new = g.iter().map(|g| g * g).sum::<f64>() / g.len() as f64;
+            if seed == 0 {
+                average.push(new);
+            }
+            average[i] = 0.8 * average[i] + 0.2 * new;
+            let (f, lambda) = optimizer.curvature_and_damping(p).unwrap();
+            let mean = f.iter().sum::<f64>() / f.len() as f64;
+            assert!((mean / average[i] - 1.0).abs() < 1e-12, "{path}: {mean} {}", average[i]);
+            assert!((lambda - 0.01 * average[i] - 1e-16).abs() <= 1e-12 * lambda, "{path}");
+            let correction = 1.0 - 0.9_f64.powi(seed as i32 + 1);
+            let expected = before[i].iter().zip(&g).zip(&f).enumerate().map(|(at, ((x, g), f))| {
+                let m = 0.9 * moments[i].get(at).copied().unwrap_or(0.0) + 0.1 * g;
+                x - 0.01 * (m / correction) / (f + lambda).sqrt()
+            });
+            let expected: Vec<f64> = expected.collect();
+            assert_close(&numbers(p.value()), &expected, 1e-11, &path);
+        }
+        let weight = weight_of(&model, "weight");
+        let (f, _) = optimizer.curvature_and_damping(weight).unwrap();
+        let trace = optimizer.trace(weight).unwrap();
+        let (h, s) = (&trace.h_used, &trace.s_used);
+        let width = f.len() / s.len();
+        let ratio = f[0] / (h[0] * s[0]);
+        let outer = s.iter().flat_map(|s| h[..width].iter().map(move |h| ratio * s * h));
+        assert_close(&f, &outer.collect::<Vec<_>>(), 1e-12, "weight");
+    }
+}
+
+#[test]
+fn under_the_root_a_layer_without_gradient_stays_where_it_is() {
+    let mut model = Vision::new();
+    let mut optimizer = adafisher(AdaFisherConfig::root());
+    let (x, y) = images(5, 1);
+    let before = values(&model);
+    let tape = Tape::training(0);
+    let logits = model.logits(&tape, &x).unwrap();
+    let loss = Scaled(CrossEntropy::new(&y), 0.0);
+    let pass = backward(&tape, &logits, &loss, &mut optimizer).unwrap();
+    optimizer.step(&mut model, &pass.gradients).unwrap();
+    assert_eq!(values(&model), before);
+}
+
 fn a_resumed_run_equals_an_uninterrupted_one<M: Forward>(
     new: fn() -> M,
     config: AdaFisherConfig,
@@ -490,7 +556,7 @@ fn resuming_is_exact_to_the_last_bit() {
             let config = AdaFisherConfig { every, ..config };
             a_resumed_run_equals_an_uninterrupted_one(Vision::new, config, |s| images(5, s));
             a_resumed_run_equals_an_uninterrupted_one(Tokens::tied, config, |s| tokens(3, s));
-            let fallback = Fallback::Adam { rate: 1e-2, beta2: 0.999, epsilon: 1e-8 };
+            let fallback = Fallback::Adam { ratio: 1.0, beta2: 0.999, epsilon: 1e-8 };
             let config = AdaFisherConfig {
                 fallback,
                 decay: Decay::Decoupled(0.01),

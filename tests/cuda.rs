@@ -126,7 +126,7 @@ fn adafisher_trains_as_on_the_cpu_with_every_preset() {
 #[test]
 fn adafisher_has_the_cpus_steps_for_factors_of_groups_and_where_adam_takes_over() {
     let Some((_gpu, _guard)) = emulated() else { return };
-    let adam = Fallback::Adam { rate: 0.02, beta2: 0.99, epsilon: 1e-4 };
+    let adam = Fallback::Adam { ratio: 20.0, beta2: 0.99, epsilon: 1e-4 };
     let (conv_groups, rate) = (ConvGroups::PerGroup, 1e-3);
     let config = AdaFisherConfig { fallback: adam, conv_groups, rate, ..AdaFisherConfig::thesis() };
     let run = |device| {
@@ -209,6 +209,7 @@ fn every_optimizer_trains_as_on_the_cpu_or_refuses_by_name_before_anything_has_c
         "adafisherw",
         "adafisher-paper",
         "adafisher-official",
+        "adafisher-root",
         "adafisher-spring2024",
         "lbfgs",
         "sam",

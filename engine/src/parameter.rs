@@ -107,6 +107,18 @@ pub enum Member<'a> {
     Buffer(&'a Buffer),
 }
 
+impl<'a> Member<'a> {
+    /// The parameter, if it is one.
+    const fn parameter(self) -> Option<&'a Parameter> {
+        if let Self::Parameter(p) = self { Some(p) } else { None }
+    }
+
+    /// The buffer, if it is one.
+    const fn buffer(self) -> Option<&'a Buffer> {
+        if let Self::Buffer(b) = self { Some(b) } else { None }
+    }
+}
+
 /// A parameter or buffer found in a model, to be written.
 #[derive(Debug)]
 pub enum MemberMut<'a> {
@@ -114,6 +126,18 @@ pub enum MemberMut<'a> {
     Parameter(&'a mut Parameter),
     /// A buffer.
     Buffer(&'a mut Buffer),
+}
+
+impl<'a> MemberMut<'a> {
+    /// The parameter, if it is one.
+    fn parameter(self) -> Option<&'a mut Parameter> {
+        if let Self::Parameter(p) = self { Some(p) } else { None }
+    }
+
+    /// The buffer, if it is one.
+    fn buffer(self) -> Option<&'a mut Buffer> {
+        if let Self::Buffer(b) = self { Some(b) } else { None }
+    }
 }
 
 /// Something that owns parameters. Modules get it from one line, `parameters!(Linear { weight,
@@ -129,48 +153,28 @@ pub trait Parameters {
     fn parameters(&self) -> Vec<(String, &Parameter)> {
         let mut all = Vec::new();
         self.collect("", &mut all);
-        all.into_iter()
-            .filter_map(|(path, m)| match m {
-                Member::Parameter(p) => Some((path, p)),
-                Member::Buffer(_) => None,
-            })
-            .collect()
+        all.into_iter().filter_map(|(path, m)| Some((path, m.parameter()?))).collect()
     }
 
     /// All parameters with their paths, to be written.
     fn parameters_mut(&mut self) -> Vec<(String, &mut Parameter)> {
         let mut all = Vec::new();
         self.collect_mut("", &mut all);
-        all.into_iter()
-            .filter_map(|(path, m)| match m {
-                MemberMut::Parameter(p) => Some((path, p)),
-                MemberMut::Buffer(_) => None,
-            })
-            .collect()
+        all.into_iter().filter_map(|(path, m)| Some((path, m.parameter()?))).collect()
     }
 
     /// All buffers with their paths.
     fn buffers(&self) -> Vec<(String, &Buffer)> {
         let mut all = Vec::new();
         self.collect("", &mut all);
-        all.into_iter()
-            .filter_map(|(path, m)| match m {
-                Member::Buffer(b) => Some((path, b)),
-                Member::Parameter(_) => None,
-            })
-            .collect()
+        all.into_iter().filter_map(|(path, m)| Some((path, m.buffer()?))).collect()
     }
 
     /// All buffers with their paths, to be written.
     fn buffers_mut(&mut self) -> Vec<(String, &mut Buffer)> {
         let mut all = Vec::new();
         self.collect_mut("", &mut all);
-        all.into_iter()
-            .filter_map(|(path, m)| match m {
-                MemberMut::Buffer(b) => Some((path, b)),
-                MemberMut::Parameter(_) => None,
-            })
-            .collect()
+        all.into_iter().filter_map(|(path, m)| Some((path, m.buffer()?))).collect()
     }
 
     /// The number of trainable scalars.

@@ -12,17 +12,27 @@ use alcyon::prelude::*;
 use crate::protocol::Protocol;
 
 /// What enters when nothing is asked for.
-pub(crate) const DEFAULT: [&str; 8] =
-    ["sgd", "adam", "adamw", "adafisher", "adafisher-official", "adafisherw", "kfac", "shampoo"];
+pub(crate) const DEFAULT: [&str; 9] = [
+    "sgd",
+    "adam",
+    "adamw",
+    "adafisher",
+    "adafisher-official",
+    "adafisher-root",
+    "adafisherw",
+    "kfac",
+    "shampoo",
+];
 
 /// Everything that can be entered.
-pub(crate) const KNOWN: [&str; 9] = [
+pub(crate) const KNOWN: [&str; 10] = [
     "sgd",
     "adam",
     "adamw",
     "adafisher",
     "adafisher-official",
     "adafisher-paper",
+    "adafisher-root",
     "adafisherw",
     "kfac",
     "shampoo",
@@ -85,10 +95,12 @@ fn authors_kfac(rate: f64) -> KfacConfig {
     }
 }
 
-/// The presets; λ 1e-3, β 0.9, γ 0.8 in all. The official rule refreshes every 100 steps by itself.
+/// The presets; β 0.9 and γ 0.8 in all, λ 1e-3 in all but `root`. The official rule refreshes every 100
+/// steps by itself, and `root` at every step.
 fn adafisher(name: &str, rate: f64, every: u64) -> AdaFisherConfig {
     match name {
         "adafisher-official" => AdaFisherConfig { rate, ..AdaFisherConfig::official() },
+        "adafisher-root" => AdaFisherConfig { rate, ..AdaFisherConfig::root() },
         "adafisher-paper" => AdaFisherConfig { rate, every, ..AdaFisherConfig::paper() },
         "adafisherw" => {
             let decay = Decay::Decoupled(DECAY);

@@ -9,8 +9,8 @@ use crate::options::Options;
 /// Trains a network on images, writes down everything it does, and can be killed at any moment: the
 /// same command goes on from the last snapshot, bit for bit.
 ///
-/// Without arguments: a small convolutional network on the embedded handwritten digits, with AdaFisher.
-/// Nothing is downloaded.
+/// Without arguments: a small convolutional network on the embedded handwritten digits, with AdaFisher's
+/// preset `root`. Nothing is downloaded.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "train_image", after_long_help = GUIDE, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -88,7 +88,7 @@ HOW TO READ A RUN
 EXAMPLES
   cargo run --release --example train_image
   cargo run --release --example train_image -- --model resnet18 --dataset cifar10 \\
-      --data-dir ~/data --augment crop-flip --optimizer adafisher --minutes 10
+      --data-dir ~/data --augment crop-flip --optimizer adafisher-root --minutes 10
   cargo run --release --example train_image -- --optimizer kfac --out runs/kfac
   cargo run --release --example train_image -- --optimizer adam --beside runs/kfac
 ";

@@ -69,7 +69,7 @@ fn train(cli: &Cli) -> Result<()> {
         name: format!("{}-{}", cli.model, cli.dataset),
         settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         references: Vec::new(),
-        usual: ("adafisher", 10),
+        usual: ("adafisher-root", 10),
     };
     network.to_device(cli.options.device)?;
     session.run(&mut network, &Supervised::classification(), &images.train, &images.held_out)?;

@@ -9,7 +9,8 @@
 //! θ ← θ − α (m / (1 − βᵗ)) / F             AdaFisherW:  θ ← θ − α (m / (1 − βᵗ) / F + κ θ)
 //! ```
 //! t counts from 1, and is the parameter's own. No square root; no average of F. State is m and two
-//! short vectors per layer.
+//! short vectors per layer. (The preset [`root`](AdaFisherConfig::root) is ours: the same factors, without
+//! the [0, 1], scaled to the gradient and under a square root.)
 //!
 //! Deviations, and why:
 //! - Algorithm 1 prints m with its bias correction fed back; the ordinary first moment is meant (the
@@ -33,13 +34,15 @@ use engine::{
 use kernels::Float;
 use kernels::step::{self, Curvature};
 
-pub use config::{AdaFisherConfig, Damping, Decay, Fallback};
+pub use config::{AdaFisherConfig, Damping, Decay, Fallback, Magnitude};
 use factor::Factor;
 pub use factor::FactorTrace;
 use factors::Factors;
 
 pub use crate::curvature::diagonal::{ConvGroups, ConvScale, NormFactor, NormInput};
-pub use crate::curvature::running::{Degenerate, EmaInit, EmaRule, FactorOrder, MinMax};
+pub use crate::curvature::running::{
+    Degenerate, EmaInit, EmaRule, FactorOrder, MinMax, Normalisation,
+};
 
 use crate::coverage::{Coverage, Line};
 use crate::curvature::CurvatureSource;
@@ -127,7 +130,7 @@ impl AdaFisher {
     pub fn fisher(&self, parameter: &Parameter) -> Result<Option<Tensor>> {
         let shape = *parameter.value().shape();
         let values = match (self.factors.cover(parameter.id()), self.config.constant()) {
-            (Some(cover), _) => cover.part.materialise(self.config.damping_of(cover.mean)),
+            (Some(cover), _) => cover.materialise(self.config.damping_of(cover.mean)),
             (None, Some(f)) => vec![f; shape.numel()],
             (None, None) => return Ok(None),
         };
@@ -139,21 +142,31 @@ impl AdaFisher {
     #[must_use]
     pub fn curvature_and_damping(&self, parameter: &Parameter) -> Option<(Vec<f64>, f64)> {
         let cover = self.factors.cover(parameter.id())?;
-        Some((cover.part.materialise(0.0), self.config.damping_of(cover.mean)))
+        Some((cover.materialise(0.0), self.config.damping_of(cover.mean)))
     }
 
     /// Algorithm 1, lines 3 to 5, alone: takes what has been observed into the factors. A step does
     /// this first; without one, it is for looking at them.
     pub fn refresh(&mut self) {
+        self.take_observed();
+    }
+
+    /// Whether there are new factors.
+    fn take_observed(&mut self) -> bool {
         match self.diagonals.take() {
             Some(observed) => {
                 #[cfg(feature = "cuda")]
                 if !observed.is_empty() {
                     self.placed.clear();
                 }
+                let new = !observed.is_empty();
                 self.factors.refresh(observed, &self.config.averaging());
+                new
             }
-            None => self.skipped += 1,
+            None => {
+                self.skipped += 1;
+                false
+            }
         }
     }
 
@@ -181,7 +194,7 @@ impl AdaFisher {
             match (cover, self.config.constant()) {
                 (Some(cover), _) => {
                     let theta = parameter.value_mut().make_mut::<T>()?;
-                    cover.part.update(theta, grad, m, &rule);
+                    cover.part.update(cover.scale, theta, grad, m, &rule);
                 }
                 (None, Some(f)) => {
                     let theta = parameter.value_mut().make_mut::<T>()?;
@@ -243,8 +256,11 @@ impl Optimizer for AdaFisher {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        self.refresh(); // lines 3–5
+        let refreshed = self.take_observed(); // lines 3–5
         let all = trainable(model, grads)?;
+        if refreshed && self.config.magnitude == Magnitude::Gradient {
+            self.factors.measure(&all, self.config.ema)?;
+        }
         #[cfg(feature = "cuda")]
         let all = self.step_on_cuda(all)?;
         for (parameter, grad) in all {

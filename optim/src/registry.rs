@@ -52,6 +52,7 @@ const KNOWN: &[(&str, Build)] = &[
     }),
     ("adafisher-paper", |rate| adafisher(AdaFisherConfig::paper(), rate)),
     ("adafisher-official", |rate| adafisher(AdaFisherConfig::official(), rate)),
+    ("adafisher-root", |rate| adafisher(AdaFisherConfig::root(), rate)),
     ("adafisher-spring2024", |rate| adafisher(AdaFisherConfig::spring2024(), rate)),
     ("kfac", |rate| {
         let config = KfacConfig::default();

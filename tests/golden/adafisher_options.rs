@@ -3,7 +3,7 @@
 use optim::AdaFisherConfig;
 use optim::adafisher::{Damping, Decay, Fallback};
 use optim::curvature::diagonal::{ConvScale, NormFactor, NormInput};
-use optim::curvature::running::{Degenerate, EmaInit, EmaRule, FactorOrder, MinMax};
+use optim::curvature::running::{Degenerate, EmaInit, EmaRule, FactorOrder, MinMax, Normalisation};
 
 use crate::document::{Node, Result, wrong};
 
@@ -68,7 +68,7 @@ fn full_config(config: &Node<'_>) -> Result<AdaFisherConfig> {
             "decoupled" => Decay::Decoupled(number("weight_decay")?),
             other => choice(&[("none", Decay::None)], "decay_mode", other)?,
         },
-        min_max: MinMax {
+        normalisation: Normalisation::MinMax(MinMax {
             epsilon: number("eps")?,
             span_scale: number("span_scale")?,
             degenerate: chosen(
@@ -76,7 +76,7 @@ fn full_config(config: &Node<'_>) -> Result<AdaFisherConfig> {
                 "degenerate",
                 &[("one", Degenerate::One), ("zero", Degenerate::Zero)],
             )?,
-        },
+        }),
         ema_init: chosen(config, "ema_init", &[("zeros", EmaInit::Zero), ("ones", EmaInit::One)])?,
         order: chosen(
             config,

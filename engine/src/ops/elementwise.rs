@@ -90,15 +90,26 @@ impl<E: Elementwise> Op for Forward<E> {
         let there = |value, kept: bool| if kept || at.is_recorded() { value } else { at.grad };
         let x = there(&at.inputs[0], E::KEEPS.inputs);
         let y = there(at.output, E::KEEPS.output);
-        Ok(vec![Some(Var::apply_op(First(self.0), &[x, y, at.grad])?)])
+        let first = Derivative { of: self.0, order: Order::First };
+        Ok(vec![Some(Var::apply_op(first, &[x, y, at.grad])?)])
     }
 }
 
-/// g f′(x), fused. Inputs x, y, g.
+/// g f′(x), or after that g f″(x), fused. Inputs x, y, g.
 #[derive(Debug)]
-struct First<E>(E);
+struct Derivative<E> {
+    of: E,
+    order: Order,
+}
 
-impl<E: Elementwise> Op for First<E> {
+/// The second is the end of the road: no third derivative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    First = 1,
+    Second = 2,
+}
+
+impl<E: Elementwise> Op for Derivative<E> {
     fn name(&self) -> &'static str {
         E::NAME
     }
@@ -109,74 +120,40 @@ impl<E: Elementwise> Op for First<E> {
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => {
-            let [x, y, g] = [0, 1, 2].map(|i| inputs[i].slice::<T>());
-            kernels::elementwise::map3(x, y, g, out.slice_mut::<T>(), |x, y, g| g * self.0.df(x, y));
+            let ([x, y, g], op) = ([0, 1, 2].map(|i| inputs[i].slice::<T>()), self.of);
+            let out = out.slice_mut::<T>();
+            match self.order {
+                Order::First => kernels::elementwise::map3(x, y, g, out, |x, y, g| g * op.df(x, y)),
+                Order::Second => kernels::elementwise::map3(x, y, g, out, |x, y, g| g * op.d2f(x, y)),
+            }
         });
         Ok(Saved::new())
     }
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
-        derivative(self.0, 1, inputs, out)
+        let all = [0, 1, 2].map(|i| inputs[i].slice());
+        let formulas = formulas(self.of);
+        cuda::derivative(inputs[0].gpu(), &formulas, self.order as usize, all, &out.slice_mut())?;
+        Ok(Saved::new())
     }
 
     /// d/dg = f′, d/dx = g f″. What y contributes is in f″, so y itself gets nothing.
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
-        let [x, y, g] = at.inputs else {
+        let ([x, y, g], Order::First, true) = (at.inputs, self.order, E::TWICE) else {
             return Err(Error::NotTwiceDifferentiable { op: E::NAME });
         };
-        if !E::TWICE {
-            return Err(Error::NotTwiceDifferentiable { op: E::NAME });
-        }
-        let d_x = at.want(0, || Var::apply_op(Second(self.0), &[x, y, g])?.mul(at.grad))?;
-        let d_g = at.want(2, || Var::apply_op(Self(self.0), &[x, y, at.grad]))?;
+        let derivative = |order| Self { of: self.of, order };
+        let d_x =
+            at.want(0, || Var::apply_op(derivative(Order::Second), &[x, y, g])?.mul(at.grad))?;
+        let d_g = at.want(2, || Var::apply_op(derivative(Order::First), &[x, y, at.grad]))?;
         Ok(vec![d_x, None, d_g])
-    }
-}
-
-/// g f″(x). Inputs x, y, g. The end of the road: no third derivative.
-#[derive(Debug)]
-struct Second<E>(E);
-
-impl<E: Elementwise> Op for Second<E> {
-    fn name(&self) -> &'static str {
-        E::NAME
-    }
-
-    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
-        Ok(*inputs[0])
-    }
-
-    fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
-        for_float!(inputs[0].dtype(), T => {
-            let [x, y, g] = [0, 1, 2].map(|i| inputs[i].slice::<T>());
-            kernels::elementwise::map3(x, y, g, out.slice_mut::<T>(), |x, y, g| g * self.0.d2f(x, y));
-        });
-        Ok(Saved::new())
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
-        derivative(self.0, 2, inputs, out)
     }
 }
 
 #[cfg(feature = "cuda")]
 fn formulas<E: Elementwise>(op: E) -> cuda::Formulas {
     cuda::Formulas { name: E::NAME, formulas: E::CUDA, constants: op.constants() }
-}
-
-/// g f′(x) or g f″(x) on a CUDA device.
-#[cfg(feature = "cuda")]
-fn derivative<E: Elementwise>(
-    op: E,
-    order: usize,
-    inputs: &[CudaView<'_>],
-    out: &mut CudaStorage,
-) -> Result<Saved> {
-    let all = [0, 1, 2].map(|i| inputs[i].slice());
-    cuda::derivative(inputs[0].gpu(), &formulas(op), order, all, &out.slice_mut())?;
-    Ok(Saved::new())
 }
 
 /// The output shape of a broadcasting op of two inputs.

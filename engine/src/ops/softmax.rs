@@ -10,9 +10,11 @@ use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{OpSpec, Result, Sample, Shape, for_float};
 
-/// Along the last axis.
-#[derive(Debug)]
-struct Softmax;
+/// Along the last axis; or its logarithm, which is `log_softmax.rs`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Softmax {
+    pub(super) log: bool,
+}
 
 impl<H: History> Tensor<H> {
     /// Positive numbers that add up to one along `axis`, in proportion to eˣ. The maximum is
@@ -32,7 +34,7 @@ impl<H: History> Tensor<H> {
     /// ```
     pub fn softmax(&self, axis: isize) -> Result<Self> {
         let axis = self.shape().axis("softmax", axis)?;
-        along_last(self, axis, |x| H::apply(Softmax, &[x]))
+        along_last(self, axis, |x| H::apply(Softmax { log: false }, &[x]))
     }
 }
 
@@ -55,7 +57,7 @@ pub(super) fn width(shape: &[usize]) -> usize {
 
 impl Op for Softmax {
     fn name(&self) -> &'static str {
-        "softmax"
+        if self.log { "log_softmax" } else { "softmax" }
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
@@ -64,8 +66,11 @@ impl Op for Softmax {
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => {
-            let width = width(inputs[0].shape());
-            kernels::softmax::softmax(inputs[0].slice::<T>(), width, out.slice_mut::<T>());
+            let (x, width) = (inputs[0].slice::<T>(), width(inputs[0].shape()));
+            match self.log {
+                true => kernels::softmax::log_softmax(x, width, out.slice_mut()),
+                false => kernels::softmax::softmax(x, width, out.slice_mut()),
+            }
         });
         Ok(Saved::new())
     }
@@ -73,7 +78,7 @@ impl Op for Softmax {
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
         let (gpu, width) = (inputs[0].gpu(), width(inputs[0].shape()));
-        cuda::forward(gpu, false, width, inputs[0].slice(), &out.slice_mut())?;
+        cuda::forward(gpu, self.log, width, inputs[0].slice(), &out.slice_mut())?;
         Ok(Saved::new())
     }
 
@@ -83,22 +88,22 @@ impl Op for Softmax {
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let (y, g) = (at.output, at.grad);
-        let d_x = if at.is_recorded() {
-            y.mul(&g.sub(&g.mul(y)?.sum_keep(&[-1])?)?)?
-        } else {
-            Var::apply_op(Backward, &[y, g])?
+        let d_x = match (at.is_recorded(), self.log) {
+            (false, _) => Var::apply_op(Backward(*self), &[y, g])?,
+            (true, true) => g.sub(&y.exp()?.mul(&g.sum_keep(&[-1])?)?)?,
+            (true, false) => y.mul(&g.sub(&g.mul(y)?.sum_keep(&[-1])?)?)?,
         };
         Ok(vec![Some(d_x)])
     }
 }
 
-/// y ∘ (g − ⟨g, y⟩) in one pass over each row. Inputs y, g.
+/// y ∘ (g − ⟨g, y⟩), or g − eʸ Σ g of the logarithm, in one pass over each row. Inputs y, g.
 #[derive(Debug)]
-struct Backward;
+struct Backward(Softmax);
 
 impl Op for Backward {
     fn name(&self) -> &'static str {
-        "softmax"
+        self.0.name()
     }
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
@@ -108,7 +113,11 @@ impl Op for Backward {
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         for_float!(inputs[0].dtype(), T => {
             let (y, g) = (inputs[0].slice::<T>(), inputs[1].slice::<T>());
-            kernels::softmax::softmax_backward(y, g, width(inputs[0].shape()), out.slice_mut());
+            let width = width(inputs[0].shape());
+            match self.0.log {
+                true => kernels::softmax::log_softmax_backward(y, g, width, out.slice_mut()),
+                false => kernels::softmax::softmax_backward(y, g, width, out.slice_mut()),
+            }
         });
         Ok(Saved::new())
     }
@@ -117,7 +126,7 @@ impl Op for Backward {
     fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
         let (gpu, width) = (inputs[0].gpu(), width(inputs[0].shape()));
         let (y, g) = (inputs[0].slice(), inputs[1].slice());
-        cuda::backward(gpu, false, width, y, g, &out.slice_mut())?;
+        cuda::backward(gpu, self.0.log, width, y, g, &out.slice_mut())?;
         Ok(Saved::new())
     }
 }

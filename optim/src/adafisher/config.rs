@@ -1,11 +1,16 @@
-//! The options of AdaFisher: every point on which its sources disagree, and the four presets.
+//! The options of AdaFisher: every point on which its sources disagree, and the presets.
 
 use engine::{Error, Result};
 use kernels::step;
 
 use crate::curvature::diagonal::{ConvGroups, ConvScale, DiagonalRule, NormFactor, NormInput};
-use crate::curvature::running::{Averaging, Degenerate, EmaInit, EmaRule, FactorOrder, MinMax};
+use crate::curvature::running::{
+    Averaging, Degenerate, EmaInit, EmaRule, FactorOrder, MinMax, Normalisation,
+};
 use crate::moments::demand;
+
+/// Adam's ε, in units of the gradient: keeps the step of a layer without gradient at 0.
+const EPSILON: f64 = 1e-8;
 
 /// λ.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,8 +18,19 @@ pub enum Damping {
     /// The same for all layers, in units of the (normalised) product H·S.
     Constant(f64),
     /// τ times the mean of H·S over the layer: then λ follows the layer's own curvature. (τ where
-    /// that mean is 0.)
+    /// that mean is 0. With [`Magnitude::Gradient`]: τ v̄ + 10⁻¹⁶, the square of Adam's ε.)
     LayerRelative(f64),
+}
+
+/// What the mean of F over a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Magnitude {
+    /// That of H·S, as they come.
+    Factors,
+    /// v̄, the mean of g² over the parameter, averaged as the factors are: F = v̄ H·S / mean(H·S). Then
+    /// only the shape of F comes from the factors. H·S alone knows nothing of how rows add up: where the
+    /// rows of a batch agree, g² is up to R times as large as if they were independent.
+    Gradient,
 }
 
 /// Weight decay.
@@ -37,8 +53,8 @@ pub enum Fallback {
     One,
     /// Adam's step with the same β for its first moment.
     Adam {
-        /// Its rate when AdaFisher's is [`AdaFisherConfig::rate`]; a schedule scales both.
-        rate: f64,
+        /// Its rate, in units of AdaFisher's.
+        ratio: f64,
         /// The weight of the old second moment, in [0, 1).
         beta2: f64,
         /// In units of the gradient.
@@ -62,7 +78,7 @@ pub struct AdaFisherConfig {
     /// Whether averages are normalised or normalised factors averaged.
     pub order: FactorOrder,
     /// The normalisation.
-    pub min_max: MinMax,
+    pub normalisation: Normalisation,
     /// The factors of normalising layers.
     pub norm_factor: NormFactor,
     /// Which input these are made of.
@@ -71,6 +87,8 @@ pub struct AdaFisherConfig {
     pub conv_scale: ConvScale,
     /// The groups of a convolution.
     pub conv_groups: ConvGroups,
+    /// The scale of F.
+    pub magnitude: Magnitude,
     /// Weight decay.
     pub decay: Decay,
     /// Parameters without factors.
@@ -92,7 +110,7 @@ impl Default for AdaFisherConfig {
 
 impl AdaFisherConfig {
     /// The names of the presets.
-    pub const PRESETS: [&'static str; 4] = ["thesis", "paper", "official", "spring2024"];
+    pub const PRESETS: [&'static str; 5] = ["thesis", "paper", "official", "spring2024", "root"];
 
     /// Martins Gomes 2025, Algorithm 1: γ = 0.8, averages normalised, one factor per channel of a
     /// normalising layer, a refresh at every step. F is in [λ, 1 + λ].
@@ -105,11 +123,16 @@ impl AdaFisherConfig {
             ema: EmaRule::average(0.8),
             ema_init: EmaInit::Zero,
             order: FactorOrder::EmaThenMinMax,
-            min_max: MinMax { epsilon: 0.0, span_scale: 1.0, degenerate: Degenerate::One },
+            normalisation: Normalisation::MinMax(MinMax {
+                epsilon: 0.0,
+                span_scale: 1.0,
+                degenerate: Degenerate::One,
+            }),
             norm_factor: NormFactor::Thesis,
             norm_input: NormInput::Raw,
             conv_scale: ConvScale::Positions,
             conv_groups: ConvGroups::Shared,
+            magnitude: Magnitude::Factors,
             decay: Decay::None,
             fallback: Fallback::Identity,
             lookup: false,
@@ -133,7 +156,11 @@ impl AdaFisherConfig {
             ema: EmaRule::official(0.8),
             ema_init: EmaInit::One,
             order: FactorOrder::MinMaxThenEma,
-            min_max: MinMax { epsilon: 1e-6, span_scale: 1.0, degenerate: Degenerate::Zero },
+            normalisation: Normalisation::MinMax(MinMax {
+                epsilon: 1e-6,
+                span_scale: 1.0,
+                degenerate: Degenerate::Zero,
+            }),
             norm_factor: NormFactor::Official,
             conv_scale: ConvScale::Official,
             fallback: Fallback::One,
@@ -148,9 +175,43 @@ impl AdaFisherConfig {
     pub const fn spring2024() -> Self {
         Self {
             ema: EmaRule::spring2024(0.92),
-            min_max: MinMax { epsilon: 1e-12, span_scale: 10.0, degenerate: Degenerate::Zero },
+            normalisation: Normalisation::MinMax(MinMax {
+                epsilon: 1e-12,
+                span_scale: 10.0,
+                degenerate: Degenerate::Zero,
+            }),
             conv_scale: ConvScale::Spring2024,
             ..Self::official()
+        }
+    }
+
+    /// Ours: the thesis' factors without min-max, scaled to the gradient, under Adam's square root.
+    ///
+    /// ```text
+    /// F = √(v̄ H·S / mean(H·S) + λ)      v̄ the average of mean g² over the parameter, λ = v̄ / 100 + ε²
+    /// ```
+    /// This is Adam's √v with v as a product: its size from the gradient, its shape from the layer's
+    /// inputs and output gradients. So rates that suit Adam suit it, parameters without factors take
+    /// Adam's own step at the same rate, and the state is m and two short vectors. Averages start at the
+    /// first value.
+    ///
+    /// What it leaves out, and why: min-max (Eq. 20) makes the smallest entry of either factor 0, so that
+    /// all weights of one input and of one output of each layer take steps 1/λ times as long as the
+    /// others, and forgets how far the entries are apart; and without a root, a step is as sensitive to
+    /// a wrong F as it can be.
+    #[must_use]
+    pub const fn root() -> Self {
+        Self {
+            damping: Damping::LayerRelative(1e-2),
+            ema_init: EmaInit::First,
+            normalisation: Normalisation::None,
+            norm_input: NormInput::Normalized,
+            conv_groups: ConvGroups::PerGroup,
+            magnitude: Magnitude::Gradient,
+            fallback: Fallback::Adam { ratio: 1.0, beta2: 0.999, epsilon: 1e-8 },
+            lookup: true,
+            root: true,
+            ..Self::thesis()
         }
     }
 
@@ -164,7 +225,7 @@ impl AdaFisherConfig {
     /// use alcyon_optim::AdaFisherConfig;
     /// assert_eq!(AdaFisherConfig::preset("paper")?.ema.keep, 0.92);
     /// let error = AdaFisherConfig::preset("best").unwrap_err().to_string();
-    /// assert_eq!(error, "unknown preset `best`; known: thesis, paper, official, spring2024");
+    /// assert_eq!(error, "unknown preset `best`; known: thesis, paper, official, spring2024, root");
     /// # Ok::<(), engine::Error>(())
     /// ```
     pub fn preset(name: &str) -> Result<Self> {
@@ -173,6 +234,7 @@ impl AdaFisherConfig {
             "paper" => Ok(Self::paper()),
             "official" => Ok(Self::official()),
             "spring2024" => Ok(Self::spring2024()),
+            "root" => Ok(Self::root()),
             _ => Err(Error::Unknown {
                 what: "preset",
                 got: name.to_owned(),
@@ -196,13 +258,15 @@ impl AdaFisherConfig {
         positive("damping", damping)?;
         fraction("ema.keep", self.ema.keep)?;
         positive("ema.gain", self.ema.gain)?;
-        not_negative("min_max.epsilon", self.min_max.epsilon)?;
-        positive("min_max.span_scale", self.min_max.span_scale)?;
+        if let Normalisation::MinMax(rule) = self.normalisation {
+            not_negative("normalisation.epsilon", rule.epsilon)?;
+            positive("normalisation.span_scale", rule.span_scale)?;
+        }
         if let Decay::Coupled(decay) | Decay::Decoupled(decay) = self.decay {
             not_negative("decay", decay)?;
         }
-        if let Fallback::Adam { rate, beta2, epsilon } = self.fallback {
-            not_negative("fallback.rate", rate)?;
+        if let Fallback::Adam { ratio, beta2, epsilon } = self.fallback {
+            not_negative("fallback.ratio", ratio)?;
             fraction("fallback.beta2", beta2)?;
             not_negative("fallback.epsilon", epsilon)?;
         }
@@ -210,8 +274,8 @@ impl AdaFisherConfig {
     }
 
     pub(super) const fn averaging(&self) -> Averaging {
-        let Self { order, ema, ema_init: init, min_max, .. } = *self;
-        Averaging { order, ema, init, min_max }
+        let Self { order, ema, ema_init: init, normalisation, .. } = *self;
+        Averaging { order, ema, init, normalisation }
     }
 
     pub(super) const fn diagonal(&self) -> DiagonalRule {
@@ -224,11 +288,14 @@ impl AdaFisherConfig {
         format!("{:?} {:?}", self.averaging(), self.diagonal())
     }
 
-    /// λ of a layer whose H·S has this mean.
+    /// λ of a layer whose H·S, or of a parameter whose g², has this mean.
     pub(super) fn damping_of(&self, mean: f64) -> f64 {
-        match self.damping {
-            Damping::Constant(damping) => damping,
-            Damping::LayerRelative(tau) => tau * if mean > 0.0 { mean } else { 1.0 },
+        match (self.damping, self.magnitude) {
+            (Damping::Constant(damping), _) => damping,
+            (Damping::LayerRelative(tau), Magnitude::Factors) => {
+                tau * if mean > 0.0 { mean } else { 1.0 }
+            }
+            (Damping::LayerRelative(tau), Magnitude::Gradient) => tau * mean + EPSILON * EPSILON,
         }
     }
 
@@ -257,16 +324,15 @@ impl AdaFisherConfig {
         step::AdaFisher { rate, beta, damping, coupled_decay, decoupled_decay, step, root }
     }
 
-    /// Adam's, where it takes over: its rate follows AdaFisher's. Zeros where it does not.
+    /// Adam's, where it takes over. Zeros where it does not.
     pub(super) fn adam(&self, rate: f64, step: u64) -> step::Adam {
-        let (own, beta2, epsilon) = match self.fallback {
-            Fallback::Adam { rate, beta2, epsilon } => (rate, beta2, epsilon),
+        let (ratio, beta2, epsilon) = match self.fallback {
+            Fallback::Adam { ratio, beta2, epsilon } => (ratio, beta2, epsilon),
             Fallback::Identity | Fallback::One => (0.0, 0.0, 0.0),
         };
-        let followed = if self.rate > 0.0 { own * (rate / self.rate) } else { own };
         let (coupled, decoupled) = self.decays();
         step::Adam {
-            rate: followed,
+            rate: ratio * rate,
             beta1: self.beta,
             beta2,
             epsilon,

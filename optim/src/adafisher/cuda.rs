@@ -101,15 +101,17 @@ impl AdaFisher {
         let there =
             |v: &[f64]| Tensor::from_slice(v, [v.len()])?.to_dtype(dtype)?.to_device(device);
         let cover = self.factors.cover(parameter.id());
+        let scale = cover.map_or(1.0, |cover| cover.scale);
+        let scaled = |s: &[f64]| there(&s.iter().map(|s| scale * s).collect::<Vec<_>>());
         Ok(match (cover.map(|cover| cover.part), self.config.constant()) {
             (Some(Part::Outer { s, h, groups: 1, width }), _) => {
-                Some(Placed::Outer(there(s)?, there(&h[..width])?))
+                Some(Placed::Outer(scaled(s)?, there(&h[..width])?))
             }
             (Some(Part::Outer { s, h, groups, width }), _) => {
-                Some(Placed::Groups { s: there(s)?, h: there(h)?, groups, width })
+                Some(Placed::Groups { s: scaled(s)?, h: there(h)?, groups, width })
             }
-            (Some(Part::Product { s, h }), _) => Some(Placed::Product(there(s)?, there(h)?)),
-            (Some(Part::Column { s, h }), _) => Some(Placed::Column(there(s)?, h)),
+            (Some(Part::Product { s, h }), _) => Some(Placed::Product(scaled(s)?, there(h)?)),
+            (Some(Part::Column { s, h }), _) => Some(Placed::Column(scaled(s)?, h)),
             (None, Some(f)) => Some(Placed::Constant(f)),
             (None, None) => None,
         })

@@ -134,19 +134,37 @@ impl Factor {
 }
 
 impl Part<'_> {
-    /// The update of Algorithm 1, lines 6 to 8, block by block; F is formed entry by entry and kept
-    /// nowhere.
+    /// The mean of F.
+    pub(super) fn mean(&self) -> f64 {
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len().max(1) as f64;
+        match *self {
+            Part::Outer { s, h, groups, width } => {
+                let (outputs, stride) = (s.len() / groups, h.len() / groups);
+                let runs = s.chunks(outputs.max(1)).zip(h.chunks(stride.max(1)));
+                runs.map(|(s, h)| mean(s) * mean(&h[..width])).sum::<f64>() / groups as f64
+            }
+            Part::Product { s, h } => {
+                s.iter().zip(h).map(|(s, h)| s * h).sum::<f64>() / s.len().max(1) as f64
+            }
+            Part::Column { s, h } => h * mean(s),
+        }
+    }
+
+    /// The update of Algorithm 1, lines 6 to 8, block by block, with F times a `scale`; F is formed entry
+    /// by entry and kept nowhere.
     pub(super) fn update<T: FloatElement>(
         &self,
+        scale: f64,
         theta: &mut [T],
         grad: &[T],
         m: &mut [T],
         rule: &step::AdaFisher,
     ) {
         let narrow = |v: &[f64]| v.iter().map(|&x| T::of(x)).collect::<Vec<T>>();
+        let scaled = |v: &[f64]| v.iter().map(|&x| T::of(scale * x)).collect::<Vec<T>>();
         match *self {
             Part::Outer { s, h, groups, width } => {
-                let (s, h) = (narrow(s), narrow(h));
+                let (s, h) = (scaled(s), narrow(h));
                 let (outputs, stride) = (s.len() / groups, h.len() / groups);
                 for group in 0..groups {
                     let block = group * outputs * width..(group + 1) * outputs * width;
@@ -158,29 +176,30 @@ impl Part<'_> {
                 }
             }
             Part::Product { s, h } => {
-                let (s, h) = (narrow(s), narrow(h));
+                let (s, h) = (scaled(s), narrow(h));
                 step::adafisher(theta, grad, m, Curvature::Product { s: &s, h: &h }, rule);
             }
             Part::Column { s, h } => {
-                let curvature = Curvature::Column { s: &narrow(s), h: T::of(h) };
+                let curvature = Curvature::Column { s: &scaled(s), h: T::of(h) };
                 step::adafisher(theta, grad, m, curvature, rule);
             }
         }
     }
 
-    /// F + λ, written out.
-    pub(super) fn materialise(&self, damping: f64) -> Vec<f64> {
+    /// F times a `scale` + λ, written out.
+    pub(super) fn materialise(&self, scale: f64, damping: f64) -> Vec<f64> {
+        let f = |s: f64, h: f64| scale * s * h + damping;
         match *self {
             Part::Outer { s, h, groups, width } => {
                 let (outputs, stride) = (s.len() / groups, h.len() / groups);
                 let row = |(o, &s): (usize, &f64)| {
                     let start = o / outputs * stride;
-                    h[start..start + width].iter().map(move |h| s * h + damping)
+                    h[start..start + width].iter().map(move |&h| f(s, h))
                 };
                 s.iter().enumerate().flat_map(row).collect()
             }
-            Part::Product { s, h } => s.iter().zip(h).map(|(s, h)| s * h + damping).collect(),
-            Part::Column { s, h } => s.iter().map(|s| s * h + damping).collect(),
+            Part::Product { s, h } => s.iter().zip(h).map(|(&s, &h)| f(s, h)).collect(),
+            Part::Column { s, h } => s.iter().map(|&s| f(s, h)).collect(),
         }
     }
 }

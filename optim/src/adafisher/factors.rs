@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use engine::{ParamId, Parameters, Result, Shape, Tensor};
+use engine::{ParamId, Parameter, Parameters, Result, Shape, Tensor};
 
 use super::factor::{Factor, Part};
 use crate::State;
-use crate::curvature::diagonal::{Diagonal, Form};
-use crate::curvature::running::Averaging;
+use crate::curvature::diagonal::{Diagonal, Form, sum_of_squares};
+use crate::curvature::running::{Averaging, EmaRule};
 use crate::saved::{Saved, refused};
 
 /// Factors by weight.
@@ -16,14 +16,18 @@ pub(super) struct Factors {
     of: BTreeMap<ParamId, Factor>,
     /// The weight whose factors cover a bias; `None` if several might.
     beside: HashMap<ParamId, Option<ParamId>>,
+    /// v̄ of the parameters that factors cover, where F is scaled to the gradient.
+    magnitudes: HashMap<ParamId, f64>,
 }
 
 /// What a parameter gets from factors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cover<'a> {
-    /// F without λ.
+    /// F without λ, but for its scale.
     pub(super) part: Part<'a>,
-    /// The mean of H·S over the layer.
+    /// What `part` is to be multiplied by.
+    pub(super) scale: f64,
+    /// The mean of H·S over the layer; v̄ where F is scaled to the gradient.
     pub(super) mean: f64,
     form: Form,
 }
@@ -36,11 +40,21 @@ impl Factors {
 
     /// What a weight or bias gets, if a layer's factors cover it.
     pub(super) fn cover(&self, parameter: ParamId) -> Option<Cover<'_>> {
-        if let Some(factor) = self.of.get(&parameter) {
-            return Some(Cover { part: factor.weight(), mean: factor.mean(), form: factor.form });
-        }
-        let factor = self.of.get(self.beside.get(&parameter)?.as_ref()?)?;
-        Some(Cover { part: factor.bias(), mean: factor.mean(), form: factor.form })
+        let (factor, part) = match self.of.get(&parameter) {
+            Some(factor) => (factor, factor.weight()),
+            None => {
+                let factor = self.of.get(self.beside.get(&parameter)?.as_ref()?)?;
+                (factor, factor.bias())
+            }
+        };
+        let (scale, mean) = match self.magnitudes.get(&parameter) {
+            None => (1.0, factor.mean()),
+            Some(&v) => {
+                let mean = part.mean();
+                (if mean > 0.0 { v / mean } else { 0.0 }, v)
+            }
+        };
+        Some(Cover { part, scale, mean, form: factor.form })
     }
 
     /// Whether a parameter is the bias of several weights: then no layer's factors are its own.
@@ -54,6 +68,22 @@ impl Factors {
             self.of.entry(weight).or_insert_with(|| Factor::new(new.form)).refresh(new, rule);
         }
         self.find_biases();
+    }
+
+    /// Averages the mean of g² in, of every parameter that factors cover.
+    pub(super) fn measure(
+        &mut self,
+        all: &[(&mut Parameter, Tensor)],
+        rule: EmaRule,
+    ) -> Result<()> {
+        for (parameter, grad) in all {
+            if self.cover(parameter.id()).is_some() {
+                let new = sum_of_squares(grad)? / grad.numel().max(1) as f64;
+                let v = self.magnitudes.entry(parameter.id()).or_insert(new);
+                *v = rule.keep * *v + rule.gain * new;
+            }
+        }
+        Ok(())
     }
 
     fn find_biases(&mut self) {
@@ -72,6 +102,9 @@ impl Factors {
     pub(super) fn save(&self, model: &dyn Parameters, state: &mut State) -> Result<()> {
         let parameters = model.parameters();
         for (path, parameter) in &parameters {
+            if let Some(v) = self.magnitudes.get(&parameter.id()) {
+                state.numbers.insert(format!("{path}/magnitude"), v.to_string());
+            }
             let Some(factor) = self.get(parameter.id()) else { continue };
             let beside = parameters.iter().filter(|(_, p)| factor.biases.contains(&p.id()));
             let biases: Vec<&str> = beside.map(|(path, _)| path.as_str()).collect();
@@ -94,6 +127,9 @@ impl Factors {
         let mut factors = Self::default();
         let parameters = model.parameters();
         for (path, parameter) in &parameters {
+            if let Some(v) = saved.number_if_any(&format!("{path}/magnitude"))? {
+                factors.magnitudes.insert(parameter.id(), v);
+            }
             let Some(form) = saved.number_if_any::<Form>(&format!("{path}/form"))? else {
                 continue;
             };
@@ -120,6 +156,11 @@ impl Factors {
 }
 
 impl Cover<'_> {
+    /// F + λ, written out.
+    pub(super) fn materialise(&self, damping: f64) -> Vec<f64> {
+        self.part.materialise(self.scale, damping)
+    }
+
     /// In a few words, for people.
     pub(super) const fn describe(&self) -> &'static str {
         match self.form {

@@ -26,6 +26,7 @@ use engine::{DType, Layer, LayerObserver, LayerRecord, ParamId, Result, Rng, Sha
 use super::communicator::{Communicator, exchange};
 use super::{CurvatureSource, Fisher};
 use sums::Sums;
+pub(crate) use sums::sum_of_squares;
 
 /// The factors of normalising layers (scale γ, shift β).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! From a batch's factor to the one in use: a moving average and a min-max, in either order.
+//! From a batch's factor to the one in use: a moving average and a normalisation, in either order.
 //! Martins Gomes 2025, Algorithm 1 lines 3 to 5, Eqs. 19 and 20.
 //!
 //! ```text
@@ -7,7 +7,8 @@
 //! ```
 //! With the average first, min-max removes the starting value and every common scale: then starting
 //! at zero is exact, and no bias correction is needed. With min-max first, nothing restores the scale
-//! that `keep` and `gain` leave behind, and the starting value matters.
+//! that `keep` and `gain` leave behind, and the starting value matters. It does, too, for factors that
+//! are not normalised at all: those start at the first one.
 
 use engine::DType;
 
@@ -53,6 +54,8 @@ pub enum EmaInit {
     Zero,
     /// At 1.
     One,
+    /// At the first factor: no bias, and nothing to correct.
+    First,
 }
 
 /// Which comes first.
@@ -114,6 +117,25 @@ impl MinMax {
     }
 }
 
+/// What a factor becomes before it enters the product H·S.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Normalisation {
+    /// Brought to about [0, 1]: Eq. 20. The smallest entry becomes 0, and how many times larger the
+    /// others are is lost.
+    MinMax(MinMax),
+    /// None: H·S is the second moment of an example's gradient, as far as it is a product.
+    None,
+}
+
+impl Normalisation {
+    fn apply(&self, values: &[f64], dtype: DType) -> Vec<f64> {
+        match self {
+            Self::MinMax(rule) => rule.apply(values, dtype),
+            Self::None => values.to_vec(),
+        }
+    }
+}
+
 /// The whole way from new factors to those in use.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Averaging {
@@ -124,7 +146,7 @@ pub struct Averaging {
     /// Its starting value.
     pub init: EmaInit,
     /// The normalisation.
-    pub min_max: MinMax,
+    pub normalisation: Normalisation,
 }
 
 /// One factor after a refresh.
@@ -141,14 +163,23 @@ pub(crate) struct Refreshed {
 impl Averaging {
     /// Averages a new factor into the running `state`. One of another length starts again.
     pub(crate) fn refresh(&self, mut state: Vec<f64>, new: &[f64], dtype: DType) -> Refreshed {
-        if state.len() != new.len() {
-            state = vec![if self.init == EmaInit::One { 1.0 } else { 0.0 }; new.len()];
-        }
         let new_norm = match self.order {
             FactorOrder::EmaThenMinMax => None,
-            FactorOrder::MinMaxThenEma => Some(self.min_max.apply(new, dtype)),
+            FactorOrder::MinMaxThenEma => Some(self.normalisation.apply(new, dtype)),
         };
-        self.ema.advance(&mut state, new_norm.as_deref().unwrap_or(new));
+        let entering = new_norm.as_deref().unwrap_or(new);
+        if state.len() != new.len() {
+            state = match self.init {
+                EmaInit::Zero => vec![0.0; new.len()],
+                EmaInit::One => vec![1.0; new.len()],
+                EmaInit::First => entering.to_vec(),
+            };
+            if self.init == EmaInit::First {
+                let used = self.used(&state, dtype);
+                return Refreshed { new_norm, state, used };
+            }
+        }
+        self.ema.advance(&mut state, entering);
         let used = self.used(&state, dtype);
         Refreshed { new_norm, state, used }
     }
@@ -156,7 +187,7 @@ impl Averaging {
     /// The factor in use, from the running average.
     pub(crate) fn used(&self, state: &[f64], dtype: DType) -> Vec<f64> {
         match self.order {
-            FactorOrder::EmaThenMinMax => self.min_max.apply(state, dtype),
+            FactorOrder::EmaThenMinMax => self.normalisation.apply(state, dtype),
             FactorOrder::MinMaxThenEma => state.to_vec(),
         }
     }
@@ -170,8 +201,10 @@ mod tests {
         order: FactorOrder::EmaThenMinMax,
         ema: EmaRule::average(0.8),
         init: EmaInit::Zero,
-        min_max: MinMax { epsilon: 0.0, span_scale: 1.0, degenerate: Degenerate::One },
+        normalisation: Normalisation::MinMax(MIN_MAX),
     };
+
+    const MIN_MAX: MinMax = MinMax { epsilon: 0.0, span_scale: 1.0, degenerate: Degenerate::One };
 
     fn after(rule: &Averaging, factors: &[&[f64]]) -> Vec<f64> {
         let average = |state, new: &&[f64]| rule.refresh(state, new, DType::F64).state;
@@ -196,18 +229,25 @@ mod tests {
             order: FactorOrder::MinMaxThenEma,
             ema: EmaRule::official(0.8),
             init: EmaInit::One,
-            min_max: MinMax { epsilon: 1e-6, ..THESIS.min_max },
+            normalisation: Normalisation::MinMax(MinMax { epsilon: 1e-6, ..MIN_MAX }),
         };
         let used = after(&official, &[[0.0, 1.0].as_slice(); 40]);
         assert!(used[0] < 1e-40 && (used[1] * 115.0 - 1.0).abs() < 1e-5, "{used:?}");
     }
 
     #[test]
+    fn an_average_that_starts_at_the_first_factor_has_no_bias() {
+        let raw = Averaging { init: EmaInit::First, normalisation: Normalisation::None, ..THESIS };
+        assert_eq!(after(&raw, &[&[2.0, 4.0]]), [2.0, 4.0]);
+        assert_eq!(after(&raw, &[[2.0, 4.0].as_slice(); 7]), [2.0, 4.0]);
+    }
+
+    #[test]
     fn rounding_does_not_decide_between_equal_entries() {
         let nearly = [1.0, 1.0 + 1e-6];
-        assert_eq!(THESIS.min_max.apply(&nearly, DType::F32), [1.0, 1.0]);
-        assert_eq!(THESIS.min_max.apply(&nearly, DType::F64), [0.0, 1.0]);
-        assert_eq!(THESIS.min_max.apply(&[0.0, 0.0], DType::F64), [1.0, 1.0]);
-        assert_eq!(THESIS.min_max.apply(&[5.0], DType::F64), [1.0]);
+        assert_eq!(MIN_MAX.apply(&nearly, DType::F32), [1.0, 1.0]);
+        assert_eq!(MIN_MAX.apply(&nearly, DType::F64), [0.0, 1.0]);
+        assert_eq!(MIN_MAX.apply(&[0.0, 0.0], DType::F64), [1.0, 1.0]);
+        assert_eq!(MIN_MAX.apply(&[5.0], DType::F64), [1.0]);
     }
 }

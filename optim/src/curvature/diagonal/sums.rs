@@ -206,6 +206,12 @@ impl Sums {
     }
 }
 
+/// Σ x² over all axes.
+pub(crate) fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    let rows = x.shape().first().copied().unwrap_or(1).max(1);
+    Ok(last_axis_squares(&x.reshape([rows, x.numel() / rows])?)?.iter().sum())
+}
+
 /// All axes but the last.
 fn rows_of(x: &Tensor) -> f64 {
     let width = x.shape().last().copied().unwrap_or(1);
