@@ -34,6 +34,9 @@ mod book {
     struct Diagonals;
     #[doc = include_str!("../docs/book/src/first-order.md")]
     struct FirstOrder;
+    #[cfg(feature = "cuda")]
+    #[doc = include_str!("../docs/book/src/kernels.md")]
+    struct Kernels;
     #[doc = include_str!("../docs/book/src/kfac.md")]
     struct Kfac;
     #[doc = include_str!("../docs/book/src/relatives.md")]

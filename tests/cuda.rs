@@ -4,14 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alcyon::kernels::cuda::cache::Cache;
-use alcyon::kernels::cuda::{Gpu, library};
+use alcyon::kernels::cuda::{CudaError, Gpu, library};
 use alcyon::nn::{data, layer};
-use alcyon::optim::adafisher::{Damping, Fallback, NormFactor};
-use alcyon::optim::{Lion, LionConfig, backward};
+use alcyon::optim::adafisher::{ConvGroups, Damping, Fallback, NormFactor};
+use alcyon::optim::{self, Batch, NAdam, NAdamConfig};
 use alcyon::prelude::*;
+use alcyon::train::{Budget, Event, Every, Plan, Shuffled, Snapshots, Supervised, Trainer};
 
 const GPU: Device = Device::Cuda(0);
 
@@ -44,24 +47,44 @@ fn network() -> layer::Sequential {
         .then(layer::Linear::new(64, 10, rng))
 }
 
-/// Every parameter and buffer after some steps on a device.
-fn trained(optimizer: &mut dyn Optimizer, device: Device, steps: usize) -> Vec<f64> {
-    let (train, _) = data::digits().unwrap();
-    let mut model = network();
-    model.to_device(device).unwrap();
+/// Every parameter.
+fn values(model: &dyn Parameters) -> Vec<f64> {
+    model.parameters().into_iter().flat_map(|(_, p)| p.value().to_f64_vec().unwrap()).collect()
+}
+
+/// Every parameter and buffer.
+fn numbers(model: &dyn Parameters) -> Vec<f64> {
+    let buffers = model.buffers().into_iter().flat_map(|(_, b)| b.value().to_f64_vec().unwrap());
+    values(model).into_iter().chain(buffers).collect()
+}
+
+/// Takes some steps on a device.
+fn train(
+    model: &mut layer::Sequential,
+    optimizer: &mut dyn Optimizer,
+    device: Device,
+    steps: usize,
+) -> Result<()> {
+    let (train, _) = data::digits()?;
+    model.to_device(device)?;
     for step in 0..steps {
-        let batch = train.range(8 * step, 8).unwrap();
-        let there = |t: &Tensor| t.to_device(device).unwrap();
-        let tape = Tape::training(step as u64);
-        let outputs = model.forward(&tape.input(there(&batch.inputs))).unwrap();
-        let loss = CrossEntropy::new(&there(&batch.labels));
-        let pass = backward(&tape, &outputs, &loss, optimizer).unwrap();
-        model.commit(tape.staged()).unwrap();
-        optimizer.step(&mut model, &pass.gradients).unwrap();
+        let batch = train.range(8 * step, 8)?;
+        let dtype = model.parameters()[0].1.value().dtype();
+        let inputs = batch.inputs.to_dtype(dtype)?.to_device(device)?;
+        let labels = batch.labels.to_device(device)?;
+        let loss = CrossEntropy::new(&labels);
+        let forward =
+            |model: &layer::Sequential, tape: &Tape| model.forward(&tape.input(inputs.clone()));
+        optimizer.minimize(&mut Batch::new(model, forward, &loss).training(step as u64))?;
     }
-    let parameters = model.parameters().into_iter().map(|(_, p)| p.value().to_f64_vec().unwrap());
-    let buffers = model.buffers().into_iter().map(|(_, b)| b.value().to_f64_vec().unwrap());
-    parameters.chain(buffers).flatten().collect()
+    Ok(())
+}
+
+/// The same, on a network of its own.
+fn trained(optimizer: &mut dyn Optimizer, device: Device, steps: usize) -> Vec<f64> {
+    let mut model = network();
+    train(&mut model, optimizer, device, steps).unwrap();
+    numbers(&model)
 }
 
 fn assert_alike(name: &str, make: impl Fn() -> Box<dyn Optimizer>) {
@@ -101,6 +124,101 @@ fn adafisher_trains_as_on_the_cpu_with_every_preset() {
 }
 
 #[test]
+fn adafisher_has_the_cpus_steps_for_factors_of_groups_and_where_adam_takes_over() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let adam = Fallback::Adam { ratio: 20.0, beta2: 0.99, epsilon: 1e-4 };
+    let (conv_groups, rate) = (ConvGroups::PerGroup, 1e-3);
+    let config = AdaFisherConfig { fallback: adam, conv_groups, rate, ..AdaFisherConfig::thesis() };
+    let run = |device| {
+        let rng = &mut Rng::new(5);
+        let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
+        // Factors of each of two groups; and a transposed convolution, for which AdaFisher has no rule.
+        let mut model = layer::Sequential::new()
+            .then(layer::Conv2d::new(1, 4, window, rng))
+            .then(layer::Conv2d::grouped(4, 6, Geometry { window, groups: 2 }, rng))
+            .then(layer::ConvTranspose2d::new(6, 2, window, rng))
+            .then(layer::Flatten)
+            .then(layer::Linear::new(128, 10, rng));
+        let mut optimizer = AdaFisher::new(config).unwrap();
+        train(&mut model, &mut optimizer, device, 3).unwrap();
+        (numbers(&model), optimizer.coverage(&model).to_string())
+    };
+    let ([here, there], words) = {
+        let ((here, words), (there, same)) = (run(Device::Cpu), run(GPU));
+        assert_eq!(words, same);
+        ([here, there], words)
+    };
+    assert!(words.contains("per group") && words.contains("Adam (fallback)"), "{words}");
+    for (i, (a, b)) in here.iter().zip(&there).enumerate() {
+        assert!((a - b).abs() <= 2e-4 * a.abs().max(1.0), "number {i}: {a} and {b}");
+    }
+}
+
+/// In f64, and with no gradient that is zero but for rounding: some rules make a whole step of its sign.
+fn plain_network() -> layer::Sequential {
+    let rng = &mut Rng::new(4);
+    let window = Window { padding: (1, 1), stride: (2, 2), ..Window::new((3, 3)) };
+    let mut model = layer::Sequential::new()
+        .then(layer::Conv2d::new(1, 4, window, rng))
+        .then(layer::Relu)
+        .then(layer::Flatten)
+        .then(layer::Linear::new(64, 10, rng));
+    for (_, parameter) in model.parameters_mut() {
+        *parameter.value_mut() = parameter.value().to_dtype(DType::F64).unwrap();
+    }
+    model
+}
+
+#[test]
+fn every_optimizer_trains_as_on_the_cpu_or_refuses_by_name_before_anything_has_changed() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let mut there = Vec::new();
+    for name in optim::known() {
+        let [mut here, mut moved] = [plain_network(), plain_network()];
+        let (start, mut optimizer) = (values(&here), optim::build(name, None).unwrap());
+        match train(&mut moved, &mut *optimizer, GPU, 3) {
+            Ok(()) => {
+                train(&mut here, &mut *optim::build(name, None).unwrap(), Device::Cpu, 3).unwrap();
+                let (here, moved) = (values(&here), values(&moved));
+                assert_ne!(here, start, "{name} did not move");
+                for (a, b) in here.iter().zip(&moved) {
+                    assert!((a - b).abs() <= 1e-9, "{name}: {a} and {b}");
+                }
+                assert!(optimizer.runs_on(GPU), "{name}");
+                there.push(name);
+            }
+            Err(Error::NoKernel { op, device: GPU }) => {
+                assert_eq!(op, optimizer.name(), "{name}");
+                assert_eq!(values(&moved), start, "{name}");
+                assert!(!optimizer.runs_on(GPU), "{name}");
+            }
+            Err(other) => panic!("{name}: {other}"),
+        }
+    }
+    let expected = [
+        "sgd",
+        "adagrad",
+        "rmsprop",
+        "adam",
+        "adamw",
+        "radam",
+        "adabelief",
+        "adabound",
+        "lion",
+        "adafisher",
+        "adafisherw",
+        "adafisher-paper",
+        "adafisher-official",
+        "adafisher-root",
+        "adafisher-spring2024",
+        "lbfgs",
+        "sam",
+        "asam",
+    ];
+    assert_eq!(there, expected);
+}
+
+#[test]
 fn a_step_of_adam_reads_nothing_back_and_is_one_launch() {
     let Some((gpu, _guard)) = emulated() else { return };
     let mut weight = Parameter::new(Tensor::ones([3, 4], DType::F32).to_device(GPU).unwrap());
@@ -124,13 +242,139 @@ fn what_has_no_kernel_is_refused_before_anything_has_changed() {
         assert!(matches!(answer, Err(Error::NoKernel { device: GPU, .. })), "{answer:?}");
         assert_eq!(weight.value().to_vec::<f32>().unwrap(), [1.0; 2]);
     };
-    refused(&mut Lion::new(LionConfig::default()).unwrap());
-    let adam = Fallback::Adam { ratio: 1.0, beta2: 0.999, epsilon: 1e-8 };
-    let config = AdaFisherConfig { fallback: adam, ..AdaFisherConfig::thesis() };
-    refused(&mut AdaFisher::new(config).unwrap());
+    refused(&mut NAdam::new(NAdamConfig::default()).unwrap());
     let mut weight = Parameter::new(Tensor::ones([2], DType::F32).to_device(GPU).unwrap());
     let mut grads = Gradients::default();
     grads.set(&weight, Tensor::ones([2], DType::F32));
     let answer = Sgd::new(SgdConfig::default()).unwrap().step(&mut weight, &grads);
     assert!(matches!(answer, Err(Error::Device { op: "sgd", .. })), "{answer:?}");
+}
+
+#[test]
+fn when_memory_runs_out_in_a_step_nothing_has_moved_and_the_step_can_be_taken_later() {
+    let Some((gpu, _guard)) = emulated() else { return };
+    let of = |value| Tensor::full([1 << 20], value, DType::F32);
+    let after = |device| {
+        let mut weight = Parameter::new(of(1.0).to_device(device).unwrap());
+        let mut grads = Gradients::default();
+        grads.set(&weight, of(0.5).to_device(device).unwrap());
+        let mut adam = Adam::new(AdamConfig { rate: 0.25, ..AdamConfig::default() }).unwrap();
+        if device == GPU {
+            gpu.memory().release().unwrap();
+            let spare = gpu.info().memory - gpu.memory().statistics().live;
+            // Less than two moments of 4 MiB are left.
+            let ballast = gpu.memory().allocate(spare - (6 << 20)).unwrap();
+            for _ in 0..2 {
+                let answer = adam.step(&mut weight, &grads);
+                assert!(
+                    matches!(
+                        &answer,
+                        Err(Error::Cuda { source: CudaError::OutOfMemory { .. }, .. })
+                    ),
+                    "{answer:?}"
+                );
+                assert_eq!(weight.value().to_vec::<f32>().unwrap(), vec![1.0; 1 << 20]);
+            }
+            drop(ballast);
+            gpu.memory().release().unwrap();
+        }
+        adam.step(&mut weight, &grads).unwrap();
+        assert_eq!(adam.state(&weight).unwrap().numbers["/steps"], "1");
+        weight.value().to_f64_vec().unwrap()
+    };
+    let (here, there) = (after(Device::Cpu), after(GPU));
+    assert!(here.iter().zip(&there).all(|(a, b)| (a - b).abs() < 1e-6));
+}
+
+/// Names a folder to a process of this program: where it keeps its snapshots.
+const RUN: &str = "ALCYON_TEST_RUN";
+
+/// A process that trains in a folder, or goes on there; what it says.
+fn train_in(folder: &Path, variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "trains_in_a_folder", "--ignored", "--nocapture"]);
+    let output = command.env(RUN, folder).envs(variables.iter().copied()).output().unwrap();
+    let text =
+        [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    text
+}
+
+/// What follows a word in what a process said.
+fn said<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.split_once(word)).map(|(_, rest)| rest.trim())
+}
+
+#[test]
+fn a_run_on_the_device_resumes_bit_for_bit_also_when_the_device_was_lost() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let whole = train_in(folders[0].path(), &[]);
+    let launches: usize = said(&whole, "launches").unwrap().parse().unwrap();
+    let most = (launches * 2 / 3).to_string();
+    let lost = train_in(folders[1].path(), &[("ALCYON_EMULATOR_LAUNCHES", &most)]);
+    assert_eq!(said(&lost, "trained "), None, "{lost}");
+    assert!(
+        said(&lost, "lost").is_some_and(|reason| reason.contains("the device is lost")),
+        "{lost}"
+    );
+    let resumed = train_in(folders[1].path(), &[]);
+    assert!(said(&resumed, "resumed after").is_some_and(|step| step != "0"), "{resumed}");
+    assert_eq!(said(&resumed, "trained "), said(&whole, "trained "), "{resumed}");
+    assert!(said(&whole, "trained ").is_some());
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn trains_in_a_folder() {
+    let folder = PathBuf::from(std::env::var_os(RUN).unwrap());
+    library::search_in(alcyon_emulator::folder().unwrap());
+    let gpu = Gpu::open_with(0, Cache::new(None)).unwrap();
+    let (train, test) = data::digits().unwrap();
+    let few = |data: &data::Dataset| data.range(0, 64).unwrap();
+    let batches = Shuffled::new(Loader::new(&few(&train), 16).unwrap().prefetch(1).on(GPU), 7);
+    let held_out = Loader::new(&few(&test), 32).unwrap().on(GPU);
+    let mut model = network();
+    model.to_device(GPU).unwrap();
+    let config = AdaFisherConfig { rate: 1e-3, ..AdaFisherConfig::thesis() };
+    let mut optimizer = AdaFisher::new(config).unwrap();
+    let plan = Plan {
+        budget: Budget::epochs(3),
+        average: Some(0.5),
+        evaluate: Every::Epochs(1),
+        ..Plan::default()
+    };
+    let snapshots = Snapshots { steps: Some(2), seconds: None, ..Snapshots::new(&folder) };
+    let mut tell = |event: &Event<'_>| {
+        if let Event::Started { place, .. } = event {
+            println!("resumed after {}", place.step);
+        }
+        Ok(())
+    };
+    let outcome = Trainer::new(&mut model, &mut optimizer, &Supervised::classification(), plan)
+        .unwrap()
+        .snapshots(snapshots)
+        .observe(&mut tell)
+        .run(&batches, &held_out);
+    match outcome {
+        Ok(outcome) => {
+            let bits = numbers(&model).into_iter().map(f64::to_bits);
+            let sum = bits.fold(0_u64, |sum, bits| sum.rotate_left(5) ^ bits);
+            let last = outcome.last.unwrap();
+            println!("launches {}", gpu.launches());
+            println!("trained {} {sum:016x} {} {}", outcome.place.step, last.loss, last.score);
+            assert!(model.parameters().iter().all(|(_, p)| p.value().device() == GPU));
+        }
+        Err(error) => {
+            println!("lost {error}");
+            let lost = |error: Error| {
+                let Error::Cuda { source: CudaError::Lost { .. }, .. } = error else {
+                    panic!("{error}")
+                };
+            };
+            lost(error);
+            lost(model.parameters()[0].1.value().to_f64_vec().unwrap_err());
+            lost(Tensor::zeros([1 << 20], DType::F32).to_device(GPU).unwrap_err());
+        }
+    }
 }

@@ -217,6 +217,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was asked for is at fault (an unknown name, an option outside its range, a device
+    /// that is not there) and nothing that happened on the way: programs exit with 2 for these.
+    #[must_use]
+    pub const fn asked_wrongly(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Argument { .. } | Self::NoDevice { .. })
+    }
+
     /// The same error, located in a layer; paths of nested layers are joined by dots.
     #[must_use]
     pub fn in_layer(self, name: &str) -> Self {

@@ -61,6 +61,11 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) grid: bool,
 
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`. The CPU on every machine unless this says otherwise,
+    /// since most optimizers have no steps on a GPU yet; those say so.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
+
     /// A few seconds: one seed, two epochs.
     #[arg(long)]
     pub(crate) quick: bool,

@@ -43,14 +43,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            let asked_wrongly = matches!(error, Error::Unknown { .. } | Error::Argument { .. });
-            ExitCode::from(if asked_wrongly { 2 } else { 1 })
+            ExitCode::from(if error.asked_wrongly() { 2 } else { 1 })
         }
     }
 }
 
 fn compare(cli: &Cli) -> Result<()> {
     cli.check()?;
+    cli.device.open()?;
     let protocol = Protocol::of(&cli.model, &cli.dataset)?;
     let entries = cli.entries(&protocol)?;
     let mut task = protocol.load(&cli.data_dir)?;
@@ -64,6 +64,7 @@ fn compare(cli: &Cli) -> Result<()> {
         task: &task,
         batch_size: cli.batch_size.unwrap_or(protocol.batch_size),
         budget: cli.budget(&protocol),
+        device: cli.device,
         progress: &progress,
     };
     println!("{}", plan.describe());
@@ -106,6 +107,7 @@ fn conclude(plan: &Plan<'_>, runs: &[Run], out: &Path) -> Result<()> {
         batch_size: plan.batch_size,
         train_rows: plan.task.train.len(),
         test_rows: plan.task.test.len(),
+        device: plan.device.to_string(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         verdict: &verdict,
         summary: &summary,
@@ -116,4 +118,27 @@ fn conclude(plan: &Plan<'_>, runs: &[Run], out: &Path) -> Result<()> {
     println!("Written:");
     written.iter().for_each(|path| println!("  {}", path.display()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_none_is_refused_by_the_command_line() {
+        let refused = Cli::try_parse_from(["compare", "--device", "gpu"]);
+        let error = refused.map(|cli| cli.device).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("cpu, cuda or cuda:N"), "{error}");
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_one_line_before_anything_is_done() {
+        let cli = Cli::parse_from(["compare", "--device", "cuda:1000000", "--out", "nowhere"]);
+        let error = compare(&cli).unwrap_err();
+        assert!(matches!(error, Error::NoDevice { ordinal: 1_000_000, .. }), "{error}");
+        assert!(error.asked_wrongly());
+        assert_eq!(error.to_string().lines().count(), 1);
+        assert!(!Path::new("nowhere").exists());
+    }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Report<'a> {
     pub(crate) batch_size: usize,
     pub(crate) train_rows: usize,
     pub(crate) test_rows: usize,
+    pub(crate) device: String,
     /// What the operating system lets this program use.
     pub(crate) cores: usize,
     /// The closing sentence.

@@ -25,6 +25,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) task: &'a Task,
     pub(crate) batch_size: usize,
     pub(crate) budget: Budget,
+    /// Where the models and their batches are.
+    pub(crate) device: Device,
     pub(crate) progress: &'a Progress,
 }
 
@@ -99,8 +101,9 @@ pub(crate) fn train(
     entry: Entry<'_>,
 ) -> Result<(Run, Coverage)> {
     let mut model = plan.protocol.build(&mut Rng::stream(entry.seed, WEIGHTS));
+    model.to_device(plan.device)?;
     let mut order = Rng::stream(entry.seed, ORDER);
-    let loader = Loader::new(&plan.task.train, plan.batch_size)?;
+    let loader = Loader::new(&plan.task.train, plan.batch_size)?.on(plan.device);
     let mut run = Run::new(entry.name, entry.rate, entry.seed);
     let mut coverage = Coverage::default();
     let used = |run: &Run| plan.budget.used(run, plan.steps_per_epoch());
@@ -108,7 +111,7 @@ pub(crate) fn train(
         for batch in loader.epoch(&mut order) {
             let done = run.steps.len();
             optimizer.set_rate(entry.rate * plan.protocol.annealing.share(used(&run)));
-            match step(&mut model, optimizer, batch?, done as u64)? {
+            match step(&mut model, optimizer, batch?, done as u64, plan.device)? {
                 Taken::Lost(cause) => run.ending = Ending::Diverged { step: done + 1, cause },
                 Taken::Step { loss, cost } => {
                     run.cost.add(cost);
@@ -128,11 +131,12 @@ pub(crate) fn train(
             }
         }
         if !run.diverged() {
-            judge(&mut run, evaluate(&model, &plan.task.test)?);
+            judge(&mut run, evaluate(&model, &plan.task.test, plan.device)?);
             plan.progress.epoch(&run);
         }
     }
-    run.train_loss = Some(evaluate(&model, &plan.task.train)?.0).filter(|loss| loss.is_finite());
+    let (train_loss, _) = evaluate(&model, &plan.task.train, plan.device)?;
+    run.train_loss = Some(train_loss).filter(|loss| loss.is_finite());
     plan.progress.run(&run);
     Ok((run, coverage))
 }
@@ -154,6 +158,7 @@ fn step(
     optimizer: &mut dyn Optimizer,
     batch: Batch,
     number: u64,
+    device: Device,
 ) -> Result<Taken> {
     let start = Instant::now();
     let tape = Tape::training(number);
@@ -167,6 +172,7 @@ fn step(
     };
     model.commit(tape.staged())?;
     drop((logits, tape));
+    device.synchronize()?; // What is queued is not yet done.
     let passed = start.elapsed();
 
     let start = Instant::now();
@@ -176,6 +182,7 @@ fn step(
         }
         done => done?,
     }
+    device.synchronize()?;
     let cost = Cost {
         pass: (passed - pass.curvature).as_secs_f64(),
         factors: pass.curvature.as_secs_f64(),
@@ -196,13 +203,13 @@ fn covered(optimizer: &dyn Optimizer, model: &Sequential) -> Result<Coverage> {
 }
 
 /// Mean loss and accuracy over all rows, in evaluation mode.
-fn evaluate(model: &Sequential, rows: &Dataset) -> Result<(f64, f64)> {
+fn evaluate(model: &Sequential, rows: &Dataset, device: Device) -> Result<(f64, f64)> {
     let (mut loss, mut right) = (0.0, 0);
-    for start in (0..rows.len()).step_by(EVALUATED) {
-        let part = rows.range(start, EVALUATED.min(rows.len() - start))?;
+    for part in Loader::new(rows, EVALUATED)?.on(device).in_order() {
+        let part = part?;
         let logits = model.predict(&part.inputs)?;
-        loss += logits.cross_entropy(&part.labels)?.item()? * part.len() as f64;
-        right += metric::correct(&logits, &part.labels)?;
+        loss += logits.cross_entropy(&part.targets)?.item()? * part.len() as f64;
+        right += metric::correct(&logits, &part.targets)?;
     }
     let n = rows.len() as f64;
     Ok((loss / n, right as f64 / n))

@@ -60,6 +60,11 @@ struct Cli {
     #[arg(long, default_value_t = 30)]
     epochs: u64,
 
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`. The CPU on every machine unless this says otherwise,
+    /// since most optimizers have no steps on a GPU yet; those say so.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
+
     /// A second or two: three passes.
     #[arg(long)]
     quick: bool,
@@ -71,12 +76,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.asked_wrongly() { 2 } else { 1 })
         }
     }
 }
 
 fn finetune(cli: &Cli) -> Result<()> {
+    cli.device.open()?;
     let (images, file) = match &cli.checkpoint {
         Some(file) => (Images::of_set(&cli.dataset, &cli.data_dir)?, file.clone()),
         None => (Images::of_digits(6..10, Some(20))?, pretrained(cli)?),
@@ -109,8 +115,9 @@ fn train(cli: &Cli, model: &mut Box<dyn Module>, images: &Images) -> Result<Outc
         pace: Some(Pace::over_budget(Schedule::cosine(optimizer.rate(), 1000), 1000)),
         ..Plan::default()
     };
-    let batches = Shuffled::new(Loader::new(&images.train, 16)?, 0);
-    let held_out = Loader::new(&images.held_out, 64)?;
+    model.to_device(cli.device)?;
+    let batches = Shuffled::new(Loader::new(&images.train, 16)?.on(cli.device), 0);
+    let held_out = Loader::new(&images.held_out, 64)?.on(cli.device);
     Trainer::new(model, &mut *optimizer, &Supervised::classification(), plan)?
         .run(&batches, &held_out)
 }

@@ -28,8 +28,9 @@ impl Images {
         let (train, held_out) = data::open_images(&cli.dataset, Some(&cli.data_dir))?;
         let (train, held_out) = (few(&train, cli.train_rows)?, few(&held_out, cli.test_rows)?);
         let (rows, classes) = ((train.len(), held_out.len()), train.classes.len());
-        let train = changed(&train, cli.augment, batch_size)?.prefetch(1);
-        let held_out = Loader::new(&held_out.augmented(), 2 * batch_size)?.prefetch(1);
+        let device = cli.options.device;
+        let train = changed(&train, cli.augment, batch_size)?.prefetch(1).on(device);
+        let held_out = Loader::new(&held_out.augmented(), 2 * batch_size)?.prefetch(1).on(device);
         let first = held_out.in_order().next().transpose()?;
         let shape = match first.as_ref().map(|batch| &**batch.inputs.shape()) {
             Some(&[_, c, h, w]) => [c, h, w],

@@ -37,13 +37,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            let asked_wrongly = matches!(error, Error::Unknown { .. } | Error::Argument { .. });
-            ExitCode::from(if asked_wrongly { 2 } else { 1 })
+            ExitCode::from(if error.asked_wrongly() { 2 } else { 1 })
         }
     }
 }
 
 fn train(cli: &Cli) -> Result<()> {
+    cli.options.device.open()?;
     let images = Images::open(cli)?;
     let rng = &mut Rng::new(cli.options.seed);
     let mut network = network::build(&cli.model, images.shape, images.classes, rng)?;
@@ -71,6 +71,7 @@ fn train(cli: &Cli) -> Result<()> {
         references: Vec::new(),
         usual: ("adafisher-root", 10),
     };
+    network.to_device(cli.options.device)?;
     session.run(&mut network, &Supervised::classification(), &images.train, &images.held_out)?;
     Ok(())
 }

@@ -46,8 +46,10 @@ impl Corpus {
     pub(crate) fn batches(&self, cli: &Cli, size: usize) -> Result<(Shuffled, Loader)> {
         let train = TokenWindows::random(&self.train, cli.context)?;
         let held_out = TokenWindows::streams(&self.held_out, 1, cli.context)?;
-        let train = Loader::new(&train, size)?.prefetch(1);
-        Ok((Shuffled::new(train, cli.options.seed), Loader::new(&held_out, 4 * size)?))
+        let device = cli.options.device;
+        let train = Loader::new(&train, size)?.prefetch(1).on(device);
+        let held_out = Loader::new(&held_out, 4 * size)?.on(device);
+        Ok((Shuffled::new(train, cli.options.seed), held_out))
     }
 
     /// The perplexity of counting pairs: what a model has to be below.

@@ -36,13 +36,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            let asked_wrongly = matches!(error, Error::Unknown { .. } | Error::Argument { .. });
-            ExitCode::from(if asked_wrongly { 2 } else { 1 })
+            ExitCode::from(if error.asked_wrongly() { 2 } else { 1 })
         }
     }
 }
 
 fn train(cli: &Cli) -> Result<()> {
+    cli.options.device.open()?;
     let corpus = Corpus::open(cli)?;
     let (vocabulary, bigram) = (corpus.tokenizer.vocabulary(), corpus.bigram()?);
     let batch_size = cli.options.batch_size.unwrap_or(16);
@@ -76,6 +76,7 @@ fn train(cli: &Cli) -> Result<()> {
         references: vec![("counting pairs".to_owned(), bigram)],
         usual: (cli::USUAL, 10),
     };
+    model.to_device(cli.options.device)?;
     let outcome = session.run(&mut model, &Supervised::language_model(), &batches, &held_out)?;
     if let Some(best) = outcome.best() {
         let verdict = if best.score < bigram { "below" } else { "not yet below" };

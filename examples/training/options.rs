@@ -94,6 +94,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) keep: usize,
 
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`. The CPU on every machine unless this says otherwise,
+    /// since most optimizers have no steps on a GPU yet; those say so.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
+
     /// Fixes the starting weights, the order of the data and the masks of dropout.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -175,6 +180,7 @@ impl Options {
             ("batches a step", plan.accumulate.to_string()),
             ("clipping", or_none(plan.clip_norm)),
             ("average of weights", or_none(plan.average)),
+            ("device", self.device.to_string()),
             ("seed", plan.seed.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))

@@ -35,6 +35,34 @@ __device__ __forceinline__ long long place(const Dims& dims, int which, long lon
     return at;
 }
 
+// A row of the table of an update: a piece of a parameter, in words of 64 bits; the last two are
+// doubles.
+struct Piece {
+    T *theta, *m, *v, *largest;
+    const T *grad, *s, *h;
+    long long len, start, columns, kind;
+    T size, root;
+};
+
+__device__ __forceinline__ Piece piece(const long long* table, long long at) {
+    const long long* row = table + at * 13;
+    Piece p;
+    p.theta = (T*)row[0];
+    p.grad = (const T*)row[1];
+    p.m = (T*)row[2];
+    p.v = (T*)row[3];
+    p.largest = (T*)row[4];
+    p.s = (const T*)row[5];
+    p.h = (const T*)row[6];
+    p.len = row[7];
+    p.start = row[8];
+    p.columns = row[9];
+    p.kind = row[10];
+    p.size = (T)__longlong_as_double(row[11]);
+    p.root = (T)__longlong_as_double(row[12]);
+    return p;
+}
+
 __device__ __forceinline__ T infinity() {
     return (T)__longlong_as_double(0x7ff0000000000000LL);
 }

@@ -1,33 +1,6 @@
 // Parameter updates: all parameters of a model in one launch. The table has a row for each piece of a
 // parameter, at most PIECE elements, and a block takes a row.
 
-// A row, in words of 64 bits; the last two are doubles.
-struct Piece {
-    T *theta, *m, *v, *largest;
-    const T *grad, *s, *h;
-    long long len, start, columns, kind;
-    T size, root;
-};
-
-__device__ __forceinline__ Piece piece(const long long* table, long long at) {
-    const long long* row = table + at * 13;
-    Piece p;
-    p.theta = (T*)row[0];
-    p.grad = (const T*)row[1];
-    p.m = (T*)row[2];
-    p.v = (T*)row[3];
-    p.largest = (T*)row[4];
-    p.s = (const T*)row[5];
-    p.h = (const T*)row[6];
-    p.len = row[7];
-    p.start = row[8];
-    p.columns = row[9];
-    p.kind = row[10];
-    p.size = (T)__longlong_as_double(row[11]);
-    p.root = (T)__longlong_as_double(row[12]);
-    return p;
-}
-
 // m is the momentum buffer, or null; kind is 1 at a parameter's first step.
 extern "C" __global__ void sgd(long long pieces, const long long* table, int nesterov, double rate, double momentum,
                                double fresh, double decay) {

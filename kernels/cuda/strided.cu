@@ -1,11 +1,7 @@
-// Copies: of views, between types, of parts; one number everywhere; a choice.
+// Copies: of views, of parts; one number everywhere; a choice.
 
 extern "C" __global__ void copy(Dims d, long long n, const T* xs, T* ys) {
     EACH(i, n) ys[i] = xs[place(d, 0, i)];
-}
-
-extern "C" __global__ void cast(long long n, const T* xs, U* ys) {
-    EACH(i, n) ys[i] = (U)(double)xs[i];
 }
 
 extern "C" __global__ void fill(long long n, T* ys, double value) {

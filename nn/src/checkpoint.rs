@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use engine::parameter::{Member, MemberMut};
-use engine::{DType, Error, Parameters, Result, Shape, Tensor};
+use engine::{DType, Device, Error, Parameters, Result, Shape, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -148,14 +148,13 @@ impl Checkpoint {
         self.check_dtypes(model)
     }
 
-    /// Writes the file's values into a model.
+    /// Writes the file's values into a model, on the device where it is.
     ///
     /// # Errors
-    /// As [`Checkpoint::check`]; the model is unchanged then.
+    /// As [`Checkpoint::check`], and of the device; the model is unchanged then.
     pub fn restore(&self, model: &mut dyn Parameters) -> Result<()> {
         self.check(model)?;
-        self.write(model);
-        Ok(())
+        self.write(model)
     }
 
     /// Writes the file's values into the members of a model that it has values for, and says which it has
@@ -183,7 +182,7 @@ impl Checkpoint {
         let Differences { missing, unexpected, misshapen } = self.differences(model);
         self.refuse(Differences { missing: Vec::new(), unexpected, misshapen })?;
         self.check_dtypes(model)?;
-        self.write(model);
+        self.write(model)?;
         Ok(missing)
     }
 
@@ -227,17 +226,27 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Every value that the file has; they fit.
-    fn write(&self, model: &mut dyn Parameters) {
+    /// Every value that the file has, on the device where the member is; they fit. A member without
+    /// numbers (meta device) gets them in main memory.
+    fn write(&self, model: &mut dyn Parameters) -> Result<()> {
+        let mut values = Vec::new();
+        for (path, member) in members(model) {
+            let on = |value: &Tensor| match member.device() {
+                Device::Meta => Ok(value.clone()),
+                device => value.to_device(device),
+            };
+            values.push(self.model.get(&path).map(on).transpose()?);
+        }
         let mut members = Vec::new();
         model.collect_mut("", &mut members);
-        for (path, member) in members {
-            let Some(value) = self.model.get(&path) else { continue };
+        for ((_, member), value) in members.into_iter().zip(values) {
+            let Some(value) = value else { continue };
             match member {
-                MemberMut::Parameter(p) => *p.value_mut() = value.clone(),
-                MemberMut::Buffer(b) => *b.value_mut() = value.clone(),
+                MemberMut::Parameter(p) => *p.value_mut() = value,
+                MemberMut::Buffer(b) => *b.value_mut() = value,
             }
         }
+        Ok(())
     }
 }
 

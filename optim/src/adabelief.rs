@@ -12,6 +12,8 @@
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, rule, step::Moving};
 
 use crate::moments::{below_one, correction, not_negative, positive};
 use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
@@ -97,5 +99,14 @@ impl Rule for AdaBeliefConfig {
                 *theta = kept_part * *theta - size * *m / (s.sqrt() / root + epsilon);
             })
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        let Self { rate, beta1, beta2, epsilon, weight_decay } = *self;
+        let kept = 1.0 - rate * weight_decay;
+        let numbers = [beta1, 1.0 - beta1, beta2, 1.0 - beta2, epsilon, kept];
+        let own = |t| (rate / correction(beta1, t), correction(beta2, t).sqrt());
+        Ok(rule::step(gpu, parameters, &rule::ADABELIEF, numbers, own)?)
     }
 }

@@ -13,6 +13,8 @@
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, rule, step::Moving};
 
 use crate::moments::{below_one, correction, positive};
 use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
@@ -124,5 +126,15 @@ impl Rule for AdaBoundConfig {
                 })
             }
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        let rule = if self.amsbound { &rule::AMSBOUND } else { &rule::ADABOUND };
+        let (beta1, beta2) = (self.beta1, self.beta2);
+        let last = self.rate * self.final_ratio;
+        let numbers = [beta1, 1.0 - beta1, beta2, 1.0 - beta2, self.epsilon, last];
+        let size = |t| self.rate * correction(beta2, t).sqrt() / correction(beta1, t);
+        Ok(rule::step(gpu, parameters, rule, numbers, |t| (size(t), self.closing * t as f64))?)
     }
 }

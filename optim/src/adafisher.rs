@@ -28,7 +28,9 @@ mod factors;
 
 use std::collections::HashMap;
 
-use engine::{Element, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float};
+use engine::{
+    Device, Element, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
+};
 use kernels::Float;
 use kernels::step::{self, Curvature};
 
@@ -71,9 +73,9 @@ pub struct AdaFisher {
     second: HashMap<ParamId, (u64, Tensor)>,
     diagonals: Diagonals,
     factors: Factors,
-    /// Factors on a CUDA device, since they last changed.
+    /// Factors on a CUDA device, since they last changed; none where Adam takes over.
     #[cfg(feature = "cuda")]
-    placed: HashMap<ParamId, cuda::Placed>,
+    placed: HashMap<ParamId, Option<cuda::Placed>>,
 }
 
 impl Default for AdaFisher {
@@ -246,6 +248,10 @@ impl Optimizer for AdaFisher {
 
     fn curvature(&mut self) -> Option<&mut dyn CurvatureSource> {
         Some(&mut self.diagonals)
+    }
+
+    fn runs_on(&self, device: Device) -> bool {
+        device != Device::Meta
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {

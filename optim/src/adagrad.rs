@@ -11,6 +11,8 @@
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, rule, step::Moving};
 
 use crate::moments::not_negative;
 use crate::per_parameter::{PerParameter, Rule, Start, each_entry};
@@ -88,5 +90,11 @@ impl Rule for AdaGradConfig {
                 *theta -= if length > T::ZERO { rate * g / length } else { T::ZERO };
             })
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        let numbers = [self.rate, self.epsilon];
+        Ok(rule::step(gpu, parameters, &rule::ADAGRAD, numbers, |_| (0.0, 0.0))?)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use engine::{
-    Gradients, LayerObserver, LayerRecord, Likelihood, ParamId, Result, Tape, Tensor, Var,
+    Error, Gradients, LayerObserver, LayerRecord, Likelihood, ParamId, Result, Tape, Tensor, Var,
 };
 
 use crate::Optimizer;
@@ -26,7 +26,7 @@ pub struct Pass {
 /// # Errors
 /// [`Error::NotFinite`](engine::Error::NotFinite) naming the first op with a NaN or an infinity when the loss is one; the tape
 /// is whole then, and nothing has been fed. Else when the outputs do not fit the loss, are not on the
-/// tape, or the estimator fails.
+/// tape, or the estimator fails; [`Error::NoKernel`] on a device that the optimizer does not run on.
 pub fn backward<O: Optimizer + ?Sized>(
     tape: &Tape,
     outputs: &Var,
@@ -56,6 +56,7 @@ fn pass<O: Optimizer + ?Sized>(
     optimizer: &mut O,
     sweep: impl Fn(&Var, Option<&mut dyn LayerObserver>) -> Result<Gradients>,
 ) -> Result<Pass> {
+    refuse_elsewhere(optimizer, outputs)?;
     let nll = loss.nll(outputs)?;
     if !nll.item()?.is_finite()
         && let Some(found) = tape.first_non_finite()?
@@ -93,6 +94,12 @@ fn pass<O: Optimizer + ?Sized>(
         }
     };
     Ok(Pass { loss: nll.value(), gradients, curvature })
+}
+
+/// Refuses a device that the optimizer does not run on, before anything has been done there.
+pub(crate) fn refuse_elsewhere<O: Optimizer + ?Sized>(optimizer: &O, outputs: &Var) -> Result<()> {
+    let (op, device) = (optimizer.name(), outputs.device());
+    if optimizer.runs_on(device) { Ok(()) } else { Err(Error::NoKernel { op, device }) }
 }
 
 /// The extra sweeps of the true Fisher, from the outputs down.

@@ -64,36 +64,81 @@ pub(crate) fn step<'a>(
     Ok(here)
 }
 
-/// A parameter's own arrays, borrowed for the length of a launch.
-struct Arrays<'a> {
-    theta: SliceMut<'a>,
-    state: Vec<SliceMut<'a>>,
-    grad: &'a Tensor,
-    step: u64,
+/// Whether a rule has a kernel.
+pub(crate) fn has_kernel(rule: &impl Rule, ordinal: usize) -> bool {
+    // Moving nothing fails where there is none.
+    Gpu::open(ordinal).is_ok_and(|gpu| rule.cuda(&gpu, &[]).is_ok())
 }
 
-/// Counts a step of each parameter, brings what is kept of it to its device, and launches.
+/// A parameter's own arrays, borrowed for the length of a launch.
+pub(crate) struct Arrays<'a> {
+    pub(crate) theta: SliceMut<'a>,
+    pub(crate) state: Vec<SliceMut<'a>>,
+    pub(crate) grad: &'a Tensor,
+    pub(crate) step: u64,
+}
+
+impl<'a> Arrays<'a> {
+    /// A parameter, its gradient and what is kept of it, all on its device, for step number `step`.
+    pub(crate) fn new(
+        parameter: &'a mut Parameter,
+        grad: &'a Tensor,
+        kept: impl IntoIterator<Item = &'a mut Tensor>,
+        step: u64,
+    ) -> Result<Self> {
+        let state = kept.into_iter().map(Tensor::make_cuda_mut).collect::<Result<_>>()?;
+        Ok(Self { theta: parameter.value_mut().make_cuda_mut()?, state, grad, step })
+    }
+}
+
+/// Brings what is kept of each parameter to its device, launches, and counts the step: when memory runs
+/// out on the way, nothing has moved and nothing is counted.
 pub(crate) fn launch(
     moments: &mut Moments,
     start: impl Fn(&Parameter) -> Start,
     parameters: &mut [Gradient<'_>],
     run: impl FnOnce(&[Moving<'_>]) -> Result<()>,
 ) -> Result<()> {
-    // What is kept starts, and is loaded, in main memory.
-    for (parameter, _) in &*parameters {
-        let kept = moments.next_from(parameter, || start(parameter));
+    place(moments, start, parameters)?;
+    let mut kept = moments.all_mut();
+    let arrays = parameters.iter_mut().filter_map(|(parameter, grad)| {
+        let kept = kept.remove(&parameter.id())?;
+        Some(Arrays::new(parameter, grad, &mut kept.tensors, kept.steps + 1))
+    });
+    move_all(&arrays.collect::<Result<Vec<_>>>()?, run)?;
+    count(moments, parameters);
+    Ok(())
+}
+
+/// What is kept starts, and is loaded, in main memory: brings it to the parameters' device.
+pub(crate) fn place(
+    moments: &mut Moments,
+    start: impl Fn(&Parameter) -> Start,
+    parameters: &[Gradient<'_>],
+) -> Result<()> {
+    for (parameter, _) in parameters {
+        let kept = moments.entry(parameter, || start(parameter));
         for tensor in &mut kept.tensors {
             *tensor = tensor.to_device(parameter.value().device())?;
         }
     }
-    let mut kept = moments.all_mut();
-    let arrays = parameters.iter_mut().filter_map(|(parameter, grad)| {
-        let kept = kept.remove(&parameter.id())?;
-        let state: Result<_> = kept.tensors.iter_mut().map(Tensor::make_cuda_mut).collect();
-        let theta = parameter.value_mut().make_cuda_mut();
-        Some(theta.and_then(|theta| Ok(Arrays { theta, state: state?, grad, step: kept.steps })))
-    });
-    let arrays: Vec<Arrays<'_>> = arrays.collect::<Result<_>>()?;
+    Ok(())
+}
+
+/// The step of each parameter is taken.
+pub(crate) fn count(moments: &mut Moments, parameters: &[Gradient<'_>]) {
+    for (parameter, _) in parameters {
+        if let Some(kept) = moments.get_mut(parameter) {
+            kept.steps += 1;
+        }
+    }
+}
+
+/// Calls a launch with all arrays.
+pub(crate) fn move_all(
+    arrays: &[Arrays<'_>],
+    run: impl FnOnce(&[Moving<'_>]) -> Result<()>,
+) -> Result<()> {
     let moving = arrays.iter().map(|of| {
         let elsewhere = || Error::NoKernel { op: "step", device: of.grad.device() };
         let grad = of.grad.cuda_slice().ok_or_else(elsewhere)?;

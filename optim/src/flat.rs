@@ -1,8 +1,6 @@
 //! All trainable parameters of a model as one vector of f64, in the model's order, and back.
 
-use engine::{
-    DType, Element as _, Error, Gradients, Parameter, Parameters, Result, Tensor, Var, for_float,
-};
+use engine::{DType, Error, Gradients, Parameter, Parameters, Result, Tensor, Var};
 
 use crate::saved::Saved;
 
@@ -31,10 +29,7 @@ pub(crate) fn set_values(model: &mut dyn Parameters, x: &[f64]) -> Result<()> {
     let mut rest = x;
     for (_, parameter) in model.parameters_mut().into_iter().filter(|(_, p)| p.is_trainable()) {
         let (part, tail) = rest.split_at(parameter.value().numel().min(rest.len()));
-        for_float!(parameter.value().dtype(), T => {
-            let theta = parameter.value_mut().make_mut::<T>()?;
-            theta.iter_mut().zip(part).for_each(|(theta, &x)| *theta = T::from_f64(x));
-        });
+        *parameter.value_mut() = like(parameter.value(), part)?;
         rest = tail;
     }
     Ok(())
@@ -87,14 +82,18 @@ pub(crate) fn inner(
         let (part, tail) = rest.split_at(value.numel());
         rest = tail;
         let Some(grad) = grads.of(parameter) else { continue };
-        let part = Tensor::from_slice(part, *value.shape())?.to_dtype(value.dtype())?;
-        let term = grad.mul(&Var::constant(&part))?.sum_all()?;
+        let term = grad.mul(&Var::constant(&like(value, part)?))?.sum_all()?;
         sum = Some(match sum {
             Some(sum) => sum.add(&term)?,
             None => term,
         });
     }
     Ok(sum)
+}
+
+/// Numbers of the shape, the dtype and the device of a tensor.
+fn like(tensor: &Tensor, x: &[f64]) -> Result<Tensor> {
+    Tensor::from_slice(x, *tensor.shape())?.to_dtype(tensor.dtype())?.to_device(tensor.device())
 }
 
 /// Σ x y

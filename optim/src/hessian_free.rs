@@ -13,6 +13,7 @@
 
 use engine::{Gradients, Parameter, Parameters, Result};
 
+use crate::backward::refuse_elsewhere;
 use crate::coverage::Coverage;
 use crate::curvature::conjugate_gradients::{Stop, solve};
 use crate::curvature::products::GaussNewton;
@@ -123,6 +124,7 @@ impl Optimizer for HessianFree {
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
         let tape = problem.tape();
         let outputs = problem.outputs(&tape)?;
+        refuse_elsewhere(self, &outputs)?;
         let nll = problem.loss().nll(&outputs)?;
         let (loss, grads) = (nll.item()?, tape.backward(&nll)?);
         let model = problem.model();

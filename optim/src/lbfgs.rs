@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use engine::{Gradients, Parameter, Parameters, Result};
+use engine::{Device, Gradients, Parameter, Parameters, Result};
 
 use crate::coverage::Coverage;
 use crate::flat::{self, dot, plus};
@@ -150,6 +150,10 @@ impl Lbfgs {
 impl Optimizer for Lbfgs {
     fn name(&self) -> &'static str {
         "lbfgs"
+    }
+
+    fn runs_on(&self, device: Device) -> bool {
+        device != Device::Meta
     }
 
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {

@@ -11,6 +11,8 @@
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, rule, step::Moving};
 
 use crate::moments::{below_one, not_negative};
 use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
@@ -88,5 +90,12 @@ impl Rule for LionConfig {
                 *m = beta2 * *m + fresh2 * g;
             })
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        let (beta1, beta2) = (self.beta1, self.beta2);
+        let numbers = [beta1, 1.0 - beta1, beta2, 1.0 - beta2, self.rate, self.weight_decay];
+        Ok(rule::step(gpu, parameters, &rule::LION, numbers, |_| (0.0, 0.0))?)
     }
 }

@@ -53,9 +53,18 @@ impl Moments {
         parameter: &Parameter,
         start: impl FnOnce() -> Start,
     ) -> &mut Kept {
-        let kept = self.of.entry(parameter.id()).or_insert_with(|| Kept::begin(start()));
+        let kept = self.entry(parameter, start);
         kept.steps += 1;
         kept
+    }
+
+    /// The same, with no step counted.
+    pub(crate) fn entry(
+        &mut self,
+        parameter: &Parameter,
+        start: impl FnOnce() -> Start,
+    ) -> &mut Kept {
+        self.of.entry(parameter.id()).or_insert_with(|| Kept::begin(start()))
     }
 
     /// All of them, to be changed together.

@@ -15,6 +15,7 @@
 use engine::{Error, Gradients, Parameter, Parameters, Result, Tape, Var};
 use kernels::linalg;
 
+use crate::backward::refuse_elsewhere;
 use crate::coverage::Coverage;
 use crate::curvature::precondition::failed;
 use crate::curvature::products::{GaussNewton, Hessian};
@@ -193,6 +194,7 @@ impl Optimizer for Newton {
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
         let tape = problem.tape();
         let outputs = problem.outputs(&tape)?;
+        refuse_elsewhere(self, &outputs)?;
         let nll = problem.loss().nll(&outputs)?;
         let (loss, grads) = (nll.item()?, tape.backward(&nll)?);
         check_gradients(problem.model(), &grads)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Gradients, Parameter, Parameters, Result, Tensor};
+use engine::{Device, Gradients, Parameter, Parameters, Result, Tensor};
 
 use crate::backward::backward;
 use crate::coverage::Coverage;
@@ -57,6 +57,11 @@ pub trait Optimizer {
     /// The communicator's; [`Error::Argument`](engine::Error::Argument) when the workers have seen other layers.
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
         self.curvature().map_or(Ok(()), |source| source.exchange(communicator))
+    }
+
+    /// Whether it can train parameters on a device: where it cannot, `backward` and `minimize` refuse.
+    fn runs_on(&self, device: Device) -> bool {
+        device == Device::Cpu
     }
 
     /// One update of every trainable parameter.

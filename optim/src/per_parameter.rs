@@ -6,7 +6,7 @@
 //! are written here once. The rule's type is the optimizer's configuration:
 //! `type Lion = PerParameter<LionConfig>`.
 
-use engine::{Error, FloatElement, Gradients, Parameter, Parameters, Result, Tensor};
+use engine::{Device, Error, FloatElement, Gradients, Parameter, Parameters, Result, Tensor};
 use kernels::parallel;
 use kernels::vector::vectorized;
 
@@ -184,6 +184,14 @@ impl<R: Rule> PerParameter<R> {
 impl<R: Rule> Optimizer for PerParameter<R> {
     fn name(&self) -> &'static str {
         self.rule.name()
+    }
+
+    fn runs_on(&self, device: Device) -> bool {
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => cuda::has_kernel(&self.rule, ordinal),
+            device => device == Device::Cpu,
+        }
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {

@@ -13,6 +13,8 @@
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, rule, step::Moving};
 
 use crate::moments::{below_one, correction, not_negative, positive};
 use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
@@ -122,5 +124,17 @@ impl Rule for RAdamConfig {
                 *theta = kept_part * *theta - step;
             })
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        let Self { rate, beta1, beta2, epsilon, weight_decay } = *self;
+        let kept = 1.0 - rate * weight_decay;
+        let numbers = [beta1, 1.0 - beta1, beta2, 1.0 - beta2, epsilon, kept];
+        let own = |t| {
+            let size = rate / correction(beta1, t);
+            self.rectification(t).map_or((size, 0.0), |r| (size * r, correction(beta2, t).sqrt()))
+        };
+        Ok(rule::step(gpu, parameters, &rule::RADAM, numbers, own)?)
     }
 }

@@ -13,6 +13,8 @@
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, rule, step::Moving};
 
 use crate::moments::{below_one, not_negative, positive};
 use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
@@ -102,5 +104,14 @@ impl Rule for RmsPropConfig {
                 })
             }
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        let momentum = self.momentum > 0.0;
+        let rule = if momentum { &rule::RMSPROP_WITH_MOMENTUM } else { &rule::RMSPROP };
+        let Self { rate, decay, epsilon, momentum, weight_decay } = *self;
+        let numbers = [rate, decay, 1.0 - decay, epsilon, weight_decay, momentum];
+        Ok(rule::step(gpu, parameters, rule, numbers, |_| (0.0, 0.0))?)
     }
 }

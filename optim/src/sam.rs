@@ -10,7 +10,7 @@
 //! Both gradients are of the same batch with the same random masks. Curvature that the inner optimizer
 //! asks for is seen at θ + ε, with the gradient that it uses.
 
-use engine::{Error, Gradients, Parameter, Parameters, Result, Tensor};
+use engine::{Device, Error, Gradients, Parameter, Parameters, Result, Tensor};
 
 use crate::coverage::Coverage;
 use crate::flat::{self, dot, plus};
@@ -129,6 +129,10 @@ impl Optimizer for Sam {
 
     fn needs_problem(&self) -> bool {
         true
+    }
+
+    fn runs_on(&self, device: Device) -> bool {
+        self.inner.runs_on(device)
     }
 
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {

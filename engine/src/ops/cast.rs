@@ -42,10 +42,7 @@ impl Op for Cast {
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
-        if inputs[0].dtype().is_half() || out.dtype().is_half() {
-            return Err(crate::Error::NoKernel { op: self.name(), device: out.device() });
-        }
-        kernels::cuda::strided::cast(inputs[0].gpu(), inputs[0].slice(), &out.slice_mut())?;
+        kernels::cuda::cast::cast(inputs[0].gpu(), inputs[0].slice(), &out.slice_mut())?;
         Ok(Saved::new())
     }
 

@@ -6,7 +6,7 @@ use kernels::cuda::memory::Buffer;
 use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, strided};
 
 use super::CpuStorage;
-use crate::{DType, Device, Element, Error, Layout, Result};
+use crate::{DType, Device, Element, Layout, Result};
 
 /// A run of numbers in a CUDA device's memory.
 #[derive(Debug)]
@@ -30,12 +30,14 @@ impl CudaStorage {
     /// The same number everywhere, rounded to the dtype.
     ///
     /// # Errors
-    /// As [`CudaStorage::unspecified`]; [`Error::NoKernel`] for half precision.
+    /// As [`CudaStorage::unspecified`].
     pub fn filled(gpu: &Arc<Gpu>, dtype: DType, len: usize, value: f64) -> Result<Self> {
-        if dtype.is_half() {
-            let device = Device::Cuda(gpu.info().ordinal);
-            return Err(Error::NoKernel { op: "full", device });
-        }
+        // Of a half precision the device is given the word as a number.
+        let value = match dtype {
+            DType::F16 => f64::from(half::f16::from_f64(value).to_bits()),
+            DType::BF16 => f64::from(half::bf16::from_f64(value).to_bits()),
+            DType::F32 | DType::F64 | DType::I64 => value,
+        };
         let mut storage = Self::unspecified(gpu, dtype, len)?;
         strided::fill(gpu, value, &storage.slice_mut())?;
         Ok(storage)
@@ -110,7 +112,8 @@ pub(crate) const fn scalar(dtype: DType) -> Scalar {
         DType::F32 => Scalar::F32,
         DType::F64 => Scalar::F64,
         DType::I64 => Scalar::I64,
-        DType::F16 | DType::BF16 => Scalar::Word16,
+        DType::F16 => Scalar::F16,
+        DType::BF16 => Scalar::BF16,
     }
 }
 

@@ -13,7 +13,7 @@ use alcyon_engine::ops::OPS;
 use alcyon_engine::{DType, Device, Tape, Tensor, Var, Window};
 use kernels::conv::Conv2d;
 use kernels::cuda::compile::{compile, is_available, version};
-use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, second_moment, step};
+use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, cast, rule, second_moment, step};
 
 use kernels::step::{AdaFisher, Adam, Sgd};
 
@@ -33,15 +33,14 @@ fn the_device_compiler_takes_every_text_without_spills_and_finds_every_kernel() 
         run_all_steps(&gpu, dtype);
         run_all_squares(&gpu, dtype);
     }
-    let mut programs: BTreeMap<String, (String, Vec<&str>)> = BTreeMap::new();
+    run_all_casts(&gpu);
+    let mut programs: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
     for (program, kernel) in gpu.programs() {
-        let entry =
-            programs.entry(program.name()).or_insert_with(|| (program.source(), Vec::new()));
-        entry.1.push(kernel);
+        programs.entry((program.name(), program.source())).or_default().push(kernel);
     }
     assert!(programs.len() > 2 * 30, "only {} programs have been seen", programs.len());
     let folder = tempfile::tempdir().unwrap();
-    for (i, (name, (source, kernels))) in programs.iter().enumerate() {
+    for (i, ((name, source), kernels)) in programs.iter().enumerate() {
         let text = format!("{name}\n{}\n{source}", kernels.join(" "));
         fs::write(folder.path().join(format!("{i:03}.txt")), text).unwrap();
     }
@@ -75,6 +74,15 @@ fn run_all_ops(dtype: DType) {
     }
 }
 
+/// One number of each type to each type.
+fn run_all_casts(gpu: &Gpu) {
+    let all = [Scalar::F16, Scalar::BF16, Scalar::F32, Scalar::F64, Scalar::I64];
+    for (from, to) in all.into_iter().flat_map(|from| all.map(|to| (from, to))) {
+        let (x, mut y) = (gpu.write(&[0.0_f64]).unwrap(), gpu.write(&[0.0_f64]).unwrap());
+        cast::cast(gpu, Slice::new(&x, from, 0, 1), &SliceMut::new(&mut y, to, 1)).unwrap();
+    }
+}
+
 /// The sums of squares of one number.
 fn run_all_squares(gpu: &Gpu, dtype: DType) {
     let scalar = if dtype == DType::F32 { Scalar::F32 } else { Scalar::F64 };
@@ -89,9 +97,9 @@ fn run_all_squares(gpu: &Gpu, dtype: DType) {
 /// One update of one number by every rule.
 fn run_all_steps(gpu: &Gpu, dtype: DType) {
     let scalar = if dtype == DType::F32 { Scalar::F32 } else { Scalar::F64 };
-    let mut buffers = [(); 3].map(|()| gpu.write(&[1.0_f64]).unwrap());
+    let mut buffers = [(); 4].map(|()| gpu.write(&[1.0_f64]).unwrap());
     let grad = gpu.write(&[1.0_f64]).unwrap();
-    let [theta, m, v] = buffers.each_mut().map(|buffer| SliceMut::new(buffer, scalar, 1));
+    let [theta, m, v, w] = buffers.each_mut().map(|buffer| SliceMut::new(buffer, scalar, 1));
     let moving = |state| {
         [step::Moving { theta: &theta, grad: Slice::new(&grad, scalar, 0, 1), state, step: 1 }]
     };
@@ -124,6 +132,10 @@ fn run_all_steps(gpu: &Gpu, dtype: DType) {
         root: false,
     };
     step::adafisher(gpu, &moving(vec![&m]), &[step::Curvature::Constant(1.0)], &adafisher).unwrap();
+    for each in &rule::ALL {
+        let state = vec![&m, &v, &w][..each.kept].to_vec();
+        rule::step(gpu, &moving(state), each, [0.5; 6], |_| (0.1, 1.0)).unwrap();
+    }
 }
 
 #[test]

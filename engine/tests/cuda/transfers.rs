@@ -9,7 +9,7 @@ const GPU: Device = Device::Cuda(0);
 #[test]
 fn tensors_and_views_of_every_dtype_arrive_as_they_left() {
     let Some((_gpu, _guard)) = emulated() else { return };
-    for dtype in [DType::F32, DType::F64, DType::I64] {
+    for dtype in [DType::F32, DType::F64, DType::I64, DType::F16, DType::BF16] {
         let whole = Tensor::arange(24, dtype).reshape([2, 3, 4]).unwrap();
         let view = whole.permute(&[2, 0, 1]).unwrap().narrow(0, 1, 2).unwrap();
         for t in [whole, view, Tensor::zeros([0, 3], dtype)] {
@@ -79,4 +79,73 @@ fn a_tensor_larger_than_the_device_is_an_error_that_names_the_sizes() {
         text.contains("out of device memory") && text.contains(&(elements * 4).to_string()),
         "{text}"
     );
+}
+
+/// Every half-precision number there is, and what lies between them, at their ends and beyond.
+fn awkward() -> Vec<f32> {
+    let mut all =
+        vec![0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 65_504.0, 65_519.9, 65_520.0];
+    all.extend([1e-45, 1e-40, 5.9e-8, 2.98e-8, 2.99e-8, 3.3e38, 3.4e38, f32::MIN_POSITIVE]);
+    for word in (0..=u16::MAX).step_by(97) {
+        let (x, y) = (half::f16::from_bits(word).to_f32(), half::bf16::from_bits(word).to_f32());
+        // The number; halfway to the next; a little beside that.
+        all.extend([x, y, x * (1.0 + 2e-4), x * (1.0 - 3e-4), y * (1.0 + 3e-3), y * (1.0 - 2e-3)]);
+        all.push(f32::from_bits(x.to_bits() | 1 << 12));
+        all.push(f32::from_bits(y.to_bits() | 1 << 15));
+    }
+    all
+}
+
+fn alike(here: &[f64], there: &[f64]) {
+    for (i, (a, b)) in here.iter().zip(there).enumerate() {
+        let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+        assert!(same, "entry {i}: cpu {a:e}, device {b:e}");
+    }
+}
+
+#[test]
+fn casts_between_all_dtypes_are_the_cpus_bit_for_bit() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let x = Tensor::from_vec(awkward(), [awkward().len()]).unwrap();
+    let all = [DType::F16, DType::BF16, DType::F32, DType::F64, DType::I64];
+    for from in all {
+        let here = x.to_dtype(from).unwrap();
+        let there = here.to_device(GPU).unwrap();
+        for to in all {
+            let (a, b) = (here.to_dtype(to).unwrap(), there.to_dtype(to).unwrap());
+            assert_eq!((b.device(), b.dtype()), (GPU, to));
+            alike(&a.to_f64_vec().unwrap(), &b.to_f64_vec().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_double_between_two_halves_becomes_the_nearest() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    // Just above the middle of two neighbours, by less than f32 can tell: one rounding goes up.
+    let above = |ulp: f64| 1.0 + ulp / 2.0 + 2_f64.powi(-40);
+    for (dtype, ulp) in [(DType::F16, 2_f64.powi(-10)), (DType::BF16, 2_f64.powi(-7))] {
+        let there = Tensor::from_slice(&[above(ulp)], [1]).unwrap().to_device(GPU).unwrap();
+        let back = there.to_dtype(dtype).unwrap().to_dtype(DType::F64).unwrap();
+        assert_eq!(back.to_vec::<f64>().unwrap(), [1.0 + ulp], "{dtype}");
+    }
+}
+
+#[test]
+fn half_precisions_do_on_the_device_what_they_do_on_the_cpu_and_no_more() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    for dtype in [DType::F16, DType::BF16] {
+        let here = Tensor::arange(12, DType::F32).reshape([3, 4]).unwrap().to_dtype(dtype).unwrap();
+        let there = here.to_device(GPU).unwrap();
+        let joined = |t: &Tensor| {
+            let turned = t.transpose(0, 1)?.contiguous()?.reshape([2, 6])?;
+            Tensor::concat(&[&turned, &Tensor::full_on(t.device(), [1, 6], -1.5, dtype)?], 0)
+        };
+        let (a, b) = (joined(&here).unwrap(), joined(&there).unwrap());
+        assert_eq!((b.device(), b.dtype()), (GPU, dtype));
+        alike(&a.to_f64_vec().unwrap(), &b.to_f64_vec().unwrap());
+        for t in [&here, &there] {
+            assert!(matches!(t.add(t), Err(Error::DType { op: "add", .. })), "{dtype}");
+        }
+    }
 }

@@ -1,7 +1,12 @@
 // A stand-in for the CUDA driver: one device, everything done at once, kernels run by the scheduler.
 // Memory is the host's, with guard zones around each allocation and all ones in it.
+//
+// What can go wrong on other machines goes wrong on demand, by environment variables:
+// ALCYON_EMULATOR_DRIVER (its version), ALCYON_EMULATOR_DEVICES (how many there are) and
+// ALCYON_EMULATOR_LAUNCHES (the device is lost at the launch after so many).
 #include <dlfcn.h>
 
+#include <chrono>
 #include <map>
 #include <mutex>
 
@@ -10,7 +15,7 @@
 #define API extern "C" __attribute__((visibility("default"))) int
 
 // Of CUresult, what is returned here.
-enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719 };
 
 namespace {
 
@@ -25,6 +30,12 @@ std::recursive_mutex lock_;
 std::map<uint64_t, size_t> allocations_; // Address and bytes.
 size_t allocated_ = 0;
 thread_local void* current_ = nullptr;
+bool lost_ = false;
+
+int wish(const char* variable, int otherwise) {
+    const char* text = getenv(variable);
+    return text ? atoi(text) : otherwise;
+}
 
 Scheduler& scheduler() {
     static Scheduler* one = new Scheduler; // Never destroyed: kernels may run while statics go.
@@ -63,6 +74,7 @@ const char* name_of(int code) {
         case NO_DEVICE: return "CUDA_ERROR_NO_DEVICE";
         case BAD_IMAGE: return "CUDA_ERROR_INVALID_IMAGE";
         case NOT_FOUND: return "CUDA_ERROR_NOT_FOUND";
+        case ILLEGAL_ADDRESS: return "CUDA_ERROR_ILLEGAL_ADDRESS";
         case LAUNCH_FAILED: return "CUDA_ERROR_LAUNCH_FAILED";
         default: return "CUDA_ERROR_UNKNOWN";
     }
@@ -72,11 +84,11 @@ const char* name_of(int code) {
 
 API cuInit(unsigned) { return OK; }
 API cuDriverGetVersion(int* version) {
-    *version = 13000;
+    *version = wish("ALCYON_EMULATOR_DRIVER", 13000);
     return OK;
 }
 API cuDeviceGetCount(int* count) {
-    *count = 1;
+    *count = wish("ALCYON_EMULATOR_DEVICES", 1);
     return OK;
 }
 API cuDeviceGet(int* device, int ordinal) {
@@ -109,7 +121,14 @@ API cuCtxGetCurrent(void** context) {
     *context = current_;
     return OK;
 }
-API cuCtxSynchronize() { return OK; }
+// A lost device answers everything so. cuBLAS asks, too.
+#define ALIVE if (lost_) return ILLEGAL_ADDRESS
+extern "C" __attribute__((visibility("default"))) bool emulator_is_lost() { return lost_; }
+
+API cuCtxSynchronize() {
+    ALIVE;
+    return OK;
+}
 API cuStreamCreate(void** stream, unsigned) {
     *stream = new int;
     return OK;
@@ -118,7 +137,34 @@ API cuStreamDestroy_v2(void* stream) {
     delete (int*)stream;
     return OK;
 }
-API cuStreamSynchronize(void*) { return OK; }
+API cuStreamSynchronize(void*) {
+    ALIVE;
+    return OK;
+}
+
+// An event is the time of the host at which it was recorded: what was queued before has been done.
+API cuEventCreate(void** event, unsigned) {
+    *event = new std::chrono::steady_clock::time_point;
+    return OK;
+}
+API cuEventDestroy_v2(void* event) {
+    delete (std::chrono::steady_clock::time_point*)event;
+    return OK;
+}
+API cuEventRecord(void* event, void*) {
+    ALIVE;
+    *(std::chrono::steady_clock::time_point*)event = std::chrono::steady_clock::now();
+    return OK;
+}
+API cuEventSynchronize(void*) {
+    ALIVE;
+    return OK;
+}
+API cuEventElapsedTime_v2(float* milliseconds, void* begin, void* end) {
+    using Point = std::chrono::steady_clock::time_point;
+    *milliseconds = std::chrono::duration<float, std::milli>(*(Point*)end - *(Point*)begin).count();
+    return OK;
+}
 API cuGetExportTable(const void**, const void*) { return NOT_FOUND; }
 API cuGetErrorName(int code, const char** name) {
     *name = name_of(code);
@@ -133,6 +179,7 @@ API cuMemGetInfo_v2(size_t* free, size_t* total) {
     return OK;
 }
 API cuMemAlloc_v2(uint64_t* pointer, size_t bytes) {
+    ALIVE;
     std::lock_guard<std::recursive_mutex> guard(lock_);
     if (bytes == 0) return INVALID;
     if (bytes > CAPACITY - allocated_) return OUT_OF_MEMORY;
@@ -146,26 +193,33 @@ API cuMemAlloc_v2(uint64_t* pointer, size_t bytes) {
     return OK;
 }
 API cuMemFree_v2(uint64_t pointer) {
+    ALIVE;
     std::lock_guard<std::recursive_mutex> guard(lock_);
     auto found = allocations_.find(pointer);
     if (found == allocations_.end()) return INVALID;
+    Guard::lift((unsigned char*)pointer - GUARD, GUARD);
+    Guard::lift((unsigned char*)pointer + found->second, GUARD);
     allocated_ -= found->second;
     allocations_.erase(found);
     free((unsigned char*)pointer - GUARD);
     return OK;
 }
 API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+    ALIVE;
     return copy((void*)to, from, bytes, to);
 }
 API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+    ALIVE;
     return copy(to, (const void*)from, bytes, from);
 }
 API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
+    ALIVE;
     std::lock_guard<std::recursive_mutex> guard(lock_);
     if (!inside(from, bytes)) return INVALID;
     return copy((void*)to, (const void*)from, bytes, to);
 }
 API cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void*) {
+    ALIVE;
     std::lock_guard<std::recursive_mutex> guard(lock_);
     if (!inside(to, bytes)) return INVALID;
     memset((void*)to, value, bytes);
@@ -174,6 +228,7 @@ API cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void*) {
 
 // An image is what the emulated compiler makes: a line of magic, then the path of a shared object.
 API cuModuleLoadData(void** module, const void* image) {
+    ALIVE;
     static const char magic[] = "EMULATED KERNELS\n";
     if (strncmp((const char*)image, magic, sizeof magic - 1) != 0) return BAD_IMAGE;
     const std::string path = (const char*)image + sizeof magic - 1;
@@ -196,6 +251,13 @@ API cuModuleUnload(void* module) {
 
 API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void*, void** arguments, void**) {
+    ALIVE;
+    static int launches = 0;
+    const int last = wish("ALCYON_EMULATOR_LAUNCHES", -1);
+    if (last >= 0 && launches++ >= last) {
+        lost_ = true; // Kernels run later than they are launched: this call still succeeds.
+        return OK;
+    }
     std::lock_guard<std::recursive_mutex> guard(lock_);
     std::string fault =
         scheduler().run((void (*)(void**))function, arguments, {gx, gy, gz}, {bx, by, bz}, shared);

@@ -73,7 +73,7 @@ API nvrtcCompileProgram(Unit* unit, int, const char**) {
         const std::string own = std::string(FOLDER) + stem + "-" + std::to_string(getpid());
         std::ofstream(own + ".cpp") << text;
         const std::string command = std::string(COMPILER) +
-            " -std=c++17 -O1 -g0 -shared -fPIC -ffp-contract=off -fvisibility=hidden -w -include '" +
+            " -std=c++17 -O1 -g0 -shared -fPIC -ffp-contract=off -fvisibility=hidden -w " SANITIZE " -include '" +
             FOLDER + "/shim.hpp' -o '" + own + ".so' '" + own + ".cpp' 2> '" + own + ".log'";
         const int status = std::system(command.c_str());
         unit->log = contents(own + ".log");

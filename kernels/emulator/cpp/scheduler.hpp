@@ -15,6 +15,16 @@
 #include "guard.hpp"
 #include "shim_types.hpp"
 
+// AddressSanitizer wants to know of every switch between stacks.
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#define FIBER_LEAVES(keeps, bottom, size) __sanitizer_start_switch_fiber(keeps, bottom, size)
+#define FIBER_ARRIVES(kept, bottom, size) __sanitizer_finish_switch_fiber(kept, bottom, size)
+#else
+#define FIBER_LEAVES(keeps, bottom, size) (void)(keeps), (void)(bottom), (void)(size)
+#define FIBER_ARRIVES(kept, bottom, size) (void)(kept), (void)(bottom), (void)(size)
+#endif
+
 // Saves the callee's registers and stack pointer in *from, and goes on at `to`.
 extern "C" void fiber_switch(void** from, void* to);
 asm(R"(
@@ -65,6 +75,7 @@ class Scheduler {
         if (threads == 0 || threads > 1024) return "a block must have 1 to 1024 threads";
         if (shared > 227 * 1024) return "a block has at most 227 KiB of dynamic shared memory";
         if (grid.y > 65535 || grid.z > 65535) return "a grid has at most 65535 blocks in y and z";
+        Guard::lift(shared_.data(), shared_.size());
         shared_.assign(shared + 2 * GUARD, 0xff);
         shim.dynamic_shared = shared_.data() + GUARD;
         Guard::lay(shared_.data(), GUARD);
@@ -92,6 +103,7 @@ class Scheduler {
         unsigned round = 0;
         void* stack_pointer = nullptr;
         std::unique_ptr<unsigned char[]> stack;
+        void* sanitizer = nullptr;
     };
 
     static Scheduler*& self() {
@@ -174,7 +186,10 @@ class Scheduler {
         const unsigned x = shim.block_size.x, y = shim.block_size.y;
         shim.thread = {(unsigned)(i % x), (unsigned)(i / x % y), (unsigned)(i / x / y)};
         if (!t.stack) start(t);
+        void* sanitizer = nullptr;
+        FIBER_LEAVES(&sanitizer, t.stack.get(), STACK);
         fiber_switch(&main_, t.stack_pointer);
+        FIBER_ARRIVES(sanitizer, nullptr, nullptr);
         if (t.state == State::Done) stacks_.push_back(std::move(t.stack));
     }
 
@@ -182,6 +197,7 @@ class Scheduler {
         if (stacks_.empty()) stacks_.emplace_back(new unsigned char[STACK]);
         t.stack = std::move(stacks_.back());
         stacks_.pop_back();
+        Guard::lift(t.stack.get(), STACK); // What the last thread has left there is nobody's.
         uintptr_t top = (uintptr_t)(t.stack.get() + STACK) & ~(uintptr_t)15;
         void** at = (void**)top;
         *--at = nullptr; // Where `entry` would return to, which it does not; keeps the alignment.
@@ -192,6 +208,7 @@ class Scheduler {
 
     static void entry() {
         Scheduler* s = self();
+        FIBER_ARRIVES(nullptr, &s->main_bottom_, &s->main_size_);
         s->kernel_(s->arguments_);
         s->threads_[s->running_].state = State::Done;
         s->leave();
@@ -199,7 +216,9 @@ class Scheduler {
 
     void leave() {
         Thread& t = threads_[running_];
+        FIBER_LEAVES(t.state == State::Done ? nullptr : &t.sanitizer, main_bottom_, main_size_);
         fiber_switch(&t.stack_pointer, main_);
+        FIBER_ARRIVES(t.sanitizer, &main_bottom_, &main_size_);
     }
 
     void wait(State state, unsigned mask, int line) {
@@ -237,6 +256,8 @@ class Scheduler {
     void (*kernel_)(void**) = nullptr;
     void** arguments_ = nullptr;
     void* main_ = nullptr;
+    const void* main_bottom_ = nullptr;
+    size_t main_size_ = 0;
     size_t running_ = 0;
     uint64_t seed_ = 1;
     std::vector<Thread> threads_;

@@ -79,6 +79,7 @@ SHIM_FUNCTION(fabs)
 SHIM_FUNCTION(floor)
 SHIM_FUNCTION(ceil)
 SHIM_FUNCTION(trunc)
+SHIM_FUNCTION(rint)
 extern "C" double pow(double, double);
 extern "C" float powf(float, float);
 static inline float pow(float x, float y) { return powf(x, y); }
@@ -93,6 +94,11 @@ static inline double __longlong_as_double(long long bits) {
     double x;
     __builtin_memcpy(&x, &bits, 8);
     return x;
+}
+static inline long long __double_as_longlong(double x) {
+    long long bits;
+    __builtin_memcpy(&bits, &x, 8);
+    return bits;
 }
 static inline unsigned __umulhi(unsigned a, unsigned b) {
     return (unsigned)(((unsigned long long)a * b) >> 32);

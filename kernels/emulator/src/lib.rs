@@ -10,10 +10,19 @@
 //! - missing barriers: lanes run forward, in reverse or shuffled
 //!   (`ALCYON_EMULATOR_ORDER`: `forward`, `reverse`, `shuffled`).
 //!
+//! Under AddressSanitizer (`scripts/emulator-asan.sh`) reads outside of those end the process, too.
+//!
 //! It says nothing about speed, tensor cores, memory ordering between warps, or the last bits of the
 //! device's functions. What ran here ran on `cuda:0 (emulated)`, never on a GPU.
 
 use std::path::Path;
+
+/// Whether it was compiled with AddressSanitizer, which ends the process at the first access outside an
+/// allocation or a block's shared memory, reads included.
+#[must_use]
+pub const fn is_sanitized() -> bool {
+    option_env!("EMULATOR_SANITIZED").is_some()
+}
 
 /// The folder with the three libraries; to be searched before anything else is.
 ///

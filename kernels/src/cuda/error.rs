@@ -1,6 +1,7 @@
 //! What can go wrong on a CUDA device.
 
 use cudarc::driver::DriverError;
+use cudarc::driver::sys::CUresult;
 
 use super::NoDevice;
 
@@ -34,6 +35,15 @@ pub enum CudaError {
         /// What was being done.
         call: &'static str,
         /// The library's own name for the reason.
+        code: String,
+    },
+    /// A kernel has run into a fault, or the hardware has failed: the device is lost to this process. Every
+    /// later call fails so, too; what was saved is safe.
+    #[error("the device is lost ({call}: {code}): start again from what was saved")]
+    Lost {
+        /// What was being done when it showed, which may be long after it happened.
+        call: &'static str,
+        /// The driver's own name for the reason.
         code: String,
     },
     /// A kernel text that the device compiler refuses: a bug of ours, or a formula's.
@@ -70,5 +80,31 @@ pub enum CudaError {
 
 /// Turns a driver's error code into the error of a named call.
 pub(super) fn driver(call: &'static str) -> impl Fn(DriverError) -> CudaError {
-    move |error| CudaError::Call { call, code: format!("{:?}", error.0) }
+    move |error| {
+        let code = format!("{:?}", error.0);
+        if is_final(error.0) {
+            CudaError::Lost { call, code }
+        } else {
+            CudaError::Call { call, code }
+        }
+    }
+}
+
+/// Whether the process has to end before the device can be used again, by the driver's documentation.
+const fn is_final(code: CUresult) -> bool {
+    matches!(
+        code,
+        CUresult::CUDA_ERROR_ASSERT
+            | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
+            | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | CUresult::CUDA_ERROR_INVALID_PC
+            | CUresult::CUDA_ERROR_LAUNCH_FAILED
+            | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+            | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
+    )
 }

@@ -155,7 +155,9 @@ pub fn gemm(
     let status = match c.scalar() {
         Scalar::F32 => call!(cublasSgemmStridedBatched_64, f32),
         Scalar::F64 => call!(cublasDgemmStridedBatched_64, f64),
-        Scalar::I64 | Scalar::Word16 => sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED,
+        Scalar::I64 | Scalar::F16 | Scalar::BF16 => {
+            sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED
+        }
     };
     status.result().map_err(code("cublasGemmStridedBatched"))
 }

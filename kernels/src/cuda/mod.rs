@@ -10,10 +10,10 @@
 //! | [`mod@launch`] | starting a kernel, its arguments compared with its text |
 //! | [`mod@slice`] | typed runs of device memory: what kernels read and write |
 //! | [`mod@gemm`] | the matrix product, by cuBLAS |
-//! | [`elementwise`], [`pairs`], [`strided`] | formulas of one and two elements; copies and casts |
+//! | [`elementwise`], [`pairs`], [`strided`], [`mod@cast`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
 //! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
-//! | [`step`] | parameter updates, all parameters in one launch |
+//! | [`step`], [`rule`] | parameter updates, all parameters in one launch |
 //!
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that
 //! was given back can be handed out at once. Only [`Gpu::read`] and [`Gpu::synchronize`] wait.
@@ -21,12 +21,14 @@
 pub mod along;
 pub mod attention;
 pub mod cache;
+pub mod cast;
 pub mod compile;
 pub mod conv;
 pub mod device;
 pub mod dropout;
 pub mod elementwise;
 mod error;
+mod event;
 mod fault;
 pub mod gemm;
 pub mod group_norm;
@@ -42,6 +44,7 @@ pub mod pooling;
 mod probe;
 pub mod program;
 pub mod reduce;
+pub mod rule;
 pub mod second_moment;
 pub mod slice;
 pub mod softmax;

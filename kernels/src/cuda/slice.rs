@@ -11,8 +11,10 @@ pub enum Scalar {
     F64,
     /// `long long`
     I64,
-    /// 16 bits that are only moved: a number in one of the half precisions.
-    Word16,
+    /// 16 bits with a mantissa of 10 (IEEE 754 binary16): moved and cast, not computed with.
+    F16,
+    /// 16 bits with a mantissa of 7 and f32's range: as `F16`.
+    BF16,
 }
 
 impl Scalar {
@@ -20,7 +22,7 @@ impl Scalar {
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
-            Self::Word16 => 2,
+            Self::F16 | Self::BF16 => 2,
             Self::F32 => 4,
             Self::F64 | Self::I64 => 8,
         }
@@ -33,7 +35,7 @@ impl Scalar {
             Self::F32 => "float",
             Self::F64 => "double",
             Self::I64 => "long long",
-            Self::Word16 => "unsigned short",
+            Self::F16 | Self::BF16 => "unsigned short",
         }
     }
 }

@@ -4,11 +4,13 @@
 //! of pieces goes to the device, of at most a few thousand elements each, and a block takes a piece.
 //! The formulas are those of [`crate::step`].
 
+use std::ops::{Range, RangeInclusive};
+
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::{Arg, Grid};
 use super::program::{Program, Text};
-use super::slice::{Slice, SliceMut};
+use super::slice::{Scalar, Slice, SliceMut};
 use crate::step::{AdaFisher, Adam, Sgd, correction};
 
 const TEXT: Text = Text { name: "step", source: include_str!("../../cuda/step.cu") };
@@ -43,6 +45,18 @@ pub enum Curvature<'a> {
     Column(Slice<'a>, f64),
     /// F = the number.
     Constant(f64),
+    /// [`Curvature::Outer`] in each of `groups` equal runs of rows: a group has its part of s, and of h,
+    /// of which it uses the first `width`.
+    Groups {
+        /// Of all groups, one entry a row.
+        s: Slice<'a>,
+        /// Of all groups.
+        h: Slice<'a>,
+        /// How many.
+        groups: usize,
+        /// Columns of the weight.
+        width: usize,
+    },
 }
 
 /// One step of [`Sgd`] for every parameter; whether it is the first is each parameter's own.
@@ -62,7 +76,7 @@ pub fn sgd(gpu: &Gpu, parameters: &[Moving<'_>], rule: &Sgd) -> Result<()> {
         (1.0 - rule.dampening).into(),
         rule.weight_decay.into(),
     ];
-    launch(gpu, "sgd", parameters, &table, &arguments)
+    launch(gpu, plain, "sgd", parameters, &table, &arguments)
 }
 
 /// One step of [`Adam`] for every parameter; the count of steps is each parameter's own.
@@ -88,7 +102,7 @@ pub fn adam(gpu: &Gpu, parameters: &[Moving<'_>], rule: &Adam) -> Result<()> {
         coupled.into(),
         rule.epsilon.into(),
     ];
-    launch(gpu, "adam", parameters, &table, &arguments)
+    launch(gpu, plain, "adam", parameters, &table, &arguments)
 }
 
 /// One step of [`AdaFisher`] for every parameter with its curvature; the count of steps is each
@@ -106,7 +120,9 @@ pub fn adafisher(
     let mut table = Vec::new();
     for (p, curvature) in parameters.iter().zip(curvature) {
         let size = rule.rate / correction(rule.beta, p.step);
-        Row { size, ..Row::of(curvature, p.theta.len()) }.pieces(p, 1..=1, &mut table);
+        for (row, part) in Row::of(curvature, p.theta.len()) {
+            Row { size, ..row }.pieces_of(p, 1..=1, part, &mut table);
+        }
     }
     let arguments = [
         i32::from(rule.root).into(),
@@ -116,12 +132,12 @@ pub fn adafisher(
         rule.coupled_decay.into(),
         (1.0 - rule.rate * rule.decoupled_decay).into(),
     ];
-    launch(gpu, "adafisher", parameters, &table, &arguments)
+    launch(gpu, plain, "adafisher", parameters, &table, &arguments)
 }
 
 /// What all pieces of one parameter have in common.
-#[derive(Default)]
-struct Row {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Row {
     s: u64,
     h: u64,
     columns: i64,
@@ -131,8 +147,14 @@ struct Row {
 }
 
 impl Row {
-    fn of(curvature: &Curvature<'_>, n: usize) -> Self {
-        match *curvature {
+    /// Of a rule that needs two numbers of each parameter's own.
+    pub(super) fn own((size, root): (f64, f64)) -> Self {
+        Self { size, root, ..Self::default() }
+    }
+
+    /// The rows of a parameter of n elements, each for a part of them.
+    fn of(curvature: &Curvature<'_>, n: usize) -> Vec<(Self, Range<usize>)> {
+        let row = match *curvature {
             Curvature::Outer(s, h) => {
                 assert_eq!(n, s.len() * h.len(), "cuda adafisher: outer factors");
                 let columns = h.len() as i64;
@@ -147,14 +169,38 @@ impl Row {
                 Self { s: s.pointer(), kind: 2, root, ..Self::default() }
             }
             Curvature::Constant(root) => Self { kind: 3, root, ..Self::default() },
-        }
+            Curvature::Groups { s, h, groups, width } => {
+                let (rows, stride) = (s.len() / groups, h.len() / groups);
+                assert_eq!(n, groups * rows * width, "cuda adafisher: factors of groups");
+                let group = |g: usize| {
+                    let outer = Curvature::Outer(s.part(g * rows, rows), h.part(g * stride, width));
+                    let part = g * rows * width..(g + 1) * rows * width;
+                    Self::of(&outer, part.len())
+                        .into_iter()
+                        .map(move |(row, _)| (row, part.clone()))
+                };
+                return (0..groups).flat_map(group).collect();
+            }
+        };
+        vec![(row, 0..n)]
     }
 
     /// Appends the parameter's rows, in the order of `piece` in the kernel's text.
-    fn pieces(
+    pub(super) fn pieces(
         &self,
         p: &Moving<'_>,
-        states: std::ops::RangeInclusive<usize>,
+        states: RangeInclusive<usize>,
+        table: &mut Vec<i64>,
+    ) {
+        self.pieces_of(p, states, 0..p.theta.len(), table);
+    }
+
+    /// The same for a part of the parameter's elements.
+    fn pieces_of(
+        &self,
+        p: &Moving<'_>,
+        states: RangeInclusive<usize>,
+        part: Range<usize>,
         table: &mut Vec<i64>,
     ) {
         let n = p.theta.len();
@@ -162,7 +208,7 @@ impl Row {
         let lengths = p.state.iter().map(|s| s.len()).chain([p.grad.len()]);
         assert!(lengths.into_iter().all(|len| len == n), "cuda step: lengths");
         let bytes = p.theta.scalar().bytes();
-        for start in (0..n).step_by(PIECE) {
+        for start in part.clone().step_by(PIECE) {
             let at = |pointer: u64| (pointer + (start * bytes) as u64) as i64;
             let state = |i: usize| p.state.get(i).map_or(0, |state| at(state.pointer()));
             table.extend([
@@ -173,8 +219,8 @@ impl Row {
                 state(2),
                 self.s as i64,
                 self.h as i64,
-                PIECE.min(n - start) as i64,
-                start as i64,
+                PIECE.min(part.end - start) as i64,
+                (start - part.start) as i64,
                 self.columns,
                 self.kind,
                 self.size.to_bits() as i64,
@@ -184,8 +230,13 @@ impl Row {
     }
 }
 
-fn launch(
+const fn plain(scalar: Scalar) -> Program {
+    Program::new(TEXT, scalar)
+}
+
+pub(super) fn launch(
     gpu: &Gpu,
+    program: impl Fn(Scalar) -> Program,
     kernel: &'static str,
     parameters: &[Moving<'_>],
     table: &[i64],
@@ -198,5 +249,5 @@ fn launch(
     let on_device = gpu.write(table)?;
     let mut arguments = vec![pieces.into(), Arg::Pointer(on_device.pointer())];
     arguments.extend(numbers);
-    gpu.launch(&Program::new(TEXT, scalar), kernel, Grid::blocks(pieces), &arguments)
+    gpu.launch(&program(scalar), kernel, Grid::blocks(pieces), &arguments)
 }

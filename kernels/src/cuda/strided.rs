@@ -1,4 +1,4 @@
-//! Copies of views, casts, one number everywhere, runs laid side by side, and choices.
+//! Copies of views, one number everywhere, runs laid side by side, and choices.
 
 use super::device::Gpu;
 use super::error::Result;
@@ -28,20 +28,6 @@ pub fn copy(
     }
     let arguments = [Dims::new(shape, &[strides]).into(), n.into(), x.into(), y.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), "copy", Grid::over(n), &arguments)
-}
-
-/// y = x in another type.
-///
-/// # Errors
-/// As [`copy`].
-pub fn cast(gpu: &Gpu, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
-    let n = y.len();
-    assert_eq!(n, x.len(), "cuda cast: lengths");
-    if n == 0 {
-        return Ok(());
-    }
-    let program = Program::new(TEXT, x.scalar()).with("cast", [""; 3]).writing(y.scalar());
-    gpu.launch(&program, "cast", Grid::over(n), &[n.into(), x.into(), y.into()])
 }
 
 /// y = a number (rounded to the type) everywhere.

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use engine::{Result, Rng, Tensor};
+use engine::{Device, Result, Rng, Tensor};
 use rand::Rng as _;
 
 use super::Dataset;
@@ -74,6 +74,15 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The same examples on a device.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_device`].
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        let [inputs, targets] = [&self.inputs, &self.targets].map(|t| t.to_device(device));
+        Ok(Self { inputs: inputs?, targets: targets? })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Error, Result, Rng};
+use engine::{Device, Error, Result, Rng};
 use rand::seq::SliceRandom;
 
 use super::prefetch::Prefetch;
@@ -32,6 +32,8 @@ pub struct Loader {
     examples: Arc<dyn Examples>,
     batch_size: usize,
     threads: usize,
+    /// Where batches go; without one they stay where they are made.
+    device: Option<Device>,
 }
 
 impl Loader {
@@ -48,7 +50,7 @@ impl Loader {
                 got: "0".into(),
             });
         }
-        Ok(Self { examples: Arc::new(examples.clone()), batch_size, threads: 0 })
+        Ok(Self { examples: Arc::new(examples.clone()), batch_size, threads: 0, device: None })
     }
 
     /// The same batches, bit for bit, prepared by so many threads of their own while the caller
@@ -56,6 +58,22 @@ impl Loader {
     #[must_use]
     pub fn prefetch(self, threads: usize) -> Self {
         Self { threads, ..self }
+    }
+
+    /// The same batches on a device, where the model is. Those that are prepared by threads are also
+    /// moved by them.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_nn::data::{Loader, iris};
+    /// use engine::Device;
+    /// let dry = Loader::new(&iris()?.0, 8)?.on(Device::Meta);
+    /// assert_eq!(dry.in_order().next().unwrap()?.inputs.device(), Device::Meta);
+    /// # Ok::<(), engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self { device: Some(device), ..self }
     }
 
     /// The number of batches of an epoch.
@@ -100,8 +118,8 @@ impl Loader {
         if let Some(rng) = shuffle {
             order.shuffle(rng);
         }
-        let (examples, batch_size) = (self.examples.clone(), self.batch_size);
-        let plan = Plan { examples, batch_size, order, draw };
+        let (examples, batch_size, device) = (self.examples.clone(), self.batch_size, self.device);
+        let plan = Plan { examples, batch_size, order, draw, device };
         Epoch { plan: Arc::new(plan), at: 0, threads: self.threads, ahead: None }
     }
 }
@@ -113,6 +131,7 @@ pub(super) struct Plan {
     batch_size: usize,
     order: Vec<usize>,
     draw: Draw,
+    device: Option<Device>,
 }
 
 impl Plan {
@@ -123,7 +142,8 @@ impl Plan {
     pub(super) fn batch(&self, number: usize) -> Result<Batch> {
         let start = number * self.batch_size;
         let end = start.saturating_add(self.batch_size).min(self.order.len());
-        self.examples.batch(&self.order[start..end], self.draw)
+        let batch = self.examples.batch(&self.order[start..end], self.draw)?;
+        self.device.map_or(Ok(batch.clone()), |device| batch.to_device(device))
     }
 }
 

@@ -104,6 +104,11 @@ impl Average {
             }
         }
         saved.retain(|path, _| self.values.contains_key(path));
+        for (path, mine) in &self.values {
+            if let Some(value) = saved.get_mut(path) {
+                *value = value.to_device(mine.device())?;
+            }
+        }
         self.values = saved;
         Ok(())
     }

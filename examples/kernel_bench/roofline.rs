@@ -1,0 +1,156 @@
+//! The roofline: operations a second against operations a byte, both logarithmic, under the roof that was
+//! measured. Williams, Waterman & Patterson 2009. As SVG and PNG.
+//!
+//! A kernel's rungs stand above each other, hollow, and the one that is used is filled and numbered.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use alcyon::prelude::*;
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
+
+use crate::ceilings::Ceilings;
+use crate::outcome::Outcome;
+
+const SIZE: (u32, u32) = (1100, 700);
+const LEGEND_WIDTH: i32 = 240;
+const FONT: &str = "sans-serif";
+
+/// All rungs of a kernel at a shape: the last is used.
+struct Ladder<'a> {
+    name: &'a str,
+    rungs: Vec<&'a Outcome>,
+}
+
+/// Draws the plot into a folder that exists; nothing if no kernel computes anything.
+///
+/// # Errors
+/// [`Error::Io`] when a file cannot be written or drawn.
+pub(crate) fn draw(
+    outcomes: &[Outcome],
+    ceilings: &Ceilings,
+    title: &str,
+    folder: &Path,
+) -> Result<Vec<PathBuf>> {
+    let failed = |what: &str| Error::io(folder, std::io::Error::other(what.to_owned()));
+    let font = epaint_default_fonts::UBUNTU_LIGHT;
+    register_font(FONT, FontStyle::Normal, font).map_err(|_| failed("the font is not readable"))?;
+    let ladders = ladders(outcomes);
+    if ladders.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (svg, png) = (folder.join("roofline.svg"), folder.join("roofline.png"));
+    let mut text = String::new();
+    render(
+        &SVGBackend::with_string(&mut text, SIZE).into_drawing_area(),
+        &ladders,
+        ceilings,
+        title,
+    )
+    .map_err(|e| failed(&e))?;
+    fs::write(&svg, text).map_err(|e| Error::io(&svg, e))?;
+    render(&BitMapBackend::new(&png, SIZE).into_drawing_area(), &ladders, ceilings, title)
+        .map_err(|e| failed(&e))?;
+    Ok(vec![svg, png])
+}
+
+fn ladders(outcomes: &[Outcome]) -> Vec<Ladder<'_>> {
+    let mut ladders: Vec<Ladder<'_>> = Vec::new();
+    for outcome in outcomes.iter().filter(|o| o.flops > 0.0) {
+        match ladders.last_mut() {
+            Some(ladder) if ladder.name == outcome.kernel => ladder.rungs.push(outcome),
+            _ => ladders.push(Ladder { name: outcome.kernel, rungs: vec![outcome] }),
+        }
+    }
+    ladders
+}
+
+type Canvas<B> = DrawingArea<B, plotters::coord::Shift>;
+
+fn render<B: DrawingBackend>(
+    canvas: &Canvas<B>,
+    ladders: &[Ladder<'_>],
+    ceilings: &Ceilings,
+    title: &str,
+) -> Result<(), String> {
+    let text = |e: DrawingAreaErrorKind<B::ErrorType>| e.to_string();
+    canvas.fill(&WHITE).map_err(text)?;
+    let (plot, legend) = canvas.split_horizontally(SIZE.0 as i32 - LEGEND_WIDTH);
+    chart(&plot, ladders, ceilings, title).map_err(text)?;
+    for (i, ladder) in ladders.iter().enumerate() {
+        let y = 50 + 23 * i as i32;
+        let dot = Circle::new((10, y), 5, colour(i, ladders.len()).filled());
+        legend.draw(&dot).map_err(text)?;
+        let name = format!("{} {}", i + 1, ladder.name);
+        legend.draw(&Text::new(name, (24, y - 8), (FONT, 17))).map_err(text)?;
+    }
+    canvas.present().map_err(text)
+}
+
+fn chart<B: DrawingBackend>(
+    plot: &Canvas<B>,
+    ladders: &[Ladder<'_>],
+    ceilings: &Ceilings,
+    title: &str,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let ridge = ceilings.flops_per_second / ceilings.bytes_per_second;
+    let all = || ladders.iter().flat_map(|ladder| &ladder.rungs);
+    let (left, right) = bounds(all().map(|o| o.intensity()).chain([ridge]));
+    let points = all().map(|o| o.flops_per_second());
+    let (low, high) = bounds(points.chain([ceilings.flops_per_second]));
+    let mut chart = ChartBuilder::on(plot)
+        .caption(format!("Roofline: {title}"), (FONT, 22))
+        .margin(12)
+        .x_label_area_size(45)
+        .y_label_area_size(75)
+        .build_cartesian_2d((left..right).log_scale(), (low / 1e9..high / 1e9).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc("operations per byte")
+        .y_desc("GFLOP/s")
+        .axis_desc_style((FONT, 17))
+        .label_style((FONT, 15))
+        .x_label_formatter(&|x| short(*x))
+        .y_label_formatter(&|y| short(*y))
+        .bold_line_style(BLACK.mix(0.15))
+        .light_line_style(BLACK.mix(0.04))
+        .draw()?;
+    let roof = [left, ridge, right].map(|x| (x, ceilings.roof(x) / 1e9));
+    chart.draw_series(LineSeries::new(roof, BLACK.stroke_width(2)))?;
+    for (i, ladder) in ladders.iter().enumerate() {
+        let colour = colour(i, ladders.len());
+        let at = |o: &&Outcome| (o.intensity(), o.flops_per_second() / 1e9);
+        let Some((used, earlier)) = ladder.rungs.split_last() else { continue };
+        chart.draw_series(LineSeries::new(ladder.rungs.iter().map(at), colour.mix(0.5)))?;
+        chart.draw_series(earlier.iter().map(|o| Circle::new(at(o), 4, colour)))?;
+        chart.draw_series([Circle::new(at(used), 5, colour.filled())])?;
+        let number =
+            EmptyElement::at(at(used)) + Text::new((i + 1).to_string(), (7, -8), (FONT, 16));
+        chart.draw_series([number])?;
+    }
+    Ok(())
+}
+
+/// From half of the smallest to twice the largest.
+fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) =
+        values.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
+    (low / 2.0, high * 2.0)
+}
+
+/// Evenly around the wheel, light and dark in turn.
+fn colour(i: usize, of: usize) -> RGBColor {
+    let lightness = if i.is_multiple_of(2) { 0.35 } else { 0.5 };
+    let (r, g, b) = HSLColor(i as f64 / of as f64, 0.85, lightness).rgb();
+    RGBColor(r, g, b)
+}
+
+/// A number in as few characters as tell it.
+fn short(x: f64) -> String {
+    if x >= 1.0 {
+        return format!("{x:.0}");
+    }
+    let text = format!("{x:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

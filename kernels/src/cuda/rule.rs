@@ -1,0 +1,113 @@
+//! Parameter updates that are one formula of each entry: all parameters of a model in one launch, as in
+//! [`super::step`].
+//!
+//! The formulas are those of the optimizers of these names, whose numbers come with the launch.
+
+use super::device::Gpu;
+use super::error::Result;
+use super::launch::Arg;
+use super::program::{Program, Text};
+use super::step::{self, Moving, Row};
+
+const TEXT: Text = Text { name: "rule", source: include_str!("../../cuda/rule.cu") };
+
+/// An update of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// What it is called in messages.
+    pub name: &'static str,
+    /// How many numbers are kept of an entry, at most 3: s0, s1, s2.
+    pub kept: usize,
+    /// Assignments to theta, s0, s1, s2 (and g), separated by commas. They see six numbers of the
+    /// optimizer's, c0 to c5, and two of the parameter's own step, size and root.
+    formula: &'static str,
+}
+
+/// All of them, for those who compile or time them.
+pub const ALL: [Rule; 8] =
+    [ADABELIEF, ADABOUND, AMSBOUND, ADAGRAD, LION, RADAM, RMSPROP, RMSPROP_WITH_MOMENTUM];
+
+/// s0 = m, s1 = s; c: \[β₁, 1 − β₁, β₂, 1 − β₂, ε, 1 − α κ\]; size = α / (1 − β₁ᵗ), root = √(1 − β₂ᵗ).
+pub const ADABELIEF: Rule = Rule {
+    name: "adabelief",
+    kept: 2,
+    formula: "s0 = c0 * s0 + c1 * g, s2 = g - s0, s1 = c2 * s1 + c3 * s2 * s2 + c4, \
+              theta = c5 * theta - size * s0 / (sqrt(s1) / root + c4)",
+};
+
+/// s0 = m, s1 = v; c: \[β₁, 1 − β₁, β₂, 1 − β₂, ε, α∞\]; size = α √(1 − β₂ᵗ) / (1 − β₁ᵗ), root = γ t.
+pub const ADABOUND: Rule = Rule {
+    name: "adabound",
+    kept: 2,
+    formula: "s0 = c0 * s0 + c1 * g, s1 = c2 * s1 + c3 * g * g, theta -= s0 * fmin(fmax(size / (sqrt(s1) + c4), \
+              c5 * (T(1) - T(1) / (root + T(1)))), c5 * (T(1) + T(1) / root))",
+};
+
+/// As [`ADABOUND`], with s2 = the largest v.
+pub const AMSBOUND: Rule = Rule {
+    name: "amsbound",
+    kept: 3,
+    formula: "s0 = c0 * s0 + c1 * g, s1 = c2 * s1 + c3 * g * g, s2 = fmax(s2, s1), \
+              theta -= s0 * fmin(fmax(size / (sqrt(s2) + c4), \
+              c5 * (T(1) - T(1) / (root + T(1)))), c5 * (T(1) + T(1) / root))",
+};
+
+/// s0 = s; c: \[α, ε\].
+pub const ADAGRAD: Rule = Rule {
+    name: "adagrad",
+    kept: 1,
+    formula: "s0 += g * g, s1 = sqrt(s0) + c1, theta -= s1 > T(0) ? c0 * g / s1 : T(0)",
+};
+
+/// s0 = m; c: \[β₁, 1 − β₁, β₂, 1 − β₂, α, κ\].
+pub const LION: Rule = Rule {
+    name: "lion",
+    kept: 1,
+    formula: "theta -= c4 * (sign(c0 * s0 + c1 * g) + c5 * theta), s0 = c2 * s0 + c3 * g",
+};
+
+/// s0 = m, s1 = v; c: \[β₁, 1 − β₁, β₂, 1 − β₂, ε, 1 − α κ\]; root = √(1 − β₂ᵗ), or 0 before the
+/// variance is finite; size = α / (1 − β₁ᵗ), times r where there is a root.
+pub const RADAM: Rule = Rule {
+    name: "radam",
+    kept: 2,
+    formula: "s0 = c0 * s0 + c1 * g, s1 = c2 * s1 + c3 * g * g, \
+              theta = c5 * theta - (root > T(0) ? size * s0 / (sqrt(s1) / root + c4) : size * s0)",
+};
+
+/// s0 = v; c: \[α, ρ, 1 − ρ, ε, κ\].
+pub const RMSPROP: Rule = Rule {
+    name: "rmsprop",
+    kept: 1,
+    formula: "g += c4 * theta, s0 = c1 * s0 + c2 * g * g, theta -= c0 * g / (sqrt(s0) + c3)",
+};
+
+/// s0 = v, s1 = b; c: \[α, ρ, 1 − ρ, ε, κ, μ\].
+pub const RMSPROP_WITH_MOMENTUM: Rule = Rule {
+    name: "rmsprop with momentum",
+    kept: 2,
+    formula: "g += c4 * theta, s0 = c1 * s0 + c2 * g * g, s1 = c5 * s1 + g / (sqrt(s0) + c3), \
+              theta -= c0 * s1",
+};
+
+/// One step of a rule for every parameter, with the numbers c0 to c5 (left out: 0); `own` gives size
+/// and root from a parameter's count of steps.
+///
+/// # Errors
+/// What the driver or the compiler refuses.
+pub fn step<const N: usize>(
+    gpu: &Gpu,
+    parameters: &[Moving<'_>],
+    rule: &Rule,
+    numbers: [f64; N],
+    own: impl Fn(u64) -> (f64, f64),
+) -> Result<()> {
+    let mut table = Vec::new();
+    for p in parameters {
+        Row::own(own(p.step)).pieces(p, rule.kept..=rule.kept, &mut table);
+    }
+    let mut arguments = [Arg::Double(0.0); 6];
+    arguments.iter_mut().zip(numbers).for_each(|(to, from)| *to = from.into());
+    let program = |scalar| Program::new(TEXT, scalar).with(rule.name, [rule.formula, "", ""]);
+    step::launch(gpu, program, "rule", parameters, &table, &arguments)
+}

@@ -1,0 +1,210 @@
+//! What goes wrong on other machines: a driver that is too old, a library that is missing, a device that
+//! is lost, a cache that is broken or shared. Each in a process of its own, whose device is as described.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use alcyon_kernels::cuda::cache::Cache;
+use alcyon_kernels::cuda::{
+    Arg, CudaError, Gpu, Grid, NoDevice, Program, Scalar, Text, library, probe,
+};
+
+use crate::device;
+
+/// The folder that a process gets; what it does there is up to it.
+const FOLDER: &str = "ALCYON_TEST_FOLDER";
+
+/// Another process of this program, in which a test that is otherwise ignored runs.
+fn start(test: &str, folder: &Path, variables: &[(&str, &str)]) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("failures::{test}"), "--ignored", "--nocapture"]);
+    command.env(FOLDER, folder).envs(variables.iter().copied());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn done(child: Child) -> String {
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(status.success() && text.contains("1 passed"), "{text}");
+    text
+}
+
+/// A new folder, gone at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("alcyon-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0); // What is left over is the system's to clean up.
+    }
+}
+
+fn own_folder() -> PathBuf {
+    PathBuf::from(std::env::var_os(FOLDER).unwrap())
+}
+
+/// y[i] = 2 x[i]
+const TWICE: Text = Text {
+    name: "twice",
+    source: "extern \"C\" __global__ void twice(long long n, const T* x, T* y) { EACH(i, n) y[i] = 2 * x[i]; }",
+};
+
+fn twice(gpu: &Gpu) -> Result<Vec<f32>, CudaError> {
+    let (x, y) = (gpu.write(&[1.0_f32, 2.0, 3.0])?, gpu.memory().allocate(12)?);
+    let arguments = [3_usize.into(), Arg::Pointer(x.pointer()), Arg::Pointer(y.pointer())];
+    // SAFETY: both buffers have three numbers.
+    unsafe { gpu.run(&Program::new(TWICE, Scalar::F32), "twice", Grid::over(3), &arguments) }?;
+    let mut values = [0.0; 3];
+    gpu.read(&y, 0, &mut values)?;
+    Ok(values.to_vec())
+}
+
+// ---- machines that cannot ------------------------------------------------------------------------
+
+#[test]
+fn a_driver_that_is_too_old_and_one_without_a_device_are_said_to_be_so() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("probe");
+    done(start("old_driver", &folder.0, &[("ALCYON_EMULATOR_DRIVER", "12020")]));
+    done(start("no_device", &folder.0, &[("ALCYON_EMULATOR_DEVICES", "0")]));
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn old_driver() {
+    library::search_in(alcyon_emulator::folder().unwrap());
+    let answer = probe(0);
+    assert_eq!(answer, Err(NoDevice::OldDriver { have: 12_020, need: 12_080 }));
+    assert_eq!(Gpu::open(0).unwrap_err(), CudaError::Absent(answer.unwrap_err()));
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn no_device() {
+    library::search_in(alcyon_emulator::folder().unwrap());
+    assert_eq!(probe(0), Err(NoDevice::NoDevice { found: 0 }));
+}
+
+#[test]
+fn a_library_that_is_missing_is_named_with_the_files_that_were_tried() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("without-cublas");
+    let libraries = fs::read_dir(alcyon_emulator::folder().unwrap()).unwrap();
+    for file in libraries.map(|entry| entry.unwrap().path()) {
+        let name = file.file_name().unwrap().to_owned();
+        if !name.to_string_lossy().contains("cublas") {
+            fs::copy(&file, folder.0.join(name)).unwrap();
+        }
+    }
+    // One that is no library at all is tried, and is none.
+    fs::write(folder.0.join("libcublas.so.13"), "not a library").unwrap();
+    done(start("missing_library", &folder.0, &[]));
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn missing_library() {
+    library::search_in(own_folder());
+    match probe(0) {
+        Err(NoDevice::NoLibrary { name: "libcublas.so", tried }) => {
+            assert!(tried.contains(&own_folder().join("libcublas.so.13")), "{tried:?}");
+        }
+        Ok(_) => println!("*** SKIPPED: this machine has a cuBLAS of its own ***"),
+        Err(other) => unreachable!("{other:?}"),
+    }
+}
+
+// ---- a device that is lost -----------------------------------------------------------------------
+
+#[test]
+fn a_lost_device_is_an_error_of_every_later_call_and_never_a_panic() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("lost");
+    done(start("lost_device", &folder.0, &[("ALCYON_EMULATOR_LAUNCHES", "1")]));
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn lost_device() {
+    library::search_in(alcyon_emulator::folder().unwrap());
+    let gpu = Gpu::open_with(0, Cache::new(None)).unwrap();
+    let kept = gpu.write(&[7.0_f32]).unwrap();
+    assert_eq!(twice(&gpu).unwrap(), [2.0, 4.0, 6.0]);
+    let lost = |answer: Result<(), CudaError>| {
+        assert!(
+            matches!(&answer, Err(CudaError::Lost { code, .. }) if code == "CUDA_ERROR_ILLEGAL_ADDRESS"),
+            "{answer:?}"
+        );
+    };
+    lost(twice(&gpu).map(drop));
+    lost(twice(&gpu).map(drop));
+    lost(gpu.read(&kept, 0, &mut [0.0_f32]));
+    lost(gpu.synchronize());
+    lost(gpu.timed(|| Ok(())).map(drop));
+    lost(gpu.memory().allocate(64 << 20).map(drop));
+    drop(kept);
+    lost(gpu.memory().release());
+    assert!(Gpu::open(0).is_ok(), "it is still the device that was opened");
+}
+
+// ---- the cache -----------------------------------------------------------------------------------
+
+#[test]
+fn a_kernel_comes_from_the_cache_and_broken_or_refused_code_is_compiled_once_more() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("cache");
+    let run = || done(start("computes_through_the_cache", &folder.0, &[]));
+    run();
+    let files = folder.files();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let whole = fs::read(&files[0]).unwrap();
+    let written = fs::metadata(&files[0]).unwrap().modified().unwrap();
+    run();
+    let again = fs::metadata(&files[0]).unwrap().modified().unwrap();
+    assert_eq!(again, written, "the second process compiles nothing");
+
+    // Torn in the middle.
+    fs::write(&files[0], &whole[..whole.len() / 2]).unwrap();
+    run();
+    assert_eq!(fs::read(&files[0]).unwrap(), whole);
+
+    // Whole, but of no use to the driver: the key is what stands between the length and the checksum.
+    let length = u64::from_le_bytes(*whole[16..].first_chunk().unwrap()) as usize;
+    let key = std::str::from_utf8(&whole[24..24 + length]).unwrap();
+    Cache::new(Some(folder.0.clone())).put(key, b"EMULATED KERNELS\n/nowhere.so\0");
+    assert_ne!(fs::read(&files[0]).unwrap(), whole);
+    run();
+    assert_eq!(fs::read(&files[0]).unwrap(), whole);
+}
+
+#[test]
+fn processes_that_fill_one_cache_at_once_all_compute_and_leave_one_whole_file() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("shared-cache");
+    let children: Vec<Child> =
+        (0..4).map(|_| start("computes_through_the_cache", &folder.0, &[])).collect();
+    children.into_iter().for_each(|child| drop(done(child)));
+    let files = folder.files();
+    assert_eq!(files.len(), 1, "{files:?}");
+    done(start("computes_through_the_cache", &folder.0, &[]));
+}
+
+#[test]
+#[ignore = "a process of the tests above"]
+fn computes_through_the_cache() {
+    library::search_in(alcyon_emulator::folder().unwrap());
+    let gpu = Gpu::open_with(0, Cache::new(Some(own_folder()))).unwrap();
+    assert_eq!(twice(&gpu).unwrap(), [2.0, 4.0, 6.0]);
+}
