@@ -24,7 +24,7 @@ pub struct Pass {
 /// the tape are freed on the way ([`Tape::backward_once`]).
 ///
 /// # Errors
-/// [`Error::NotFinite`](engine::Error::NotFinite) naming the first op with a NaN or an infinity when the loss is one; the tape
+/// [`Error::NotFinite`] naming the first op with a NaN or an infinity when the loss is one; the tape
 /// is whole then, and nothing has been fed. Else when the outputs do not fit the loss, are not on the
 /// tape, or the estimator fails; [`Error::NoKernel`] on a device that the optimizer does not run on.
 pub fn backward<O: Optimizer + ?Sized>(
