@@ -1,4 +1,4 @@
-//! log_softmax: yᵢ = xᵢ − ln Σⱼ e^xⱼ along an axis.   dx = g − eʸ Σ g. The op is that of `softmax.rs`.
+//! log_softmax: yᵢ = xᵢ − ln Σⱼ e^xⱼ along an axis.   dx = g − eʸ Σ g.
 
 use super::softmax::{Softmax, along_last, samples};
 use crate::tensor::{History, Tensor};
