@@ -13,7 +13,7 @@ use models::{
     numbers, step, step_on, tokens, values,
 };
 use nn::CrossEntropy;
-use optim::adafisher::{ConvGroups, Damping, Decay, EmaInit, Fallback, NormFactor, NormInput};
+use optim::adafisher::{ConvGroups, Damping, Decay, EmaInit, Fallback, Magnitude, NormFactor, NormInput};
 use optim::{AdaFisherConfig, Optimizer, backward};
 
 /// The same sums in another order, through a min-max and a few steps.
@@ -607,4 +607,14 @@ fn a_state_of_another_optimizer_model_or_rule_is_refused_and_changes_nothing() {
         assert!(optimizer.load_state(&model, &state).is_err(), "{state:?}");
         assert_eq!(format!("{:?}", optimizer.state(&model).unwrap()), before);
     }
+}
+
+#[test]
+fn a_state_whose_f_had_another_magnitude_is_refused() {
+    let (mut model, mut root) = (Vision::new(), adafisher(AdaFisherConfig::root()));
+    step(&mut model, &mut root, images(5, 1));
+    let state = root.state(&model).unwrap();
+    let config = AdaFisherConfig { magnitude: Magnitude::Factors, ..AdaFisherConfig::root() };
+    assert!(adafisher(config).load_state(&model, &state).is_err());
+    adafisher(AdaFisherConfig::root()).load_state(&model, &state).unwrap();
 }

@@ -285,7 +285,7 @@ impl AdaFisherConfig {
 
     /// What a saved state's factors mean: a state is taken over by the same rule only.
     pub(super) fn rule(&self) -> String {
-        format!("{:?} {:?}", self.averaging(), self.diagonal())
+        format!("{:?} {:?} {:?}", self.averaging(), self.diagonal(), self.magnitude)
     }
 
     /// λ of a layer whose H·S, or of a parameter whose g², has this mean.
