@@ -37,8 +37,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            let asked_wrongly = matches!(error, Error::Unknown { .. } | Error::Argument { .. });
-            ExitCode::from(if asked_wrongly { 2 } else { 1 })
+            ExitCode::from(if error.asked_wrongly() { 2 } else { 1 })
         }
     }
 }

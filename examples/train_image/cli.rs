@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::options::Options;
+use crate::training::options::Options;
 
 /// Trains a network on images, writes down everything it does, and can be killed at any moment: the
 /// same command goes on from the last snapshot, bit for bit.

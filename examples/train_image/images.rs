@@ -6,7 +6,7 @@ use alcyon::prelude::*;
 use alcyon::train::Shuffled;
 
 use crate::cli::{Augmentation, Cli};
-use crate::options::argument;
+use crate::training::options::argument;
 
 /// Rows of a batch when nothing else is asked for.
 const BATCH: usize = 64;

@@ -14,12 +14,8 @@
 mod cli;
 mod images;
 mod network;
-#[path = "../training/options.rs"]
-mod options;
-#[path = "../training/session.rs"]
-mod session;
-#[path = "../training/view.rs"]
-mod view;
+#[path = "../training/mod.rs"]
+mod training;
 
 use std::process::ExitCode;
 
@@ -29,17 +25,11 @@ use clap::Parser;
 
 use cli::Cli;
 use images::Images;
-use session::Session;
+use training::session::Session;
 
 fn main() -> ExitCode {
     alcyon::kernels::parallel::work_here();
-    match train(&Cli::parse().quickened()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(if error.asked_wrongly() { 2 } else { 1 })
-        }
-    }
+    training::exit(train(&Cli::parse().quickened()))
 }
 
 fn train(cli: &Cli) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use alcyon::optim::{self, Schedule};
+use alcyon::optim::Schedule;
 use alcyon::prelude::*;
 use alcyon::train::{Budget, Every, Pace, Plan, Snapshots};
 use clap::{Args, ValueEnum};
@@ -120,11 +120,6 @@ pub(crate) struct Options {
 const LENGTH: u64 = 100_000;
 
 impl Options {
-    /// The optimizer, and its rate.
-    pub(crate) fn optimizer(&self, usual: &str) -> Result<Box<dyn Optimizer>> {
-        optim::build(self.optimizer.as_deref().unwrap_or(usual), self.rate)
-    }
-
     /// The settings of the loop; `usual` is the number of epochs when no budget is given.
     pub(crate) fn plan(&self, rate: f64, usual: u64) -> Result<Plan> {
         if !(0.0..=1.0).contains(&self.warm_up) {

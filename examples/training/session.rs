@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
+use alcyon::optim;
 use alcyon::prelude::*;
 use alcyon::train::{Batches, Event, Outcome, Record, Run, Task, Trainer, report};
 
-use crate::options::Options;
-use crate::view::View;
+use super::options::Options;
+use super::view::View;
 
 /// What a program knows about its run before it begins.
 pub(crate) struct Session<'a> {
@@ -38,9 +39,9 @@ impl Session<'_> {
         held_out: &dyn Batches,
     ) -> Result<Outcome> {
         let (usual, epochs) = self.usual;
-        let mut optimizer = self.options.optimizer(usual)?;
-        let plan = self.options.plan(optimizer.rate(), epochs)?;
         let name = self.options.optimizer.as_deref().unwrap_or(usual);
+        let mut optimizer = optim::build(name, self.options.rate)?;
+        let plan = self.options.plan(optimizer.rate(), epochs)?;
         let folder = self.folder(name);
         let snapshots = self.options.snapshots(folder.clone());
         if self.options.fresh {

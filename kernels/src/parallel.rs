@@ -123,6 +123,25 @@ pub fn items<T: Send>(items: Vec<T>, cost: usize, f: impl Fn(usize, T) + Sync + 
     }
 }
 
+/// What `f` makes of each item, in their order; in parallel if `items · cost` elements are worth it.
+///
+/// # Example
+/// ```
+/// let lengths = alcyon_kernels::parallel::map(vec!["halcyon", "days"], 1, str::len);
+/// assert_eq!(lengths, [7, 4]);
+/// ```
+pub fn map<T: Send, R: Send>(
+    items: Vec<T>,
+    cost: usize,
+    f: impl Fn(T) -> R + Sync + Send,
+) -> Vec<R> {
+    if task(items.len(), cost) == items.len() {
+        items.into_iter().map(f).collect()
+    } else {
+        items.into_par_iter().map(f).collect()
+    }
+}
+
 /// Calls `f(i, row)` for the rows of `out` (`width` elements each), in parallel if
 /// `rows · cost` elements of work are worth it. A last, shorter row is a row too.
 pub fn rows<T: Send>(

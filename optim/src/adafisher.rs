@@ -146,28 +146,19 @@ impl AdaFisher {
     }
 
     /// Algorithm 1, lines 3 to 5, alone: takes what has been observed into the factors. A step does
-    /// this first; without one, it is for looking at them.
-    pub fn refresh(&mut self) {
-        self.take_observed();
-    }
-
-    /// Whether there are new factors.
-    fn take_observed(&mut self) -> bool {
-        match self.diagonals.take() {
-            Some(observed) => {
-                #[cfg(feature = "cuda")]
-                if !observed.is_empty() {
-                    self.placed.clear();
-                }
-                let new = !observed.is_empty();
-                self.factors.refresh(observed, &self.config.averaging());
-                new
-            }
-            None => {
-                self.skipped += 1;
-                false
-            }
+    /// this first; without one, it is for looking at them. Whether anything was taken in.
+    pub fn refresh(&mut self) -> bool {
+        let Some(observed) = self.diagonals.take() else {
+            self.skipped += 1;
+            return false;
+        };
+        let new = !observed.is_empty();
+        #[cfg(feature = "cuda")]
+        if new {
+            self.placed.clear();
         }
+        self.factors.refresh(observed, &self.config.averaging());
+        new
     }
 
     /// The first moment of a parameter, before its bias correction.
@@ -256,7 +247,7 @@ impl Optimizer for AdaFisher {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let refreshed = self.take_observed(); // lines 3–5
+        let refreshed = self.refresh(); // lines 3–5
         let all = trainable(model, grads)?;
         if refreshed && self.config.magnitude == Magnitude::Gradient {
             self.factors.measure(&all, self.config.ema)?;

@@ -191,16 +191,13 @@ impl Kfac {
                 stale.push((weight, average, columns, gradient.dtype()));
             }
         }
-        let mut renewed: Vec<Option<Result<BlockInverse>>> = stale.iter().map(|_| None).collect();
         let work = stale.iter().map(|(_, block, ..)| block.a.len() * block.inputs.longest());
         let work = work.sum::<usize>() / stale.len().max(1);
-        parallel::items(renewed.iter_mut().collect(), work, |i, slot: &mut Option<_>| {
-            let (_, block, columns, dtype) = &stale[i];
+        let renewed = parallel::map(stale, work, |(weight, block, columns, dtype)| {
             let inverse = BlockInverse::new(block, columns.clone(), damping, rule);
-            *slot = Some(inverse.and_then(|inverse| inverse.to_dtype(*dtype)));
+            (weight, columns, inverse.and_then(|inverse| inverse.to_dtype(dtype)))
         });
-        let stale = stale.into_iter().map(|(weight, _, columns, _)| (weight, columns));
-        for ((weight, columns), renewed) in stale.zip(renewed.into_iter().flatten()) {
+        for (weight, columns, renewed) in renewed {
             let usable = self.inverses.get(&weight).is_some_and(|old| old.columns == columns);
             let failures = self.failures.entry(weight).or_default();
             match renewed {

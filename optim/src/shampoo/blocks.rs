@@ -241,20 +241,15 @@ pub(super) struct Part<'a> {
 pub(super) fn add_all(parts: Vec<Part<'_>>, statistics: Statistics) -> Result<()> {
     let numbers = |part: &Part<'_>| part.range.iter().map(Range::len).product::<usize>();
     let work = parts.iter().map(|p| numbers(p) * p.block.longest()).sum::<usize>();
-    let mut answers: Vec<Result<()>> = parts.iter().map(|_| Ok(())).collect();
     let cost = work / parts.len().max(1);
-    let items = parts.into_iter().zip(&mut answers).collect();
-    parallel::items(items, cost, |_, (part, answer): (Part<'_>, &mut Result<()>)| {
-        let Part { block, cut, range, gradient } = part;
-        let numbers = || -> Result<Vec<f64>> {
-            for_float!(gradient.dtype(), T => {
-                let part = cut.read(gradient.as_slice::<T>()?, &range);
-                Ok(part.into_iter().map(Element::to_f64).collect())
-            })
-        };
-        *answer = numbers().and_then(|numbers| block.add(numbers, statistics));
-    });
-    answers.into_iter().collect()
+    let add = |Part { block, cut, range, gradient }: Part<'_>| {
+        let numbers = for_float!(gradient.dtype(), T => {
+            let part = cut.read(gradient.as_slice::<T>()?, &range);
+            part.into_iter().map(Element::to_f64).collect()
+        });
+        block.add(numbers, statistics)
+    };
+    parallel::map(parts, cost, add).into_iter().collect()
 }
 
 /// [`Preconditioner::apply`] for the blocks of one parameter, shared out among the threads.
@@ -265,13 +260,8 @@ pub(super) fn apply_all<'a, T: FloatElement>(
 ) -> Result<Vec<Vec<T>>> {
     let blocks: Vec<_> = blocks.collect();
     let work = blocks.iter().map(|(block, _)| block.longest()).max().unwrap_or(0) * moment.len();
-    let mut parts: Vec<Result<Vec<T>>> = blocks.iter().map(|_| Ok(Vec::new())).collect();
     let cost = work / blocks.len().max(1);
-    let items = blocks.into_iter().zip(&mut parts).collect();
-    type Item<'a, T> = ((&'a Preconditioner, &'a Vec<Range<usize>>), &'a mut Result<Vec<T>>);
-    parallel::items(items, cost, |_, ((block, range), part): Item<'_, T>| {
-        *part = block.apply(cut.read(moment, range));
-    });
+    let parts = parallel::map(blocks, cost, |(b, range)| b.apply(cut.read(moment, range)));
     parts.into_iter().collect()
 }
 
@@ -284,12 +274,7 @@ pub(super) fn renew_all(
 ) -> Vec<Result<()>> {
     let cube = |block: &&mut Preconditioner| block.axes.iter().map(|a| a.dim.pow(3)).sum::<usize>();
     let work = blocks.iter().map(cube).sum::<usize>() / blocks.len().max(1);
-    let mut answers: Vec<Result<()>> = blocks.iter().map(|_| Ok(())).collect();
-    let items = blocks.into_iter().zip(&mut answers).collect();
-    parallel::items(items, work, |_, (block, answer): (&mut Preconditioner, &mut Result<()>)| {
-        *answer = block.renew(statistics, exponent, t);
-    });
-    answers
+    parallel::map(blocks, work, |block| block.renew(statistics, exponent, t))
 }
 
 #[cfg(test)]
