@@ -14,7 +14,9 @@ use alcyon::nn::{data, layer};
 use alcyon::optim::adafisher::{ConvGroups, Damping, Fallback, NormFactor};
 use alcyon::optim::{self, Batch, NAdam, NAdamConfig};
 use alcyon::prelude::*;
-use alcyon::train::{Budget, Event, Every, Plan, Shuffled, Snapshots, Supervised, Trainer};
+use alcyon::train::{
+    Budget, Event, Every, Plan, Precision, Shuffled, Snapshots, Supervised, Trainer,
+};
 
 const GPU: Device = Device::Cuda(0);
 
@@ -303,6 +305,29 @@ fn train_in(folder: &Path, variables: &[(&str, &str)]) -> String {
 /// What follows a word in what a process said.
 fn said<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.split_once(word)).map(|(_, rest)| rest.trim())
+}
+
+#[test]
+fn products_in_sixteen_bits_train_as_on_the_cpu() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let run = |precision: Precision, device: Device| {
+        let (train, test) = data::digits().unwrap();
+        let few = |data: &data::Dataset| data.range(0, 64).unwrap();
+        let batches = Shuffled::new(Loader::new(&few(&train), 16).unwrap().on(device), 7);
+        let held_out = Loader::new(&few(&test), 32).unwrap().on(device);
+        let (mut model, task) = (network(), Supervised::classification());
+        model.to_device(device).unwrap();
+        let config = AdaFisherConfig { rate: 1e-3, ..AdaFisherConfig::thesis() };
+        let mut optimizer = AdaFisher::new(config).unwrap();
+        let plan = Plan { precision, budget: Budget::epochs(2), ..Plan::default() };
+        let trainer = Trainer::new(&mut model, &mut optimizer, &task, plan).unwrap();
+        trainer.run(&batches, &held_out).unwrap().last.unwrap().loss
+    };
+    let wide = run(Precision::F32, Device::Cpu);
+    let [here, there] = [Device::Cpu, GPU].map(|device| run(Precision::BF16, device));
+    // A unit in the last place of bf16 is 1/128: of a loss of about 2, after eight steps of it.
+    assert!((here - there).abs() < 2.0 / 128.0, "cpu {here}, emulated {there}");
+    assert!((here - wide).abs() < 8.0 * 2.0 / 128.0 && here != wide, "bf16 {here}, f32 {wide}");
 }
 
 #[test]

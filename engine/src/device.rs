@@ -45,6 +45,21 @@ impl Device {
         }
     }
 
+    /// Whether products of f32 on this device may round their operands to TF32's 10 bits of mantissa, which
+    /// tensor cores multiply several times as fast. Off at first: the device agrees with the CPU. It holds
+    /// for the whole process from now on; elsewhere than on a CUDA device there is nothing to allow.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] as [`Device::open`].
+    pub fn allow_tf32(self, allowed: bool) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Self::Cuda(ordinal) = self {
+            open(ordinal)?.allow_tf32(allowed);
+        }
+        let _ = allowed;
+        self.open().map(drop)
+    }
+
     /// Waits until the device has done all that was asked of it: before a clock is read. The CPU has
     /// nothing to wait for.
     ///

@@ -14,10 +14,10 @@ pub enum DType {
     F64,
     /// 64-bit signed integers: labels, tokens, indices.
     I64,
-    /// 16-bit floating point with 11 significant bits (IEEE 754 binary16): for storage, see
-    /// [`DType::is_half`].
+    /// 16-bit floating point with 11 significant bits (IEEE 754 binary16), up to 65504. Ops compute in
+    /// f32 and round what they hand out.
     F16,
-    /// 16-bit floating point with f32's range and 8 significant bits: for storage, as `F16`.
+    /// 16-bit floating point with f32's range and 8 significant bits. Ops compute as with `F16`.
     BF16,
 }
 
@@ -32,18 +32,23 @@ impl DType {
         }
     }
 
-    /// Whether elements are floating point numbers that ops compute with (only those can carry
-    /// gradients).
+    /// Whether elements are floating point numbers: only those can carry gradients.
     #[must_use]
     pub const fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F64)
+        !matches!(self, Self::I64)
     }
 
-    /// Whether elements are 16-bit floating point numbers. Those are stored, viewed, joined, cast,
-    /// saved and loaded; ops that compute refuse them.
+    /// Whether elements are 16-bit floating point numbers: ops round what they hand out to these, and
+    /// compute in f32.
     #[must_use]
     pub const fn is_half(self) -> bool {
         matches!(self, Self::F16 | Self::BF16)
+    }
+
+    /// What ops compute in: f32 for 16-bit numbers, else the dtype itself.
+    #[must_use]
+    pub const fn computed_in(self) -> Self {
+        if self.is_half() { Self::F32 } else { self }
     }
 }
 
@@ -118,7 +123,8 @@ pub(crate) use for_element;
 
 /// Runs a block with `T` bound to the Rust type of a floating point dtype.
 ///
-/// Ops have checked before (in [`Op::dtype`](crate::Op::dtype)) that the dtype is a float's.
+/// Ops have checked before (in [`Op::dtype`](crate::Op::dtype)) that the dtype is a float's; kernels get
+/// 16-bit numbers as f32.
 #[macro_export]
 macro_rules! for_float {
     ($dtype:expr, $T:ident => $body:expr) => {

@@ -36,7 +36,7 @@ pub use error::{Error, Result};
 pub use kernels::unfold::Window;
 pub use layout::Layout;
 pub use likelihood::Likelihood;
-pub use op::{Keeps, Op, OpSpec, Sample, Site};
+pub use op::{Halves, Keeps, Op, OpSpec, Sample, Site};
 pub use parameter::{Buffer, ParamId, Parameter, Parameters};
 pub use rng::Rng;
 pub use shape::Shape;

@@ -2,9 +2,12 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+pub(crate) mod halves;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+
+pub use halves::Halves;
 
 use crate::dtype::for_element;
 use crate::storage::{CpuStorage, CpuView};
@@ -85,6 +88,23 @@ pub trait Op: Debug + 'static {
         Err(Error::NoKernel { op: self.name(), device: out.device() })
     }
 
+    /// Who takes 16-bit inputs as they are. By default they are widened to f32 before, and what comes
+    /// out is rounded.
+    fn halves(&self) -> Halves {
+        Halves::Widened
+    }
+
+    /// Whether it is a product of its inputs, which [`Tape::autocast`](crate::Tape::autocast) computes in
+    /// 16 bits.
+    fn is_product(&self) -> bool {
+        false
+    }
+
+    /// Whether the output is the input in another dtype: of a parameter it is the parameter, cast.
+    fn is_cast(&self) -> bool {
+        false
+    }
+
     /// Whether the kernels read their inputs through their strides.
     fn takes_strides(&self) -> bool {
         false
@@ -154,7 +174,7 @@ impl Site<'_> {
 pub fn same_float(op: &'static str, inputs: &[DType]) -> Result<DType> {
     let first = inputs.first().copied().unwrap_or(DType::F32);
     if !first.is_float() {
-        return Err(Error::DType { op, expected: "f32 or f64".into(), got: first });
+        return Err(Error::DType { op, expected: "a floating point type".into(), got: first });
     }
     match inputs.iter().find(|&&d| d != first) {
         Some(&got) => Err(Error::DType { op, expected: first.to_string(), got }),
@@ -179,6 +199,9 @@ pub fn expect_dtype(op: &'static str, got: DType, expected: DType) -> Result<()>
 /// # Errors
 /// [`Error::Device`] for inputs on two devices, and whatever the op finds.
 pub fn run<H: History>(op: &(impl Op + ?Sized), inputs: &[&Tensor<H>]) -> Result<(Tensor, Saved)> {
+    if let Some(half) = halves::to_widen(op, inputs)? {
+        return halves::run(op, inputs, half);
+    }
     let device = one_device(op, inputs)?;
     let dtypes: Vec<DType> = inputs.iter().map(|t| t.dtype()).collect();
     let dtype = op.dtype(&dtypes)?;

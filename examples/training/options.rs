@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use alcyon::optim::Schedule;
 use alcyon::prelude::*;
-use alcyon::train::{Budget, Every, Pace, Plan, Snapshots};
+use alcyon::train::{Budget, Every, Pace, Plan, Precision, Snapshots};
 use clap::{Args, ValueEnum};
 
 /// The rate's course over the budget.
@@ -65,6 +65,10 @@ pub(crate) struct Options {
     /// Scale gradients down to this norm.
     #[arg(long, value_name = "NORM")]
     pub(crate) clip: Option<f64>,
+
+    /// What products are computed in: f32, bf16, or f16 with a loss scale. Parameters stay f32.
+    #[arg(long, value_name = "TYPE", default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
 
     /// Evaluate with an average of the weights that decays by this factor a step, say 0.999.
     #[arg(long, value_name = "DECAY")]
@@ -145,6 +149,7 @@ impl Options {
             pace: Some(Pace::over_budget(schedule, LENGTH)),
             accumulate: self.accumulate,
             clip_norm: self.clip,
+            precision: self.precision,
             average: self.average,
             patience: self.patience,
             evaluate: self.evaluate_every.map_or(Every::Epochs(1), Every::Steps),
@@ -174,6 +179,7 @@ impl Options {
             ("budget", budget.into_iter().flatten().collect::<Vec<_>>().join(" or ")),
             ("batches a step", plan.accumulate.to_string()),
             ("clipping", or_none(plan.clip_norm)),
+            ("precision", plan.precision.to_string()),
             ("average of weights", or_none(plan.average)),
             ("device", self.device.to_string()),
             ("seed", plan.seed.to_string()),

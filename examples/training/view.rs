@@ -74,6 +74,12 @@ impl Observer for View {
                 }
             }
             Event::Stepped(step) => self.step(step),
+            Event::Overflowed { step, loss_scale } => {
+                let (factor, skipped) = (loss_scale.factor, loss_scale.skipped);
+                let so =
+                    format!("step {step:>6} skipped, the {skipped}. so far: gradients beyond f16");
+                self.say(&format!("{so}; they are scaled by {factor} now"));
+            }
             Event::Evaluated { evaluation, .. } => self.evaluation(evaluation),
             Event::Skipped { file, error } => {
                 let name = file.display();

@@ -26,7 +26,7 @@ __device__ __forceinline__ T gelu_tanh_bend(T x) {
     return T(6 * 0.044715 * 0.79788456080286535588) * x;
 }
 
-extern "C" __global__ void forward(long long n, const T* xs, T* ys, double p0, double p1) {
+extern "C" __global__ void forward(long long n, const S* xs, S* ys, double p0, double p1) {
     const T c0 = (T)p0, c1 = (T)p1;
     EACH(i, n) {
         const T x = xs[i];
@@ -35,7 +35,7 @@ extern "C" __global__ void forward(long long n, const T* xs, T* ys, double p0, d
     (void)c0, (void)c1;
 }
 
-extern "C" __global__ void first(long long n, const T* xs, const T* ys, const T* gs, T* out, double p0,
+extern "C" __global__ void first(long long n, const S* xs, const S* ys, const S* gs, S* out, double p0,
                                  double p1) {
     const T c0 = (T)p0, c1 = (T)p1;
     EACH(i, n) {
@@ -46,7 +46,7 @@ extern "C" __global__ void first(long long n, const T* xs, const T* ys, const T*
     (void)c0, (void)c1;
 }
 
-extern "C" __global__ void second(long long n, const T* xs, const T* ys, const T* gs, T* out, double p0,
+extern "C" __global__ void second(long long n, const S* xs, const S* ys, const S* gs, S* out, double p0,
                                   double p1) {
     const T c0 = (T)p0, c1 = (T)p1;
     EACH(i, n) {

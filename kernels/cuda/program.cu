@@ -1,4 +1,4 @@
-// What every kernel text begins with. T, U and the formulas have been defined before it.
+// What every kernel text begins with. S, T, U and the formulas have been defined before it.
 
 // Dynamic shared memory: `bytes` are given at the launch.
 #ifndef CUDA_CPU_SHIM

@@ -2,7 +2,7 @@
 
 // Sums over pieces of `chunk` entries: [outer, pieces, inner]. A thread for each.
 extern "C" __global__ void sum_axis(long long outer, long long n, long long inner, long long chunk,
-                                    const T* x, T* y) {
+                                    const S* x, U* y) {
     const long long pieces = (n + chunk - 1) / chunk;
     EACH(i, outer * pieces * inner) {
         const long long j = i % inner, piece = i / inner % pieces, o = i / (inner * pieces);
@@ -14,7 +14,7 @@ extern "C" __global__ void sum_axis(long long outer, long long n, long long inne
 }
 
 // The same where inner = 1. A block for each.
-extern "C" __global__ void sum_rows(long long outer, long long n, long long chunk, const T* x, T* y) {
+extern "C" __global__ void sum_rows(long long outer, long long n, long long chunk, const S* x, U* y) {
     DYN_SHARED(T, scratch);
     const long long pieces = (n + chunk - 1) / chunk;
     for (long long i = blockIdx.x; i < outer * pieces; i += gridDim.x) {

@@ -1,4 +1,4 @@
-//! Compiles the three stand-ins with the machine's C++ compiler. Without one, the crate says so.
+//! Compiles the stand-ins with the machine's C++ compiler. Without one, the crate says so.
 
 use std::env;
 use std::error::Error;
@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const LIBRARIES: [(&str, &str); 3] = [
+const LIBRARIES: [(&str, &str); 4] = [
     ("driver.cpp", "libcuda.so.1"),
     ("nvrtc.cpp", "libnvrtc.so.13"),
     ("cublas.cpp", "libcublas.so.13"),
+    ("cublaslt.cpp", "libcublasLt.so.13"),
 ];
 
 /// If it is set, everything is compiled with AddressSanitizer: scripts/emulator-asan.sh.

@@ -54,7 +54,7 @@ pub trait Module: Parameters + Send + Sync {
         Self: Sized,
     {
         let cast = |value: &mut Tensor| -> Result<()> {
-            if value.dtype().is_float() || value.dtype().is_half() {
+            if value.dtype().is_float() {
                 *value = value.to_dtype(dtype)?;
             }
             Ok(())

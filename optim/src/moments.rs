@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use engine::{Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
+use engine::{DType, Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
 
 use crate::State;
 use crate::per_parameter::{Start, zeros};
@@ -179,8 +179,10 @@ pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Resu
             let expected = format!("a gradient of shape {}", value.shape());
             return Err(Error::shape("step", expected, &[grad.shape()]).in_layer(&path));
         }
-        if grad.dtype() != value.dtype() || !grad.dtype().is_float() {
-            let expected = value.dtype().to_string();
+        let dtype = value.dtype();
+        // An update would be lost in the rounding of 16 bits.
+        if !matches!(dtype, DType::F32 | DType::F64) || grad.dtype() != dtype {
+            let expected = if dtype.is_half() { "f32 or f64".into() } else { dtype.to_string() };
             return Err(Error::DType { op: "step", expected, got: grad.dtype() }.in_layer(&path));
         }
         if grad.device() == Device::Cpu && !grad.sum_all()?.item()?.is_finite() {

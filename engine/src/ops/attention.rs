@@ -122,6 +122,10 @@ impl Op for Attention {
         Ok(vec![Tensor::from_cuda(log_sums, shape.without(shape.rank() - 1))])
     }
 
+    fn is_product(&self) -> bool {
+        true
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::ALL
     }

@@ -4,6 +4,7 @@
 
 use super::batch_norm::{all_but_channel, along_channel, check_channels};
 use super::norm::check_epsilon;
+use crate::op::halves::widened;
 use crate::op::{Keeps, Op, Saved, Site, expect_dtype, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
@@ -23,7 +24,8 @@ impl<H: History> Tensor<H> {
     /// Batch norm with given statistics, as in evaluation: an affine map of every channel.
     ///
     /// # Shape
-    /// x: `[N, C, ..]` · scale, shift, mean, variance: `[C]` · result: `[N, C, ..]`
+    /// x: `[N, C, ..]` · scale, shift, mean, variance: `[C]` · result: `[N, C, ..]`; the statistics of
+    /// 16-bit images may be f32
     ///
     /// # Errors
     /// [`Error::Shape`] when they do not fit, [`Error::DType`] when the statistics have another
@@ -51,15 +53,18 @@ impl<H: History> Tensor<H> {
     ) -> Result<Self> {
         check_epsilon("batch_norm_fixed", eps)?;
         for moment in [mean, variance] {
-            expect_dtype("batch_norm_fixed", moment.dtype(), self.dtype())?;
+            if moment.dtype() != self.dtype().computed_in() {
+                expect_dtype("batch_norm_fixed", moment.dtype(), self.dtype())?;
+            }
             if moment.device() != self.device() {
                 let (left, right) = (self.device(), moment.device());
                 return Err(Error::Device { op: "batch_norm_fixed", left, right });
             }
         }
         check_channels("batch_norm_fixed", self.shape(), &[mean.shape(), variance.shape()])?;
-        let rstd = variance.contiguous()?.shift(eps)?.sqrt()?.recip()?;
-        H::apply(BatchNormFixed { mean: mean.contiguous()?, rstd }, &[self, scale, shift])
+        let [mean, variance] = [widened(&mean.contiguous()?)?, widened(&variance.contiguous()?)?];
+        let rstd = variance.shift(eps)?.sqrt()?.recip()?;
+        H::apply(BatchNormFixed { mean, rstd }, &[self, scale, shift])
     }
 }
 

@@ -1,6 +1,6 @@
 //! broadcast_to: repeats axes of size 1 (and missing leading axes).   dx = sum over the repeats.
 
-use crate::op::{Keeps, Op, Saved, Site, View, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, View, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, Layout, OpSpec, Result, Sample, Shape};
@@ -60,6 +60,10 @@ impl Op for BroadcastTo {
 
     fn cpu(&self, _inputs: &[CpuView<'_>], _out: &mut CpuStorage) -> Result<Saved> {
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::Moved
     }
 
     fn keeps(&self) -> Keeps {

@@ -1,7 +1,9 @@
 //! cast: the same numbers in another dtype.   dx = g cast back.
 
+use half::slice::HalfFloatSliceExt;
+
 use crate::dtype::for_element;
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -13,7 +15,7 @@ struct Cast(DType);
 
 impl<H: History> Tensor<H> {
     /// The same numbers in another dtype, rounded (towards zero for integers); the tensor itself
-    /// if it has that dtype. Gradients flow between f32 and f64, not through a half dtype.
+    /// if it has that dtype. Gradients flow back in the dtype they had.
     ///
     /// # Errors
     /// [`Error::NoKernel`](crate::Error::NoKernel) on a device without the kernel.
@@ -36,7 +38,14 @@ impl Op for Cast {
     }
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
-        for_element!(inputs[0].dtype(), T => from::<T>(inputs[0].slice(), out));
+        let x = &inputs[0];
+        match (x.dtype(), out) {
+            (DType::F16, CpuStorage::F32(y)) => widen::<half::f16>(x.slice(), y),
+            (DType::BF16, CpuStorage::F32(y)) => widen::<half::bf16>(x.slice(), y),
+            (DType::F32, CpuStorage::F16(y)) => narrow(x.slice(), y),
+            (DType::F32, CpuStorage::BF16(y)) => narrow(x.slice(), y),
+            (dtype, out) => for_element!(dtype, T => from::<T>(x.slice(), out)),
+        }
         Ok(Saved::new())
     }
 
@@ -44,6 +53,14 @@ impl Op for Cast {
     fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
         kernels::cuda::cast::cast(inputs[0].gpu(), inputs[0].slice(), &out.slice_mut())?;
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::Moved
+    }
+
+    fn is_cast(&self) -> bool {
+        true
     }
 
     fn keeps(&self) -> Keeps {
@@ -58,6 +75,24 @@ impl Op for Cast {
 fn from<T: Element>(x: &[T], out: &mut CpuStorage) {
     for_element!(out.dtype(), U => {
         x.iter().zip(out.slice_mut::<U>()).for_each(|(x, y)| *y = U::from_f64(x.to_f64()));
+    });
+}
+
+/// 16-bit numbers as f32, by the machine's own instructions where it has them.
+fn widen<T: Element>(x: &[T], y: &mut [f32])
+where
+    [T]: HalfFloatSliceExt,
+{
+    kernels::parallel::pieces(y, 1, |start, y| x[start..start + y.len()].convert_to_f32_slice(y));
+}
+
+/// The nearest 16-bit numbers, of two the even one.
+fn narrow<T: Element>(x: &[f32], y: &mut [T])
+where
+    [T]: HalfFloatSliceExt,
+{
+    kernels::parallel::pieces(y, 1, |start, y| {
+        y.convert_from_f32_slice(&x[start..start + y.len()]);
     });
 }
 

@@ -78,10 +78,6 @@ impl Op for Compare {
     }
 
     fn dtype(&self, inputs: &[DType]) -> Result<DType> {
-        if inputs[0].is_half() {
-            let expected = "f32, f64 or i64".into();
-            return Err(Error::DType { op: self.name(), expected, got: inputs[0] });
-        }
         let (expected, got) = (inputs[0].to_string(), inputs[1]);
         if inputs[0] == got {
             return Ok(DType::I64);

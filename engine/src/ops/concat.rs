@@ -1,7 +1,7 @@
 //! concat: tensors one after another along an axis.   Each gets its part of g.
 
 use crate::dtype::for_element;
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -62,6 +62,10 @@ impl Op for Concat {
             start += run;
         }
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::Moved
     }
 
     fn keeps(&self) -> Keeps {

@@ -1,6 +1,6 @@
 //! contiguous: the same elements, row-major without gaps.   dx = g.
 
-use crate::op::{Keeps, Op, Saved, Site, View, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, View, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Layout, OpSpec, Result, Sample, Shape};
@@ -38,6 +38,10 @@ impl Op for Contiguous {
 
     fn cpu(&self, _inputs: &[CpuView<'_>], _out: &mut CpuStorage) -> Result<Saved> {
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::Moved
     }
 
     fn keeps(&self) -> Keeps {

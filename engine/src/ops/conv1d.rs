@@ -100,6 +100,10 @@ impl Op for Conv1d {
         Ok(Saved::new())
     }
 
+    fn is_product(&self) -> bool {
+        true
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }

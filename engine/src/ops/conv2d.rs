@@ -92,6 +92,10 @@ impl Op for Conv2d {
         Ok(Saved::new())
     }
 
+    fn is_product(&self) -> bool {
+        true
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }

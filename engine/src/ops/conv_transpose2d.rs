@@ -117,6 +117,10 @@ impl Op for ConvTranspose2d {
         Ok(Saved::new())
     }
 
+    fn is_product(&self) -> bool {
+        true
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
     }

@@ -1,7 +1,7 @@
 //! div: y = a / b, broadcasting.   da = g / b, db = −g y / b, summed over what was repeated.
 
 use super::elementwise::binary_samples;
-use crate::op::{Op, Saved, Site};
+use crate::op::{Halves, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -42,6 +42,10 @@ impl Op for Div {
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
         super::elementwise::cuda_pairs("div", "a / b", inputs, out)
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCuda
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {

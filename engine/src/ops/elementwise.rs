@@ -6,7 +6,7 @@ use std::fmt::Debug;
 #[cfg(feature = "cuda")]
 use kernels::cuda::elementwise as cuda;
 
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -82,6 +82,10 @@ impl<E: Elementwise> Op for Forward<E> {
         Ok(Saved::new())
     }
 
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
+    }
+
     fn keeps(&self) -> Keeps {
         E::KEEPS
     }
@@ -136,6 +140,10 @@ impl<E: Elementwise> Op for Derivative<E> {
         let formulas = formulas(self.of);
         cuda::derivative(inputs[0].gpu(), &formulas, self.order as usize, all, &out.slice_mut())?;
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCuda
     }
 
     /// d/dg = f′, d/dx = g f″. What y contributes is in f″, so y itself gets nothing.

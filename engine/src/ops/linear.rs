@@ -4,7 +4,7 @@
 use kernels::cuda::gemm::Matrices;
 use kernels::gemm::{self, Matrix};
 
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -58,16 +58,21 @@ impl Op for Linear {
         let &[width, size] = inputs[1].shape() else { return Ok(Saved::new()) };
         let rows = out.len().checked_div(width).unwrap_or(0);
         let out = out.slice_mut();
-        let beta = match inputs.get(2) {
-            Some(bias) => {
-                kernels::cuda::strided::copy(gpu, &[rows, width], &[0, 1], bias.slice(), &out)?;
-                1.0
-            }
-            None => 0.0,
-        };
+        if let Some(bias) = inputs.get(2) {
+            kernels::cuda::affine::affine(gpu, [rows, size, width], x, w, bias.slice(), &out)?;
+            return Ok(Saved::new());
+        }
         let (x, w) = (Matrices::new(x, rows, size), Matrices::new(w, width, size).t());
-        kernels::cuda::gemm::gemm(gpu, 1, 1.0, x, w, beta, &out)?;
+        kernels::cuda::gemm::gemm(gpu, 1, 1.0, x, w, 0.0, &out)?;
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
+    }
+
+    fn is_product(&self) -> bool {
+        true
     }
 
     fn keeps(&self) -> Keeps {

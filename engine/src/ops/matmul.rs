@@ -4,7 +4,7 @@
 use kernels::cuda::gemm::Matrices;
 use kernels::gemm::{self, Matrix};
 
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -87,6 +87,14 @@ impl Op for Matmul {
         };
         kernels::cuda::gemm::gemm(gpu, batch, 1.0, a, b, 0.0, &out.slice_mut())?;
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
+    }
+
+    fn is_product(&self) -> bool {
+        true
     }
 
     fn keeps(&self) -> Keeps {

@@ -1,6 +1,6 @@
 //! narrow: a run of entries of one axis.   dx = g with zeros around.
 
-use crate::op::{Keeps, Op, Saved, Site, View, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, View, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, Layout, OpSpec, Result, Sample, Shape};
@@ -47,6 +47,10 @@ impl Op for Narrow {
 
     fn cpu(&self, _inputs: &[CpuView<'_>], _out: &mut CpuStorage) -> Result<Saved> {
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::Moved
     }
 
     fn keeps(&self) -> Keeps {

@@ -1,6 +1,6 @@
 //! permute: axes in another order.   dx = g with the inverse order.
 
-use crate::op::{Keeps, Op, Saved, Site, View, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, View, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, Layout, OpSpec, Result, Sample, Shape};
@@ -61,6 +61,10 @@ impl Op for Permute {
 
     fn cpu(&self, _inputs: &[CpuView<'_>], _out: &mut CpuStorage) -> Result<Saved> {
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::Moved
     }
 
     fn keeps(&self) -> Keeps {

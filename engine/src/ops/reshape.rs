@@ -1,6 +1,6 @@
 //! reshape: the same elements, in row-major order, under another shape.   dx = g reshaped back.
 
-use crate::op::{Keeps, Op, Saved, Site, View, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, View, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 use crate::tensor::{History, Tensor, Var};
 use crate::{DType, Error, Layout, OpSpec, Result, Sample, Shape};
@@ -53,6 +53,10 @@ impl Op for Reshape {
 
     fn cpu(&self, _inputs: &[CpuView<'_>], _out: &mut CpuStorage) -> Result<Saved> {
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::Moved
     }
 
     fn keeps(&self) -> Keeps {

@@ -1,7 +1,7 @@
 //! sub: y = a − b, broadcasting.   da = g, db = −g, summed over what was repeated.
 
 use super::elementwise::binary_samples;
-use crate::op::{Keeps, Op, Saved, Site};
+use crate::op::{Halves, Keeps, Op, Saved, Site};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -42,6 +42,10 @@ impl Op for Sub {
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
         super::elementwise::cuda_pairs("sub", "a - b", inputs, out)
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
     }
 
     fn keeps(&self) -> Keeps {

@@ -1,6 +1,6 @@
 //! sum: the sum over some axes.   dx = g repeated along them.
 
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -102,6 +102,10 @@ impl Op for Sum {
         let sizes = (size(0..self.axis), size(self.axis..end), size(end..dims.len()));
         kernels::cuda::reduce::sum(inputs[0].gpu(), inputs[0].slice(), sizes, &out.slice_mut())?;
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
     }
 
     fn keeps(&self) -> Keeps {

@@ -32,10 +32,10 @@ impl CudaStorage {
     /// # Errors
     /// As [`CudaStorage::unspecified`].
     pub fn filled(gpu: &Arc<Gpu>, dtype: DType, len: usize, value: f64) -> Result<Self> {
-        // Of a half precision the device is given the word as a number.
+        // A number of 16 bits is rounded once, here: the device goes by way of a float.
         let value = match dtype {
-            DType::F16 => f64::from(half::f16::from_f64(value).to_bits()),
-            DType::BF16 => f64::from(half::bf16::from_f64(value).to_bits()),
+            DType::F16 => half::f16::from_f64(value).to_f64(),
+            DType::BF16 => half::bf16::from_f64(value).to_f64(),
             DType::F32 | DType::F64 | DType::I64 => value,
         };
         let mut storage = Self::unspecified(gpu, dtype, len)?;

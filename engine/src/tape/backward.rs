@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::layer_record::observe;
 use super::{Gradients, LayerObserver, NodeId, Recording, Tape, VarGradients};
-use crate::op::{Op, Saved, Site};
+use crate::op::{Op, Saved, Site, halves};
 use crate::tensor::{Tensor, Var};
 use crate::{Device, Error, ParamId, Result};
 
@@ -168,6 +168,18 @@ impl Recording {
         root: NodeId,
         seed: Var,
         purpose: Purpose,
+        observer: Option<&mut dyn LayerObserver>,
+        keep: impl FnMut(NodeId, Option<ParamId>, Var),
+    ) -> Result<()> {
+        // Rules get what they want as it is.
+        self.casting(None, || self.loop_down(root, seed, purpose, observer, keep))
+    }
+
+    fn loop_down(
+        self: &Rc<Self>,
+        root: NodeId,
+        seed: Var,
+        purpose: Purpose,
         mut observer: Option<&mut dyn LayerObserver>,
         mut keep: impl FnMut(NodeId, Option<ParamId>, Var),
     ) -> Result<()> {
@@ -178,6 +190,7 @@ impl Recording {
             (root + 1..all).for_each(|id| self.free(id));
         }
         let recorded = seed.is_recorded();
+        let seed = self.scaled(seed)?;
         let mut checkpoint: Option<Restored> = None;
         let mut grads: Vec<Option<Var>> = vec![None; root + 1];
         grads[root] = Some(seed);
@@ -185,10 +198,14 @@ impl Recording {
             if let Some(grad) = grads[id].take() {
                 self.restore_around(id, &mut checkpoint)?;
                 match self.record(id) {
-                    None => self.leaf(id, |param| keep(id, param, grad)),
+                    None => {
+                        if let Some(param) = self.wanted(id) {
+                            keep(id, param, self.unscaled(grad)?);
+                        }
+                    }
                     Some(record) => {
                         if let Some(observer) = observer.as_deref_mut() {
-                            observe(&self.nodes.borrow(), id, &grad, observer)?;
+                            observe(self, id, &grad, observer)?;
                         }
                         self.rule(id, &record, grad, purpose, &mut grads)?;
                     }
@@ -223,13 +240,14 @@ impl Recording {
         let recorded = grad.is_recorded();
         let inputs: Result<Vec<Var>> =
             record.inputs.iter().map(|&i| self.var(i, recorded)).collect();
-        let rule = record.op.backward(&Site {
+        let site = Site {
             inputs: &inputs?,
             output: &self.var(id, recorded)?,
             saved: &record.saved,
             grad: &grad,
             needs: &needs,
-        })?;
+        };
+        let rule = halves::backward(&*record.op, &site)?;
         drop(grad);
         for ((&input, new), wanted) in record.inputs.iter().zip(rule).zip(needs) {
             if let (Some(new), true) = (new, wanted) {
@@ -269,12 +287,10 @@ impl Recording {
         Some(Record { op, inputs: node.inputs.clone(), saved: node.saved.clone() })
     }
 
-    /// Hands a leaf to `keep` if its gradient is wanted.
-    fn leaf(&self, id: NodeId, keep: impl FnOnce(Option<ParamId>)) {
+    /// Of a leaf whose gradient is wanted: which parameter it is, if it is one.
+    fn wanted(&self, id: NodeId) -> Option<Option<ParamId>> {
         let node = &self.nodes.borrow()[id];
-        if node.op.is_none() && node.needs_grad {
-            keep(node.param);
-        }
+        (node.op.is_none() && node.needs_grad).then_some(node.param)
     }
 
     fn needs(&self, inputs: &[NodeId], purpose: Purpose) -> Vec<bool> {
@@ -294,7 +310,8 @@ fn add(old: Var, new: &Var) -> Result<Var> {
     }
     let mut sum = old.value();
     drop(old);
-    let unshared = sum.device() == Device::Cpu && sum.storage_mut().is_some();
+    let in_place = sum.device() == Device::Cpu && !sum.dtype().is_half();
+    let unshared = in_place && sum.storage_mut().is_some();
     if !unshared || !sum.layout().is_contiguous() || !new.layout().is_contiguous() {
         return Ok(Var::constant(&sum.add(&new.value())?));
     }

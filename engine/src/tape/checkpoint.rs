@@ -27,7 +27,15 @@ impl Tape {
     /// ```
     pub fn checkpoint<T>(&self, part: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = self.len();
-        let result = part()?;
+        let outermost = self.recording.as_ref().filter(|r| r.open.get().is_none());
+        if let Some(recording) = outermost {
+            recording.open.set(Some(start));
+        }
+        let result = part();
+        if let Some(recording) = outermost {
+            recording.open.set(None);
+        }
+        let result = result?;
         if let Some(recording) = &self.recording {
             let records = start..self.len();
             recording.release(records.clone(), &[]);
@@ -101,6 +109,19 @@ mod tests {
         let got = ddy.of_var(&x).unwrap().to_vec::<f64>().unwrap()[0];
         let expected = 2.0 * 0.3_f64.cos() - 0.3 * 0.3_f64.sin();
         assert!((got - expected).abs() < 1e-14, "{got} and {expected}");
+    }
+
+    #[test]
+    fn a_checkpoint_holds_what_comes_into_it_when_nobody_else_does() {
+        let tape = Tape::new();
+        let x = tape.watch(Tensor::from_slice(&[0.5_f64, -1.0], [2]).unwrap());
+        // Neither the first op's output nor the second one's input is kept by their rules.
+        let y = x.scale(2.0).unwrap();
+        let z = tape.checkpoint(|| y.shift(1.0)?.exp()).unwrap();
+        let grads = tape.backward(&z.sum_all().unwrap()).unwrap();
+        let expected = [2.0 * 2.0_f64.exp(), 2.0 * (-1.0_f64).exp()];
+        let got = grads.of_var(&x).unwrap().to_vec::<f64>().unwrap();
+        assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-14), "{got:?}");
     }
 
     #[test]

@@ -102,6 +102,20 @@ impl Gradients {
         Ok(())
     }
 
+    /// Whether no gradient of a parameter has a NaN or an infinity. On a GPU: one number is read.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] when gradients have no numbers (meta device).
+    pub fn is_finite(&self) -> Result<bool> {
+        let mut sum: Option<Tensor> = None;
+        for id in self.params() {
+            // 0 · x is 0, or NaN when x is not finite; zeros do not overflow when they are added.
+            let zero = self.by_param[&id].scale(0.0)?.sum_all()?.to_dtype(crate::DType::F64)?;
+            sum = Some(sum.map_or(Ok(zero.clone()), |sum| sum.add(&zero))?);
+        }
+        Ok(sum.map_or(Ok(0.0), |sum| sum.item())?.is_finite())
+    }
+
     /// The Euclidean norm over all parameters' gradients together.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What a layer saw and what came back to it: the data of all curvature.
 
-use super::{Node, NodeId};
+use super::{NodeId, Recording};
+use crate::op::halves::widened;
 use crate::tensor::{Tensor, Var};
 use crate::{DType, Error, ParamId, Result};
 use kernels::conv::Conv2d;
@@ -88,7 +89,8 @@ impl Norm {
     }
 }
 
-/// One use of one weight: what the layer saw, and the gradient that came back to its output.
+/// One use of one weight: what the layer saw, and the gradient that came back to its output. 16-bit numbers
+/// are widened: whatever is made of a record is f32 or f64.
 #[derive(Debug, Clone)]
 pub struct LayerRecord {
     /// The layer's kind.
@@ -346,13 +348,15 @@ fn with_ones(a: &Tensor) -> Result<Tensor> {
 
 /// Reports one record to the observer: a layer's use, or parameters used outside layers.
 pub(super) fn observe(
-    nodes: &[Node],
+    recording: &Recording,
     id: NodeId,
     grad: &Var,
     observer: &mut dyn LayerObserver,
 ) -> Result<()> {
+    let nodes = &recording.nodes.borrow();
     let node = &nodes[id];
-    let Some(op) = &node.op else { return Ok(()) };
+    // A parameter that is cast is not used yet.
+    let Some(op) = node.op.as_ref().filter(|_| node.param.is_none()) else { return Ok(()) };
     let param = |i: usize| node.inputs.get(i).and_then(|&n| nodes[n].param);
     let wants = |i: usize| nodes[node.inputs[i]].needs_grad;
     let (layer, weight) = (op.layer(), param(1));
@@ -372,7 +376,7 @@ pub(super) fn observe(
         (Layer::ScaleShift(_), [mean, rstd, ..]) => Some((mean.clone(), rstd.clone())),
         _ => None,
     };
-    let input = as_image(layer, &nodes[node.inputs[0]].seen())?;
+    let input = as_image(layer, &widened(&nodes[node.inputs[0]].seen())?)?;
     debug_assert!(layer != Layer::Lookup || input.dtype() == DType::I64);
     observer.observe(&LayerRecord {
         layer,
@@ -381,7 +385,7 @@ pub(super) fn observe(
         bias,
         input,
         moments,
-        output_grad: as_image(layer, &grad.value())?,
+        output_grad: as_image(layer, &recording.unscaled(widened(&grad.value())?)?)?,
     })
 }
 

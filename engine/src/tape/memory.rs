@@ -50,9 +50,10 @@ impl Tape {
         let Some(recording) = &self.recording else { return Memory { lines: Vec::new() } };
         let nodes = recording.nodes.borrow();
         let mut counted: HashSet<*const Storage> = HashSet::new();
-        let parameters = nodes.iter().filter(|node| node.param.is_some());
+        let is_parameter = |node: &&super::Node| node.param.is_some() && node.op.is_none();
+        let parameters = nodes.iter().filter(is_parameter);
         counted.extend(parameters.filter_map(|node| node.output.as_ref()).map(memory_of));
-        for node in nodes.iter().filter(|node| node.param.is_none()) {
+        for node in nodes.iter().filter(|node| !is_parameter(node)) {
             let weight = node.op.as_ref().and_then(|op| op.layer()).and(node.inputs.get(1));
             let layer = weight.and_then(|&w| names.get(&nodes[w].param?).cloned());
             let held = node.output.iter().chain(&node.saved);

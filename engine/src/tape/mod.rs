@@ -1,10 +1,12 @@
 //! `Tape`: the recording of a forward pass, a list that can be printed, swept and dropped.
 
+mod autocast;
 mod backward;
 mod checkpoint;
 mod example_norms;
 mod gradients;
 mod layer_record;
+mod loss_scale;
 mod memory;
 mod recording;
 mod staged;
@@ -259,6 +261,12 @@ impl Var {
 impl History for Taped {
     fn apply_saving<O: Op>(op: O, inputs: &[&Var]) -> Result<(Var, Saved)> {
         let recording = recording_of(op.name(), inputs)?;
+        if let Some(recording) = &recording
+            && let Some(cast) = recording.cast(&op, inputs)?
+        {
+            return recording
+                .casting(None, || Self::apply_saving(op, &cast.iter().collect::<Vec<_>>()));
+        }
         let (output, saved) = op::run(&op, inputs)?;
         let Some(recording) = recording else {
             return Ok((output.with_history(Self::CONSTANT), saved));

@@ -22,6 +22,12 @@ pub(super) struct Recording {
     pub(super) drawn: Cell<u64>,
     /// Records whose numbers are dropped, and computed again when a sweep comes to them.
     pub(super) checkpoints: RefCell<Vec<Range<NodeId>>>,
+    /// What products are cast to, in a part of the forward pass.
+    pub(super) autocast: Cell<Option<DType>>,
+    /// What sweeps multiply gradients by, and divide out again.
+    pub(super) loss_scale: Cell<Option<f64>>,
+    /// Where the outermost checkpoint that is being recorded begins.
+    pub(super) open: Cell<Option<NodeId>>,
     /// A sweep has freed the numbers.
     pub(super) spent: Cell<bool>,
 }
@@ -37,7 +43,7 @@ pub(super) struct Node {
     /// The numbers: of leaves, and of what a rule [keeps](Op::keeps).
     pub(super) output: Option<Tensor>,
     pub(super) saved: Saved,
-    /// For leaves made by [`Tape::bind`](super::Tape::bind).
+    /// For leaves made by [`Tape::bind`](super::Tape::bind), and casts of such.
     pub(super) param: Option<ParamId>,
     pub(super) needs_grad: bool,
 }
@@ -118,11 +124,14 @@ impl Recording {
         let differentiable = output.dtype().is_float();
         let needs_grad = differentiable && ids.iter().any(|&i| nodes[i].needs_grad);
         let keeps = op.keeps();
-        if needs_grad && keeps.inputs {
-            for (&id, input) in ids.iter().zip(inputs) {
+        // A checkpoint is run again from what came into it.
+        let comes_in = |id| self.open.get().is_some_and(|start| id < start);
+        for (&id, input) in ids.iter().zip(inputs) {
+            if needs_grad && keeps.inputs || comes_in(id) {
                 nodes[id].output.get_or_insert_with(|| input.value());
             }
         }
+        let param = ids.first().filter(|_| op.is_cast()).and_then(|&id| nodes[id].param);
         nodes.push(Node {
             op: Some(Rc::new(op)),
             inputs: ids,
@@ -130,7 +139,7 @@ impl Recording {
             dtype: output.dtype(),
             output: (needs_grad && keeps.output).then(|| output.clone()),
             saved: if needs_grad { saved.clone() } else { Saved::new() },
-            param: None,
+            param,
             needs_grad,
         });
         nodes.len() - 1

@@ -28,6 +28,7 @@ const ARCHITECTURES: [(i32, i32); 2] = [(8, 0), (9, 0)];
 #[test]
 fn the_device_compiler_takes_every_text_without_spills_and_finds_every_kernel() {
     let Some((gpu, _guard)) = emulated() else { return };
+    [DType::F16, DType::BF16].into_iter().for_each(run_all_ops);
     for dtype in [DType::F32, DType::F64] {
         run_all_ops(dtype);
         run_all_steps(&gpu, dtype);

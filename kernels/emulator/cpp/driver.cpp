@@ -183,7 +183,8 @@ API cuMemAlloc_v2(uint64_t* pointer, size_t bytes) {
     std::lock_guard<std::recursive_mutex> guard(lock_);
     if (bytes == 0) return INVALID;
     if (bytes > CAPACITY - allocated_) return OUT_OF_MEMORY;
-    auto* block = (unsigned char*)malloc(bytes + 2 * GUARD);
+    // Aligned as the driver promises: libraries count on it.
+    auto* block = (unsigned char*)aligned_alloc(GUARD, (bytes + 3 * GUARD - 1) / GUARD * GUARD);
     if (!block) return OUT_OF_MEMORY;
     memset(block + GUARD, 0xff, bytes);
     *pointer = (uint64_t)(block + GUARD);

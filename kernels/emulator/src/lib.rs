@@ -1,4 +1,4 @@
-//! Stand-ins for NVIDIA's driver, run-time compiler and cuBLAS that run CUDA kernels on the CPU.
+//! Stand-ins for NVIDIA's driver, run-time compiler, cuBLAS and cuBLASLt that run CUDA kernels on the CPU.
 //!
 //! For tests only. The unmodified CUDA code of Alcyon loads these libraries in place of NVIDIA's,
 //! compiles the unmodified kernel texts (with the machine's C++ compiler, behind a shim) and runs
@@ -24,7 +24,7 @@ pub const fn is_sanitized() -> bool {
     option_env!("EMULATOR_SANITIZED").is_some()
 }
 
-/// The folder with the three libraries; to be searched before anything else is.
+/// The folder with the libraries; to be searched before anything else is.
 ///
 /// # Errors
 /// Why there is none: no C++ compiler, or a machine that the emulator is not written for.

@@ -18,26 +18,16 @@ pub fn cast(gpu: &Gpu, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
     if n == 0 {
         return Ok(());
     }
-    let formulas = [widened(x.scalar()), narrowed(y.scalar()), ""];
-    let program = Program::new(TEXT, x.scalar()).with("cast", formulas).writing(y.scalar());
-    gpu.launch(&program, "cast", Grid::over(n), &[n.into(), x.into(), y.into()])
-}
-
-/// A number as a double; of halves the bits of mantissa and the bias.
-const fn widened(from: Scalar) -> &'static str {
-    match from {
-        Scalar::F16 => "widen(x, 10, 15)",
-        Scalar::BF16 => "widen(x, 7, 127)",
-        Scalar::F32 | Scalar::F64 | Scalar::I64 => "(double)x",
-    }
-}
-
-/// A double as a number.
-const fn narrowed(to: Scalar) -> &'static str {
-    match to {
-        Scalar::F16 => "narrow(x, 10, 15)",
-        Scalar::BF16 => "narrow(x, 7, 127)",
-        Scalar::I64 => "whole(x)",
-        Scalar::F32 | Scalar::F64 => "(U)x",
-    }
+    let wide = matches!(x.scalar(), Scalar::F64 | Scalar::I64);
+    let (formula, kernel) = match y.scalar() {
+        Scalar::F16 if wide => ("narrow((double)x, 10, 15)", "cast_words"),
+        Scalar::BF16 if wide => ("narrow((double)x, 7, 127)", "cast_words"),
+        Scalar::I64 => ("whole((double)x)", "cast"),
+        Scalar::F64 => ("(double)x", "cast"),
+        Scalar::F32 | Scalar::F16 | Scalar::BF16 => ("(float)x", "cast"),
+    };
+    let program = Program::new(TEXT, x.scalar()).with("cast", [formula, "", ""]);
+    // The words of a number of 16 bits are written where it is.
+    let program = program.writing(if kernel == "cast" { y.scalar() } else { x.scalar() });
+    gpu.launch(&program, kernel, Grid::over(n), &[n.into(), x.into(), y.into()])
 }

@@ -1,10 +1,11 @@
 //! `Gpu`: an opened device, with its one stream, its memory and its programs.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, result};
 
+use super::affine::Light;
 use super::cache::Cache;
 use super::error::{Result, driver};
 use super::fault::Faults;
@@ -22,9 +23,11 @@ pub struct Gpu {
     memory: Memory,
     modules: Modules,
     blas: Blas,
+    light: Light,
     faults: Faults,
     reads: AtomicU64,
     launches: AtomicU64,
+    tf32: AtomicBool,
 }
 
 /// Devices that have been opened, by number. They stay open: closing one while the process ends
@@ -58,11 +61,13 @@ impl Gpu {
             memory: Memory::new(Arc::clone(&context)),
             modules: Modules::new(context, info.compute_capability, cache),
             blas: Blas::new(&stream)?,
+            light: Light::new()?,
             faults: Faults::default(),
             stream,
             info,
             reads: AtomicU64::new(0),
             launches: AtomicU64::new(0),
+            tf32: AtomicBool::new(false),
         });
         open.push(Arc::clone(&gpu));
         Ok(gpu)
@@ -90,6 +95,19 @@ impl Gpu {
     #[must_use]
     pub fn launches(&self) -> u64 {
         self.launches.load(Ordering::Relaxed)
+    }
+
+    /// Whether products of f32 may round their operands to TF32's 10 bits of mantissa, which tensor cores
+    /// multiply several times as fast; sums stay f32. Off at first, so that the device agrees with the
+    /// CPU. It holds for all that is queued on this device from now on.
+    pub fn allow_tf32(&self, allowed: bool) {
+        self.tf32.store(allowed, Ordering::Relaxed);
+    }
+
+    /// What [`Gpu::allow_tf32`] has set.
+    #[must_use]
+    pub fn allows_tf32(&self) -> bool {
+        self.tf32.load(Ordering::Relaxed)
     }
 
     /// All programs that have been used so far, each with one of its kernels that has been used.
@@ -175,6 +193,10 @@ impl Gpu {
 
     pub(super) const fn blas(&self) -> &Blas {
         &self.blas
+    }
+
+    pub(super) const fn light(&self) -> &Light {
+        &self.light
     }
 
     pub(super) fn count_launch(&self) {

@@ -3,9 +3,11 @@
 //! cuBLAS counts columns first, we rows. A row-major matrix, read column-major, is its transpose;
 //! and (A B)ᵀ = Bᵀ Aᵀ. So the operands change places and nothing is moved.
 //!
-//! f32 is computed in f32: cuBLAS uses its shorter format for tensor cores (TF32) only when it is told
-//! to, and it is not told, so that CPU and GPU agree.
+//! 16-bit operands are multiplied and added up in f32, and the sum is rounded once. f32 is computed in
+//! f32, so that CPU and GPU agree, unless TF32 has been switched on ([`Gpu::allow_tf32`]): then the
+//! operands are rounded to 10 bits of mantissa first, which tensor cores take.
 
+use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::cublas::{result, sys};
@@ -31,6 +33,12 @@ impl Blas {
         // SAFETY: the handle has just been made, and the stream lives as long as the device.
         unsafe { result::set_stream(handle, stream.cu_stream().cast()) }
             .map_err(code("cublasSetStream"))?;
+        // Partial sums of 16-bit products are f32, too, however a product is split.
+        let mode = sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+        // SAFETY: the handle has just been made.
+        unsafe { sys::cublasSetMathMode(handle, mode) }
+            .result()
+            .map_err(code("cublasSetMathMode"))?;
         Ok(Self(Mutex::new(Handle(handle))))
     }
 }
@@ -138,28 +146,71 @@ pub fn gemm(
     let (step_a, step_b) = (a.batch as i64, b.batch as i64);
     let (step_c, ldc) = (m * n, n);
     let (pa, pb, pc) = (a.data.pointer(), b.data.pointer(), c.pointer());
-    macro_rules! call {
-        ($gemm:ident, $T:ty) => {{
-            let (alpha, beta) = (alpha as $T, beta as $T);
-            // SAFETY: the handle is valid and ours while locked; the operands' extents lie in their
-            // slices and C is as long as its sizes say (asserted above); α and β outlive the call.
-            unsafe {
-                sys::$gemm(
-                    handle.0, flip(b_flipped), flip(a_flipped), n, m, k, &raw const alpha,
-                    pb as *const $T, ldb, step_b, pa as *const $T, lda, step_a, &raw const beta,
-                    pc as *mut $T, ldc, step_c, count,
-                )
-            }
-        }};
-    }
-    let status = match c.scalar() {
-        Scalar::F32 => call!(cublasSgemmStridedBatched_64, f32),
-        Scalar::F64 => call!(cublasDgemmStridedBatched_64, f64),
-        Scalar::I64 | Scalar::F16 | Scalar::BF16 => {
-            sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED
-        }
+    let scalar = c.scalar();
+    assert_eq!([a.data.scalar(), b.data.scalar()], [scalar; 2], "cuda gemm: the operands' types");
+    let unknown =
+        || code("gemm")(result::CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED));
+    let kind = kind(scalar).ok_or_else(unknown)?;
+    let compute = compute(scalar, gpu.allows_tf32());
+    // The two factors are of the type that is added in.
+    let single = [alpha as f32, beta as f32];
+    let double = [alpha, beta];
+    let [alpha, beta]: [*const c_void; 2] = match scalar {
+        Scalar::F64 => [(&raw const double[0]).cast(), (&raw const double[1]).cast()],
+        _ => [(&raw const single[0]).cast(), (&raw const single[1]).cast()],
     };
-    status.result().map_err(code("cublasGemmStridedBatched"))
+    // SAFETY: the handle is valid and ours while locked; the operands are of the type that is named, their
+    // extents lie in their slices, and C is as long as its sizes say (asserted above); α and β, of the type
+    // that `compute` implies, outlive the call.
+    unsafe {
+        sys::cublasGemmStridedBatchedEx_64(
+            handle.0,
+            flip(b_flipped),
+            flip(a_flipped),
+            n,
+            m,
+            k,
+            alpha,
+            pb as *const c_void,
+            kind,
+            ldb,
+            step_b,
+            pa as *const c_void,
+            kind,
+            lda,
+            step_a,
+            beta,
+            pc as *mut c_void,
+            kind,
+            ldc,
+            step_c,
+            count,
+            compute,
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+        )
+    }
+    .result()
+    .map_err(code("cublasGemmStridedBatchedEx"))
+}
+
+/// cuBLAS's name of a type that it multiplies.
+const fn kind(scalar: Scalar) -> Option<sys::cudaDataType> {
+    match scalar {
+        Scalar::F32 => Some(sys::cudaDataType::CUDA_R_32F),
+        Scalar::F64 => Some(sys::cudaDataType::CUDA_R_64F),
+        Scalar::F16 => Some(sys::cudaDataType::CUDA_R_16F),
+        Scalar::BF16 => Some(sys::cudaDataType::CUDA_R_16BF),
+        Scalar::I64 => None,
+    }
+}
+
+/// What products are added up in.
+const fn compute(scalar: Scalar, tf32: bool) -> sys::cublasComputeType_t {
+    match scalar {
+        Scalar::F64 => sys::cublasComputeType_t::CUBLAS_COMPUTE_64F,
+        Scalar::F32 if tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+    }
 }
 
 fn code(call: &'static str) -> impl Fn(result::CublasError) -> CudaError {

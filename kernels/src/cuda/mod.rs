@@ -9,7 +9,7 @@
 //! | [`program`], [`compile`], [`cache`], [`module`] | kernel texts, compiled at run time, kept on disk |
 //! | [`mod@launch`] | starting a kernel, its arguments compared with its text |
 //! | [`mod@slice`] | typed runs of device memory: what kernels read and write |
-//! | [`mod@gemm`] | the matrix product, by cuBLAS |
+//! | [`mod@gemm`], [`mod@affine`] | the matrix product, by cuBLAS; with a bias, by cuBLASLt |
 //! | [`elementwise`], [`pairs`], [`strided`], [`mod@cast`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
 //! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
@@ -18,6 +18,7 @@
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that
 //! was given back can be handed out at once. Only [`Gpu::read`] and [`Gpu::synchronize`] wait.
 
+pub mod affine;
 pub mod along;
 pub mod attention;
 pub mod cache;
@@ -32,6 +33,7 @@ mod event;
 mod fault;
 pub mod gemm;
 pub mod group_norm;
+mod halves;
 pub mod index;
 pub mod interpolate;
 pub mod launch;

@@ -1,7 +1,8 @@
 //! Kernel texts, and the programs that are made of them.
 //!
-//! A text (`kernels/cuda/*.cu`) is written once for all element types: `T` is the type it reads,
-//! `U` the type it writes, and `FORMULA_0`, `FORMULA_1`, `FORMULA_2` are what an op fills in. A
+//! A text (`kernels/cuda/*.cu`) is written once for all element types: `S` is the type it reads and `T`
+//! the type that it computes with, `float` for numbers of 16 bits and else the same; `U` is the type it
+//! writes, and `FORMULA_0`, `FORMULA_1`, `FORMULA_2` are what an op fills in. A
 //! program is a text with these decided; each is compiled when it is first used.
 //!
 //! Rules for texts, which keep the device's compiler and the emulator's happy: every kernel begins
@@ -9,6 +10,7 @@
 //! only through `DYN_SHARED`; sizes are `long long`; a warp operation with all lanes only where all
 //! 32 are there; every sum in an order that depends on sizes alone.
 
+use super::halves;
 use super::slice::Scalar;
 
 /// A kernel text.
@@ -65,10 +67,18 @@ impl Program {
     }
 
     /// The whole text that the compiler gets.
+    ///
+    /// # Panics
+    /// When a text that knows no `S` shall read numbers of 16 bits: a bug of ours.
     #[must_use]
     pub fn source(&self) -> String {
+        let stored = !halves::is_half(self.reads) || self.text.source.contains("S* ");
+        assert!(stored, "cuda {}: it does not read 16 bits", self.name);
         let (reads, writes) = (self.reads.c_name(), self.writes.c_name());
-        let mut source = format!("typedef {reads} T;\ntypedef {writes} U;\n");
+        let computes = self.reads.computed_in().c_name();
+        let halves = halves::text([self.reads, self.writes]);
+        let mut source =
+            format!("{halves}typedef {reads} S;\ntypedef {computes} T;\ntypedef {writes} U;\n");
         for (i, formula) in self.formulas.iter().enumerate().filter(|(_, f)| !f.is_empty()) {
             source += &format!("#define FORMULA_{i} ({formula})\n");
         }
@@ -90,9 +100,12 @@ mod tests {
         let program = Program::new(text, Scalar::F32).with("double", ["2 * x", "", ""]);
         assert_eq!(program.name(), "double<float>");
         let source = program.source();
-        let head = "typedef float T;\ntypedef float U;\n#define FORMULA_0 (2 * x)\n";
+        let head =
+            "typedef float S;\ntypedef float T;\ntypedef float U;\n#define FORMULA_0 (2 * x)\n";
         assert!(source.starts_with(head), "{source}");
         assert!(source.ends_with("/* the text */"));
+        let half = Program::new(Text { name: "toy", source: "S* " }, Scalar::BF16).source();
+        assert!(half.contains("typedef bf16 S;\ntypedef float T;\n"), "{half}");
         assert_eq!(program.writing(Scalar::I64).name(), "double<float to long long>");
     }
 }

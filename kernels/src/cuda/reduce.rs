@@ -36,7 +36,7 @@ pub fn sum(
     if pieces == 1 {
         return piecewise(gpu, x, (outer, n, inner), y);
     }
-    let scalar = y.scalar();
+    let scalar = x.scalar().computed_in();
     let length = outer * pieces * inner;
     let mut partial = gpu.memory().allocate(length * scalar.bytes())?;
     let partial = SliceMut::new(&mut partial, scalar, length);
@@ -50,10 +50,10 @@ fn piecewise(
     (outer, n, inner): (usize, usize, usize),
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    let program = Program::new(TEXT, y.scalar());
+    let program = Program::new(TEXT, x.scalar()).writing(y.scalar());
     if inner == 1 {
         let arguments = [outer.into(), n.into(), CHUNK.into(), x.into(), y.into()];
-        let grid = Grid::blocks(y.len()).sharing(y.scalar().bytes());
+        let grid = Grid::blocks(y.len()).sharing(x.scalar().computed_in().bytes());
         return gpu.launch(&program, "sum_rows", grid, &arguments);
     }
     let arguments = [outer.into(), n.into(), inner.into(), CHUNK.into(), x.into(), y.into()];

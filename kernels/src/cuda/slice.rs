@@ -11,7 +11,7 @@ pub enum Scalar {
     F64,
     /// `long long`
     I64,
-    /// 16 bits with a mantissa of 10 (IEEE 754 binary16): moved and cast, not computed with.
+    /// 16 bits with a mantissa of 10 (IEEE 754 binary16): stored so, computed with as a float.
     F16,
     /// 16 bits with a mantissa of 7 and f32's range: as `F16`.
     BF16,
@@ -28,6 +28,15 @@ impl Scalar {
         }
     }
 
+    /// What kernels compute with: `float` for numbers of 16 bits, else the type itself.
+    #[must_use]
+    pub const fn computed_in(self) -> Self {
+        match self {
+            Self::F16 | Self::BF16 => Self::F32,
+            other => other,
+        }
+    }
+
     /// Its name in kernel texts.
     #[must_use]
     pub const fn c_name(self) -> &'static str {
@@ -35,7 +44,8 @@ impl Scalar {
             Self::F32 => "float",
             Self::F64 => "double",
             Self::I64 => "long long",
-            Self::F16 | Self::BF16 => "unsigned short",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
         }
     }
 }

@@ -126,6 +126,32 @@ fn missing_library() {
     }
 }
 
+#[test]
+fn without_cublaslt_affine_maps_are_the_same_numbers() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("without-cublaslt");
+    let libraries = fs::read_dir(alcyon_emulator::folder().unwrap()).unwrap();
+    for file in libraries.map(|entry| entry.unwrap().path()) {
+        let name = file.file_name().unwrap().to_owned();
+        if !name.to_string_lossy().contains("cublasLt") {
+            fs::copy(&file, folder.0.join(name)).unwrap();
+        }
+    }
+    done(start("no_cublaslt", &folder.0, &[]));
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn no_cublaslt() {
+    library::search_in(own_folder());
+    let gpu = Gpu::open_with(0, Cache::new(None)).unwrap();
+    if gpu.plans().is_some() {
+        println!("*** SKIPPED: this machine has a cuBLASLt of its own ***");
+        return;
+    }
+    crate::products::check_affine(&gpu);
+}
+
 // ---- a device that is lost -----------------------------------------------------------------------
 
 #[test]

@@ -74,7 +74,8 @@ impl BatchNorm2d {
         let unbiased = biased.scale(count as f64 / (count as f64 - 1.0))?;
         for (buffer, batch) in [(&self.running_mean, mean), (&self.running_var, &unbiased)] {
             let kept = tape.latest(buffer).scale(1.0 - self.momentum)?;
-            tape.stage(buffer, kept.add(&batch.scale(self.momentum)?)?);
+            let new = batch.scale(self.momentum)?.to_dtype(kept.dtype())?;
+            tape.stage(buffer, kept.add(&new)?);
         }
         let batches = tape.latest(&self.num_batches_tracked).to_vec::<i64>()?;
         let next: Vec<i64> = batches.into_iter().map(|n| n + 1).collect();

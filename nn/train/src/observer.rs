@@ -5,7 +5,7 @@ use std::path::Path;
 use engine::{Error, Parameters, Result};
 use optim::Optimizer;
 
-use crate::{Best, Place, Score};
+use crate::{Best, LossScale, Place, Score};
 
 /// One optimizer step, or several of which this is the last.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,6 +87,13 @@ pub enum Event<'a> {
     },
     /// A step was taken.
     Stepped(&'a Step),
+    /// A step was skipped: in f16 its gradients were not finite, and the scale has been halved.
+    Overflowed {
+        /// The step's number; the first is 1.
+        step: u64,
+        /// The scale from now on, and how many steps have been skipped.
+        loss_scale: LossScale,
+    },
     /// The model was evaluated.
     Evaluated {
         /// What came out.
@@ -157,6 +164,9 @@ impl std::fmt::Debug for Event<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Started { place, .. } => f.debug_tuple("Started").field(place).finish(),
+            Self::Overflowed { step, loss_scale } => {
+                f.debug_tuple("Overflowed").field(step).field(loss_scale).finish()
+            }
             Self::Stepped(step) => f.debug_tuple("Stepped").field(step).finish(),
             Self::Evaluated { evaluation, .. } => {
                 f.debug_tuple("Evaluated").field(evaluation).finish()

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::LossScale;
+
 /// A point between two steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Place {
@@ -25,6 +27,9 @@ pub struct Place {
     pub loss_sum: f64,
     /// And their number.
     pub loss_count: u64,
+    /// What gradients in f16 are scaled by.
+    #[serde(default)]
+    pub loss_scale: LossScale,
 }
 
 /// The best evaluation of a run.

@@ -2,7 +2,7 @@
 
 use engine::{Error, Result};
 
-use crate::{Budget, Pace};
+use crate::{Budget, Pace, Precision};
 
 /// When to evaluate. The end of a run is always evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Plan {
     pub accumulate: usize,
     /// Gradients with a larger Euclidean norm, over all parameters together, are scaled down to it.
     pub clip_norm: Option<f64>,
+    /// What products are computed in. Evaluations are in f32.
+    pub precision: Precision,
     /// The decay of an average of the weights, which evaluations then use: in 0 .. 1.
     pub average: Option<f64>,
     /// Ends the run when so many evaluations in a row were no better than the best.
@@ -45,6 +47,7 @@ impl Default for Plan {
             pace: None,
             accumulate: 1,
             clip_norm: None,
+            precision: Precision::F32,
             average: None,
             patience: None,
             evaluate: Every::Epochs(1),

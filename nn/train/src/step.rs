@@ -1,25 +1,27 @@
 //! One optimizer step: from one batch or several to new weights.
 
-use engine::{Error, Gradients, Parameters, Result, Rng};
+use engine::{Error, Gradients, Parameters, Result, Rng, Tape};
 use nn::data::Batch;
 use optim::Optimizer;
 use rand::Rng as _;
 
-use crate::{Plan, Task};
+use crate::{LossScale, Plan, Precision, Task};
 
 /// What a step found.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Taken {
     /// The mean over all terms, before the step.
     pub(crate) loss: f64,
     /// Of the gradients, if they were to be clipped.
     pub(crate) norm: Option<f64>,
+    /// Whether nothing was changed, since the loss scale was too large.
+    pub(crate) skipped: bool,
 }
 
 /// Takes step number `number` (the first is 0).
 ///
 /// The gradient of the mean over all terms is Σ Nᵢ gᵢ / Σ Nᵢ, where gᵢ is that of batch i's own mean
-/// over Nᵢ terms.
+/// over Nᵢ terms. In f16, gradients that are not finite change nothing but the scale.
 pub(crate) fn take<M: Parameters>(
     model: &mut M,
     optimizer: &mut dyn Optimizer,
@@ -27,27 +29,28 @@ pub(crate) fn take<M: Parameters>(
     plan: &Plan,
     batches: &[Batch],
     number: u64,
+    scale: &mut LossScale,
 ) -> Result<Taken> {
+    let scaled = plan.precision == Precision::F16;
     let seed = |at: usize| mask_seed(plan, number, at);
-    if plan.accumulate == 1 && plan.clip_norm.is_none() {
-        let [batch] = batches else { return Ok(Taken { loss: f64::NAN, norm: None }) };
+    let outputs = |model: &M, tape: &Tape, batch: &Batch| {
+        plan.precision.outputs(tape, || task.outputs(model, tape, batch))
+    };
+    if plan.accumulate == 1 && plan.clip_norm.is_none() && !scaled {
+        let [batch] = batches else { return Ok(Taken { loss: f64::NAN, ..Taken::default() }) };
         let loss = task.loss(batch);
-        let forward = |model: &M, tape: &engine::Tape| task.outputs(model, tape, batch);
+        let forward = |model: &M, tape: &Tape| outputs(model, tape, batch);
         let mut problem = optim::Batch::new(model, forward, &*loss).training(seed(0));
-        return Ok(Taken { loss: optimizer.minimize(&mut problem)?, norm: None });
+        return Ok(Taken { loss: optimizer.minimize(&mut problem)?, ..Taken::default() });
     }
-    if optimizer.needs_problem() {
-        return Err(Error::Argument {
-            op: "train",
-            name: "optimizer",
-            expected: "one that steps on gradients, to accumulate or clip them",
-            got: optimizer.name().to_owned(),
-        });
-    }
+    check(optimizer, scaled)?;
     let (mut sum, mut loss_sum, mut terms_sum) = (Gradients::default(), 0.0, 0.0);
     for (at, batch) in batches.iter().enumerate() {
-        let tape = engine::Tape::training(seed(at));
-        let outputs = task.outputs(model, &tape, batch)?;
+        let tape = Tape::training(seed(at));
+        let outputs = outputs(model, &tape, batch)?;
+        if scaled {
+            tape.scale_loss(scale.factor)?;
+        }
         let loss = task.loss(batch);
         let terms = loss.terms() as f64;
         let mut pass = optim::backward(&tape, &outputs, &*loss, optimizer)?;
@@ -64,9 +67,34 @@ pub(crate) fn take<M: Parameters>(
     if batches.len() > 1 {
         sum.scale(1.0 / terms_sum)?;
     }
+    let loss = loss_sum / terms_sum;
+    // A scale of 1 is not what a gradient is too large for: then the optimizer refuses it, by name.
+    if scaled && scale.factor > 1.0 {
+        let finite = sum.is_finite()?;
+        scale.found(finite);
+        if !finite {
+            return Ok(Taken { loss, norm: None, skipped: true });
+        }
+    }
     let norm = plan.clip_norm.map(|limit| sum.clip_norm(limit)).transpose()?;
     optimizer.step(model, &sum)?;
-    Ok(Taken { loss: loss_sum / terms_sum, norm })
+    Ok(Taken { loss, norm, skipped: false })
+}
+
+/// Refuses an optimizer that wants more than gradients which may turn out useless.
+fn check(optimizer: &mut dyn Optimizer, scaled: bool) -> Result<()> {
+    let refuse = |expected, optimizer: &dyn Optimizer| {
+        let (op, name, got) = ("train", "optimizer", optimizer.name().to_owned());
+        Err(Error::Argument { op, name, expected, got })
+    };
+    if optimizer.needs_problem() {
+        return refuse("one that steps on gradients, to accumulate, clip or scale them", optimizer);
+    }
+    let curved = optimizer.curvature().is_some() || optimizer.hessian_diagonal().is_some();
+    if scaled && curved {
+        return refuse("one without curvature, to skip steps in f16 (bf16 skips none)", optimizer);
+    }
+    Ok(())
 }
 
 /// The seed of a tape: another one for every batch of every step, and nothing to remember.

@@ -202,9 +202,13 @@ impl<'a, M: Parameters> Trainer<'a, M> {
             let used = self.plan.budget.used(&self.place, steps_per_epoch);
             self.optimizer.set_rate(pace.rate(self.place.step, used));
         }
-        let number = self.place.step;
-        let taken =
-            step::take(self.model, self.optimizer, self.task, &self.plan, &batches, number)?;
+        let (number, scale) = (self.place.step, &mut self.place.loss_scale);
+        let (task, plan) = (self.task, &self.plan);
+        let taken = step::take(self.model, self.optimizer, task, plan, &batches, number, scale)?;
+        if taken.skipped {
+            let (step, loss_scale) = (number + 1, self.place.loss_scale);
+            self.tell(&Event::Overflowed { step, loss_scale })?;
+        }
         if let Some(average) = &mut self.average {
             average.update(self.model)?;
         }
