@@ -5,6 +5,7 @@ use std::path::Path;
 
 use alcyon::nn::{data, layer};
 use alcyon::optim;
+use alcyon::optim::curvature::factors::{KroneckerFactors, Share};
 use alcyon::prelude::*;
 use alcyon::train::{
     Budget, Event, Every, LossScale, Outcome, Plan, Precision, Score, Shuffled, Snapshots,
@@ -95,14 +96,14 @@ fn a_network_learns_as_much_in_sixteen_bits_as_in_f32_and_its_parameters_stay_f3
             }
             outcome.0.unwrap().last.unwrap().loss
         };
-        let (untrained, trained) = (loss(Precision::F32, 0), loss(Precision::F32, 3));
+        let (untrained, trained) = (loss(Precision::F32, 0), loss(Precision::F32, 12));
         assert!(trained < 0.8 * untrained, "{name}: {untrained} to {trained}");
         let halves: &[Precision] = match name {
             "adamw" => &[Precision::BF16, Precision::F16],
             _ => &[Precision::BF16],
         };
         for &precision in halves {
-            let half = loss(precision, 3);
+            let half = loss(precision, 12);
             // A tenth of the way is the noise of rounding; not to learn would be all of it.
             let far = (half - trained).abs() / (untrained - trained);
             assert!(far < 0.1 && half != trained, "{name} {precision}: {half}, f32 {trained}");
@@ -165,5 +166,46 @@ fn curvature_in_f16_is_refused_by_the_optimizers_name() {
         let got = run(&mut network(), name, &Digits(1.0), plan(Precision::F16, 1), (None, None)).0;
         let refused = matches!(&got, Err(Error::Argument { name: "optimizer", .. }));
         assert!(refused, "{name}: {got:?}");
+    }
+}
+
+/// K-FAC's and AdaFisher's factors of one layer whose numbers 16 bits hold, its output rounded by autocast or
+/// by casts that are written out around f32.
+fn factors(half: DType, autocast: bool) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let mut rng = Rng::new(2);
+    let mut of = |shape: [usize; 2]| {
+        let x = Tensor::normal(shape, 0.0, 1.0, DType::F32, &mut rng);
+        x.to_dtype(half).unwrap().to_dtype(DType::F32).unwrap()
+    };
+    let (x, weight) = (of([6, 5]), Parameter::new(of([4, 5])));
+    let loss = CrossEntropy::new(&Tensor::from_slice(&[0_i64, 3, 1, 2, 2, 0], [6]).unwrap());
+    let forward = |tape: &Tape| {
+        let layer = || tape.input(x.clone()).linear(&tape.bind(&weight), None);
+        let y = match autocast {
+            true => tape.autocast(half, layer).unwrap(),
+            false => layer().unwrap().to_dtype(half).unwrap(),
+        };
+        y.to_dtype(DType::F32).unwrap()
+    };
+    let tape = Tape::new();
+    let mut kronecker = KroneckerFactors::new(Fisher::Empirical, Share::Expand);
+    let nll = loss.nll(&forward(&tape)).unwrap();
+    tape.backward_observed(&nll, &mut kronecker).unwrap();
+    kronecker.finish(loss.terms()).unwrap();
+    kronecker.fold();
+    let block = kronecker.of(&weight).unwrap();
+    let mut adafisher = AdaFisher::new(AdaFisherConfig::default()).unwrap();
+    let tape = Tape::new();
+    optim::backward(&tape, &forward(&tape), &loss, &mut adafisher).unwrap();
+    assert!(adafisher.refresh());
+    (block.a.clone(), block.g.clone(), adafisher.curvature_and_damping(&weight).unwrap().0)
+}
+
+#[test]
+fn factors_of_a_layer_in_sixteen_bits_are_those_of_f32_on_the_rounded_numbers_bit_for_bit() {
+    for half in [DType::F16, DType::BF16] {
+        let (a, g, f) = factors(half, true);
+        assert!(a.iter().chain(&g).chain(&f).any(|&x| x != 0.0));
+        assert_eq!((a, g, f), factors(half, false), "{half}");
     }
 }

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn train(cli: &Cli) -> Result<()> {
-    cli.options.device.open()?;
+    cli.options.open_device()?;
     let images = Images::open(cli)?;
     let rng = &mut Rng::new(cli.options.seed);
     let mut network = network::build(&cli.model, images.shape, images.classes, rng)?;

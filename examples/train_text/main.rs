@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 fn train(cli: &Cli) -> Result<()> {
-    cli.options.device.open()?;
+    cli.options.open_device()?;
     let corpus = Corpus::open(cli)?;
     let (vocabulary, bigram) = (corpus.tokenizer.vocabulary(), corpus.bigram()?);
     let batch_size = cli.options.batch_size.unwrap_or(16);

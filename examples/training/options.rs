@@ -103,6 +103,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
 
+    /// Let a CUDA device round the operands of f32 products to TF32's 10 bits of mantissa.
+    #[arg(long)]
+    pub(crate) tf32: bool,
+
     /// Fixes the starting weights, the order of the data and the masks of dropout.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -124,6 +128,11 @@ pub(crate) struct Options {
 const LENGTH: u64 = 100_000;
 
 impl Options {
+    /// Opens the device, or says why it cannot be had.
+    pub(crate) fn open_device(&self) -> Result<()> {
+        self.device.open()?.allow_tf32(self.tf32)
+    }
+
     /// The settings of the loop; `usual` is the number of epochs when no budget is given.
     pub(crate) fn plan(&self, rate: f64, usual: u64) -> Result<Plan> {
         if !(0.0..=1.0).contains(&self.warm_up) {
@@ -181,7 +190,7 @@ impl Options {
             ("clipping", or_none(plan.clip_norm)),
             ("precision", plan.precision.to_string()),
             ("average of weights", or_none(plan.average)),
-            ("device", self.device.to_string()),
+            ("device", format!("{}{}", self.device, if self.tf32 { ", TF32" } else { "" })),
             ("seed", plan.seed.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
