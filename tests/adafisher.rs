@@ -13,7 +13,9 @@ use models::{
     numbers, step, step_on, tokens, values,
 };
 use nn::CrossEntropy;
-use optim::adafisher::{ConvGroups, Damping, Decay, EmaInit, Fallback, Magnitude, NormFactor, NormInput};
+use optim::adafisher::{
+    ConvGroups, Damping, Decay, EmaInit, Fallback, Magnitude, NormFactor, NormInput,
+};
 use optim::{AdaFisherConfig, Optimizer, backward};
 
 /// The same sums in another order, through a min-max and a few steps.

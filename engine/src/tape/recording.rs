@@ -108,7 +108,7 @@ impl Recording {
     /// will look at: an input becomes worth holding when somebody who keeps inputs uses it.
     pub(super) fn write(
         &self,
-        op: impl Op,
+        op: Rc<dyn Op>,
         inputs: &[&Var],
         output: &Tensor,
         saved: &Saved,
@@ -124,7 +124,7 @@ impl Recording {
             }
         }
         nodes.push(Node {
-            op: Some(Rc::new(op)),
+            op: Some(op),
             inputs: ids,
             shape: *output.shape(),
             dtype: output.dtype(),
