@@ -198,7 +198,7 @@ pub fn expect_dtype(op: &'static str, got: DType, expected: DType) -> Result<()>
 ///
 /// # Errors
 /// [`Error::Device`] for inputs on two devices, and whatever the op finds.
-pub fn run<H: History>(op: &(impl Op + ?Sized), inputs: &[&Tensor<H>]) -> Result<(Tensor, Saved)> {
+pub fn run<H: History>(op: &dyn Op, inputs: &[&Tensor<H>]) -> Result<(Tensor, Saved)> {
     if let Some(half) = halves::to_widen(op, inputs)? {
         return halves::run(op, inputs, half);
     }
@@ -232,7 +232,7 @@ pub fn run<H: History>(op: &(impl Op + ?Sized), inputs: &[&Tensor<H>]) -> Result
     Ok((Tensor::from_cpu(out, shape), saved))
 }
 
-fn one_device<H: History>(op: &(impl Op + ?Sized), inputs: &[&Tensor<H>]) -> Result<Device> {
+fn one_device<H: History>(op: &dyn Op, inputs: &[&Tensor<H>]) -> Result<Device> {
     let first = inputs.first().map_or(Device::Cpu, |t| t.device());
     match inputs.iter().map(|t| t.device()).find(|&d| d != first) {
         Some(right) => Err(Error::Device { op: op.name(), left: first, right }),
@@ -247,7 +247,7 @@ fn view_of(storage: &Arc<Storage>, layout: Layout) -> Tensor {
 /// Hands the inputs to a kernel, made contiguous first if it wants them so. This is the one place
 /// where a hidden copy can happen.
 fn with_views<H: History, R>(
-    op: &(impl Op + ?Sized),
+    op: &dyn Op,
     inputs: &[&Tensor<H>],
     kernel: impl FnOnce(&[CpuView<'_>]) -> Result<R>,
 ) -> Result<R> {

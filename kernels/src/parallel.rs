@@ -7,6 +7,11 @@
 //! Each piece runs [`vectorized`]: what a kernel hands over here has been compiled for the widest
 //! vectors of this machine. A closure that is more than a line says `#[inline(always)]`, or else the
 //! compiler, which sees it called in three places, leaves it outside (`nm` shows which).
+//!
+//! All work meets the threads in one function that is no generic: rayon's machinery, compiled again
+//! for every loop of every kernel and dtype, would be a third of the library.
+
+use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
@@ -38,26 +43,58 @@ pub fn work_here() -> bool {
     threads > 1 && pool.build_global().is_ok()
 }
 
+/// Calls `work(i)` for each `i` below `count`, on all threads.
+fn on_threads(count: usize, work: &(dyn Fn(usize) + Sync)) {
+    match count {
+        0 => {}
+        1 => work(0),
+        _ => (0..count).into_par_iter().for_each(work),
+    }
+}
+
+/// An array that several threads write, each a piece of its own.
+struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    array: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: what threads get of it are pieces that do not overlap, each `&mut [T]` for one thread.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    const fn new(array: &'a mut [T]) -> Self {
+        Self { start: array.as_mut_ptr(), len: array.len(), array: PhantomData }
+    }
+
+    /// Elements `i · size` to `(i + 1) · size`, fewer at the end.
+    ///
+    /// # Safety
+    /// For one `size`, each `i` once.
+    #[allow(clippy::mut_from_ref, reason = "disjoint parts, by the condition above")]
+    unsafe fn piece(&self, i: usize, size: usize) -> &mut [T] {
+        let start = (i * size).min(self.len);
+        // SAFETY: inside the array; nobody else has these elements, by the condition above.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), size.min(self.len - start)) }
+    }
+}
+
 /// Calls `f(start, piece)` for consecutive pieces of `out`, in parallel if there is enough work.
 /// `start` is the index of the piece's first element; pieces begin at multiples of `unit`.
 pub fn pieces<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    let threads = rayon::current_num_threads();
-    let run = |start, piece: &mut [T]| {
+    let size = piece(out.len(), unit);
+    let count = out.len().div_ceil(size);
+    let out = Shared::new(out);
+    on_threads(count, &|i| {
         vectorized(
             #[inline(always)]
-            || f(start, piece),
+            || {
+                // SAFETY: each piece once.
+                let piece = unsafe { out.piece(i, size) };
+                f(i * size, piece);
+            },
         );
-    };
-    if threads == 1 || out.len() < 2 * GRAIN {
-        if !out.is_empty() {
-            run(0, out);
-        }
-        return;
-    }
-    let unit = unit.max(1);
-    let units = out.len() / unit;
-    let size = units.div_ceil(4 * threads).max(GRAIN.div_ceil(unit)) * unit;
-    out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| run(i * size, piece));
+    });
 }
 
 /// [`pieces`] of several arrays of the same length at once.
@@ -68,59 +105,36 @@ pub fn pieces_of<T: Send, const N: usize>(
 ) {
     let len = arrays.first().map_or(0, |a| a.len());
     assert!(arrays.iter().all(|a| a.len() == len), "pieces_of: arrays of different lengths");
-    let threads = rayon::current_num_threads();
-    if len == 0 {
-        return;
-    }
-    let run = |start, piece: [&mut [T]; N]| {
+    let size = piece(len, unit);
+    let arrays = arrays.map(Shared::new);
+    on_threads(len.div_ceil(size), &|i| {
         vectorized(
             #[inline(always)]
-            || f(start, piece),
+            || {
+                // SAFETY: each piece once.
+                let pieces = std::array::from_fn(|k| unsafe { arrays[k].piece(i, size) });
+                f(i * size, pieces);
+            },
         );
-    };
-    if threads == 1 || len < 2 * GRAIN {
-        return run(0, arrays);
-    }
-    let unit = unit.max(1);
-    let size = (len / unit).div_ceil(4 * threads).max(GRAIN.div_ceil(unit)) * unit;
-    let mut rest = arrays;
-    let mut cut = Vec::with_capacity(len.div_ceil(size));
-    for start in (0..len).step_by(size) {
-        let count = size.min(len - start);
-        let mut piece: [&mut [T]; N] = std::array::from_fn(|_| Default::default());
-        for (rest, piece) in rest.iter_mut().zip(&mut piece) {
-            let (head, tail) = std::mem::take(rest).split_at_mut(count);
-            (*piece, *rest) = (head, tail);
-        }
-        cut.push((start, piece));
-    }
-    cut.into_par_iter().for_each(|(start, piece)| run(start, piece));
-}
-
-/// Calls `f(i)` for `i` in `0..count`, in parallel if `count · cost` elements are worth it.
-pub fn each(count: usize, cost: usize, f: impl Fn(usize) + Sync + Send) {
-    let height = task(count, cost);
-    let run = |t: usize| {
-        vectorized(
-            #[inline(always)]
-            || (t * height..count.min((t + 1) * height)).for_each(&f),
-        );
-    };
-    if height == count {
-        (0..count.min(1)).for_each(run);
-    } else {
-        (0..count.div_ceil(height)).into_par_iter().for_each(run);
-    }
+    });
 }
 
 /// Calls `f(i, item)` for pieces of work that own what they write, in parallel if `items · cost`
 /// elements are worth it: for outputs that no row of one width divides.
 pub fn items<T: Send>(items: Vec<T>, cost: usize, f: impl Fn(usize, T) + Sync + Send) {
-    if task(items.len(), cost) == items.len() {
-        items.into_iter().enumerate().for_each(|(i, item)| f(i, item));
-    } else {
-        items.into_par_iter().enumerate().for_each(|(i, item)| f(i, item));
-    }
+    let (count, height) = (items.len(), task(items.len(), cost));
+    let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    let size = if height == count { count.max(1) } else { 1 };
+    let items = Shared::new(&mut items);
+    on_threads(count.div_ceil(size), &|t| {
+        // SAFETY: each piece once.
+        let items = unsafe { items.piece(t, size) };
+        for (i, item) in (t * size..).zip(items) {
+            if let Some(item) = item.take() {
+                f(i, item);
+            }
+        }
+    });
 }
 
 /// What `f` makes of each item, in their order; in parallel if `items · cost` elements are worth it.
@@ -130,16 +144,11 @@ pub fn items<T: Send>(items: Vec<T>, cost: usize, f: impl Fn(usize, T) + Sync + 
 /// let lengths = alcyon_kernels::parallel::map(vec!["halcyon", "days"], 1, str::len);
 /// assert_eq!(lengths, [7, 4]);
 /// ```
-pub fn map<T: Send, R: Send>(
-    items: Vec<T>,
-    cost: usize,
-    f: impl Fn(T) -> R + Sync + Send,
-) -> Vec<R> {
-    if task(items.len(), cost) == items.len() {
-        items.into_iter().map(f).collect()
-    } else {
-        items.into_par_iter().map(f).collect()
-    }
+pub fn map<T: Send, R: Send>(all: Vec<T>, cost: usize, f: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    let mut answers: Vec<Option<R>> = all.iter().map(|_| None).collect();
+    let work: Vec<(T, &mut Option<R>)> = all.into_iter().zip(&mut answers).collect();
+    items(work, cost, |_, (item, answer)| *answer = Some(f(item)));
+    answers.into_iter().flatten().collect()
 }
 
 /// Calls `f(i, row)` for the rows of `out` (`width` elements each), in parallel if
@@ -151,19 +160,21 @@ pub fn rows<T: Send>(
     f: impl Fn(usize, &mut [T]) + Sync + Send,
 ) {
     let width = width.max(1);
-    let height = task(out.len().div_ceil(width), cost);
-    let run = |(t, rows): (usize, &mut [T])| {
+    let count = out.len().div_ceil(width);
+    let height = task(count, cost).max(1);
+    let out = Shared::new(out);
+    on_threads(count.div_ceil(height), &|t| {
         vectorized(
             #[inline(always)]
             || {
+                // SAFETY: each piece once.
+                let rows = unsafe { out.piece(t, width * height) };
                 for (i, row) in (t * height..).zip(rows.chunks_mut(width)) {
                     f(i, row);
                 }
             },
         );
-    };
-    let tasks = out.par_chunks_mut((width * height).max(1)).enumerate();
-    tasks.for_each(run);
+    });
 }
 
 /// [`rows`] for a kernel with two outputs of as many rows each.
@@ -174,48 +185,59 @@ pub fn rows2<T: Send, U: Send>(
     f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
 ) {
     let (v, w) = (first_width.max(1), second_width.max(1));
-    let height = task(first.len().div_ceil(v), cost);
-    let run = |(t, (first, second)): (usize, (&mut [T], &mut [U]))| {
+    let count = first.len().div_ceil(v).min(second.len().div_ceil(w));
+    let height = task(count, cost).max(1);
+    let (first, second) = (Shared::new(first), Shared::new(second));
+    on_threads(count.div_ceil(height), &|t| {
         vectorized(
             #[inline(always)]
             || {
-                let both = first.chunks_mut(v).zip(second.chunks_mut(w));
-                for (i, (a, b)) in (t * height..).zip(both) {
+                // SAFETY: each piece once.
+                let (a, b) = unsafe { (first.piece(t, v * height), second.piece(t, w * height)) };
+                for (i, (a, b)) in (t * height..).zip(a.chunks_mut(v).zip(b.chunks_mut(w))) {
                     f(i, a, b);
                 }
             },
         );
-    };
-    let first = first.par_chunks_mut((v * height).max(1));
-    let second = second.par_chunks_mut((w * height).max(1));
-    first.zip(second).enumerate().for_each(run);
+    });
 }
 
 /// [`rows`] for a kernel with a wide output and two numbers for each of its rows.
 pub fn rows_and_two<T: Send>(
-    wide: (&mut [T], usize),
+    (wide, width): (&mut [T], usize),
     first: &mut [T],
     second: &mut [T],
     cost: usize,
     f: impl Fn(usize, &mut [T], &mut T, &mut T) + Sync + Send,
 ) {
-    type Task<'a, T> = (usize, ((&'a mut [T], &'a mut [T]), &'a mut [T]));
-    let (out, width) = (wide.0, wide.1.max(1));
-    let height = task(first.len(), cost);
-    let run = |(t, ((rows, first), second)): Task<'_, T>| {
+    let width = width.max(1);
+    let count = wide.len().div_ceil(width).min(first.len()).min(second.len());
+    let height = task(count, cost).max(1);
+    let (wide, first, second) = (Shared::new(wide), Shared::new(first), Shared::new(second));
+    on_threads(count.div_ceil(height), &|t| {
         vectorized(
             #[inline(always)]
             || {
-                let all = rows.chunks_mut(width).zip(first.iter_mut().zip(second));
-                for (i, (row, (a, b))) in (t * height..).zip(all) {
+                // SAFETY: each piece once.
+                let rows = unsafe { wide.piece(t, width * height) }.chunks_mut(width);
+                // SAFETY: as above.
+                let two = unsafe { first.piece(t, height).iter_mut().zip(second.piece(t, height)) };
+                for (i, (row, (a, b))) in (t * height..).zip(rows.zip(two)) {
                     f(i, row, a, b);
                 }
             },
         );
-    };
-    let out = out.par_chunks_mut((width * height).max(1));
-    let pairs = out.zip(first.par_chunks_mut(height.max(1)));
-    pairs.zip(second.par_chunks_mut(height.max(1))).enumerate().for_each(run);
+    });
+}
+
+/// How many of `len` elements make a piece, a multiple of `unit`: all of them if one thread is best for
+/// them.
+fn piece(len: usize, unit: usize) -> usize {
+    let (threads, unit) = (rayon::current_num_threads(), unit.max(1));
+    if threads == 1 || len < 2 * GRAIN {
+        return len.max(1);
+    }
+    (len / unit).div_ceil(4 * threads).max(GRAIN.div_ceil(unit)) * unit
 }
 
 /// How many of `count` pieces of work of `cost` elements make a task: all of them if one thread is best

@@ -15,6 +15,7 @@ pub mod adam;
 pub mod averages;
 mod axes;
 pub mod backward;
+pub mod band;
 pub mod coverage;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -70,6 +71,7 @@ pub use adahessian::{AdaHessian, AdaHessianConfig};
 pub use adam::{Adam, AdamConfig};
 pub use averages::with_averages;
 pub use backward::{Pass, backward};
+pub use band::{Band, BandConfig};
 pub use coverage::Coverage;
 pub use curvature::{CurvatureSource, Fisher};
 pub use ekfac::{Ekfac, EkfacConfig};

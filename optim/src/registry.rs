@@ -9,7 +9,7 @@ use crate::per_parameter::{PerParameter, Rule};
 use crate::second_diagonal::{DiagonalRule, SecondDiagonal};
 use crate::{
     AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdaHessianConfig, AdafactorConfig, AdamConfig,
-    AdaptiveKfac, AdaptiveKfacConfig, EkfacConfig, EvaConfig, FoofConfig, HessianFree,
+    AdaptiveKfac, AdaptiveKfacConfig, BandConfig, EkfacConfig, EvaConfig, FoofConfig, HessianFree,
     HessianFreeConfig, Kfac, KfacConfig, KlShampooConfig, LambConfig, LarsConfig, Lbfgs,
     LbfgsConfig, LionConfig, MkorConfig, MuonConfig, NAdamConfig, Newton, NewtonConfig, Optimizer,
     Prodigy, ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, Sam, SamConfig,
@@ -64,6 +64,7 @@ const KNOWN: &[(&str, Build)] = &[
         Ok(Box::new(AdaptiveKfac::new(AdaptiveKfacConfig { rate, ..config })?))
     }),
     ("ekfac", |rate| layerwise(EkfacConfig::default(), rate)),
+    ("adafisher-band", |rate| layerwise(BandConfig::default(), rate)),
     ("foof", |rate| layerwise(FoofConfig::default(), rate)),
     ("skfac", |rate| layerwise(SkfacConfig::default(), rate)),
     ("eva", |rate| layerwise(EvaConfig::default(), rate)),

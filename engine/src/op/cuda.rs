@@ -11,7 +11,7 @@ use crate::{DType, Result, Shape, Storage};
 
 /// The output and what the kernel saved. `gpu` is the inputs' device; checks have been made.
 pub(super) fn run<H: History>(
-    op: &(impl Op + ?Sized),
+    op: &dyn Op,
     gpu: &Arc<Gpu>,
     inputs: &[&Tensor<H>],
     dtype: DType,

@@ -37,10 +37,7 @@ impl Halves {
 ///
 /// # Errors
 /// [`Error::DType`] when they do not all have it, indices aside.
-pub(super) fn to_widen<H: History>(
-    op: &(impl Op + ?Sized),
-    inputs: &[&Tensor<H>],
-) -> Result<Option<DType>> {
+pub(super) fn to_widen<H: History>(op: &dyn Op, inputs: &[&Tensor<H>]) -> Result<Option<DType>> {
     let Some(first) = inputs.iter().find(|t| t.dtype().is_half()) else { return Ok(None) };
     if op.halves().in_kernel(first.device()) {
         return Ok(None);
@@ -54,7 +51,7 @@ pub(super) fn to_widen<H: History>(
 
 /// Runs an op in f32 and rounds its output. What the kernel saved stays f32.
 pub(super) fn run<H: History>(
-    op: &(impl Op + ?Sized),
+    op: &dyn Op,
     inputs: &[&Tensor<H>],
     half: DType,
 ) -> Result<(Tensor, Saved)> {

@@ -55,7 +55,7 @@ impl Recording {
     }
 
     /// What an op gets in place of its inputs, if anything else than those.
-    pub(super) fn cast(&self, op: &impl Op, inputs: &[&Var]) -> Result<Option<Vec<Var>>> {
+    pub(super) fn cast(&self, op: &dyn Op, inputs: &[&Var]) -> Result<Option<Vec<Var>>> {
         let Some(half) = self.autocast.get() else { return Ok(None) };
         let is = |dtype| inputs.iter().any(|x| x.dtype() == dtype);
         let ours = |d: DType| !d.is_float() || d == DType::F32 || d == half;

@@ -271,7 +271,7 @@ impl History for Taped {
         let Some(recording) = recording else {
             return Ok((output.with_history(Self::CONSTANT), saved));
         };
-        let id = recording.write(op, inputs, &output, &saved);
+        let id = recording.write(Rc::new(op), inputs, &output, &saved);
         Ok((output.with_history(Self::at(&recording, id)), saved))
     }
 

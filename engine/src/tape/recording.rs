@@ -114,7 +114,7 @@ impl Recording {
     /// will look at: an input becomes worth holding when somebody who keeps inputs uses it.
     pub(super) fn write(
         &self,
-        op: impl Op,
+        op: Rc<dyn Op>,
         inputs: &[&Var],
         output: &Tensor,
         saved: &Saved,
@@ -133,7 +133,7 @@ impl Recording {
         }
         let param = ids.first().filter(|_| op.is_cast()).and_then(|&id| nodes[id].param);
         nodes.push(Node {
-            op: Some(Rc::new(op)),
+            op: Some(op),
             inputs: ids,
             shape: *output.shape(),
             dtype: output.dtype(),

@@ -83,6 +83,22 @@ impl Seen {
         self.mean_over_terms(gram(&self.outputs(), self.m), workers)
     }
 
+    /// The diagonals 0 to `width` of A, `[width + 1, n]`: entry i of diagonal k is 1/R Σ a\[i\] a\[i + k\].
+    ///
+    /// # Errors
+    /// As [`Seen::input_moment`].
+    pub fn input_band(&self, width: usize, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+        mean(band(&self.inputs(), self.n, width), self.rows() as f64, workers)
+    }
+
+    /// The diagonals 0 to `width` of G, `[width + 1, m]`.
+    ///
+    /// # Errors
+    /// As [`Seen::input_moment`].
+    pub fn output_band(&self, width: usize, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+        self.mean_over_terms(band(&self.outputs(), self.m, width), workers)
+    }
+
     /// 1/R Σ a
     ///
     /// # Errors
@@ -142,6 +158,18 @@ fn gram(x: &[f64], width: usize) -> Vec<f64> {
     let mut out = vec![0.0; width * width];
     let x = Matrix::new(x, x.len() / width.max(1), width);
     gemm(1.0, x.t(), x, 0.0, &mut out);
+    out
+}
+
+/// The diagonals 0 to `last` of xᵀx, one after another.
+fn band(x: &[f64], width: usize, last: usize) -> Vec<f64> {
+    let mut out = vec![0.0; (last + 1) * width];
+    for row in x.chunks_exact(width.max(1)) {
+        for (k, diagonal) in out.chunks_exact_mut(width).enumerate().take(width) {
+            let products = row.iter().zip(&row[k..]);
+            diagonal.iter_mut().zip(products).for_each(|(sum, (x, y))| *sum += x * y);
+        }
+    }
     out
 }
 
