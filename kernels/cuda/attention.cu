@@ -27,7 +27,7 @@ extern "C" __global__ void weights(long long rows, long long queries, long long 
 
 // From the scores in p and g V^T in ds: P, and P (g V^T - D) with D the sum of g times the output.
 extern "C" __global__ void weight_gradients(long long rows, long long queries, long long keys,
-                                            long long values, int causal, const T* out, const T* g,
+                                            long long values, int causal, const S* out, const S* g,
                                             const T* log_sums, T* p, T* ds) {
     DYN_SHARED(T, scratch);
     for (long long r = blockIdx.x; r < rows; r += gridDim.x) {

@@ -2,9 +2,9 @@
 //! inputs; inside, everything is f32. An op's file need not know: its kernel and its rule get f32, here.
 //! (Decision 0041.)
 
-use super::{Op, Saved, Site};
+use super::{Keeps, Op, Saved, Site};
 use crate::tensor::{History, Tensor, Var};
-use crate::{DType, Device, Error, Result};
+use crate::{DType, Device, Result};
 
 /// Who takes 16-bit inputs as they are; all others get them widened to f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,17 +36,14 @@ impl Halves {
 /// The 16-bit dtype of inputs that have to be widened for the kernel.
 ///
 /// # Errors
-/// [`Error::DType`] when they do not all have it, indices aside.
+/// [`Error::DType`](crate::Error::DType) when the op does not take the dtypes as they are.
 pub(super) fn to_widen<H: History>(op: &dyn Op, inputs: &[&Tensor<H>]) -> Result<Option<DType>> {
     let Some(first) = inputs.iter().find(|t| t.dtype().is_half()) else { return Ok(None) };
     if op.halves().in_kernel(first.device()) {
         return Ok(None);
     }
-    let half = first.dtype();
-    match inputs.iter().map(|t| t.dtype()).find(|&d| d.is_float() && d != half) {
-        Some(got) => Err(Error::DType { op: op.name(), expected: half.to_string(), got }),
-        None => Ok(Some(half)),
-    }
+    let dtypes: Vec<DType> = inputs.iter().map(|t| t.dtype()).collect();
+    op.dtype(&dtypes).map(|_| Some(first.dtype()))
 }
 
 /// Runs an op in f32 and rounds its output. What the kernel saved stays f32.
@@ -63,10 +60,22 @@ pub(super) fn run<H: History>(
 /// An op's backward rule. That of an op whose inputs were widened gets all in f32, and the gradients
 /// are rounded to their inputs' dtypes.
 pub(crate) fn backward(op: &dyn Op, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
-    if op.halves().in_rule() || !at.inputs.iter().any(|x| x.dtype().is_half()) {
-        return op.backward(at);
+    if op.halves().in_rule() {
+        op.backward(at)
+    } else {
+        in_f32(at, op.keeps(), |at| op.backward(at))
     }
-    let keeps = op.keeps();
+}
+
+/// A rule that gets all in f32, and looks at what it `keeps`.
+pub(crate) fn in_f32(
+    at: &Site<'_>,
+    keeps: Keeps,
+    rule: impl FnOnce(&Site<'_>) -> Result<Vec<Option<Var>>>,
+) -> Result<Vec<Option<Var>>> {
+    if !at.inputs.iter().any(|x| x.dtype().is_half()) {
+        return rule(at);
+    }
     // What the rule does not look at need not be there: its shape will do.
     let seen = |x: &Var, kept: bool| match kept || at.is_recorded() || !x.dtype().is_half() {
         true => widened(x),
@@ -78,7 +87,7 @@ pub(crate) fn backward(op: &dyn Op, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
     let wide =
         Site { inputs: &inputs, output: &output, saved: at.saved, grad: &grad, needs: at.needs };
     let rounded = |(g, x): (Option<Var>, &Var)| g.map(|g| g.to_dtype(x.dtype())).transpose();
-    op.backward(&wide)?.into_iter().zip(at.inputs).map(rounded).collect()
+    rule(&wide)?.into_iter().zip(at.inputs).map(rounded).collect()
 }
 
 /// 16-bit numbers as f32, exactly; others as they are.

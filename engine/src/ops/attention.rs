@@ -5,12 +5,13 @@ use kernels::attention as kernel;
 #[cfg(feature = "cuda")]
 use kernels::cuda::attention as cuda;
 
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::halves::in_f32;
+use crate::op::{Halves, Keeps, Op, Saved, Site, expect_dtype, same_float, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Taped, Tensor, Var};
-use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
+use crate::{DType, Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
 
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,7 +117,7 @@ impl Op for Attention {
         let sizes = self.sizes([0, 1, 2].map(|i| inputs[i].shape()));
         let (gpu, shape) = (inputs[0].gpu(), Shape::new(inputs[0].shape())?);
         let queries = sizes.heads * sizes.queries;
-        let mut log_sums = CudaStorage::unspecified(gpu, inputs[0].dtype(), queries)?;
+        let mut log_sums = CudaStorage::unspecified(gpu, inputs[0].dtype().computed_in(), queries)?;
         let all = [0, 1, 2].map(|i| inputs[i].slice());
         cuda::forward(gpu, &sizes, all, &out.slice_mut(), &log_sums.slice_mut())?;
         Ok(vec![Tensor::from_cuda(log_sums, shape.without(shape.rank() - 1))])
@@ -126,6 +127,10 @@ impl Op for Attention {
         true
     }
 
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::ALL
     }
@@ -133,13 +138,14 @@ impl Op for Attention {
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let ([q, k, v], [log_sums]) = (at.inputs, at.saved) else { return Ok(Vec::new()) };
         if at.is_recorded() {
-            return self.composed(at);
+            return in_f32(at, self.keeps(), |at| self.composed(at));
         }
         let log_sums = Var::constant(log_sums);
         let inputs = [q, k, v, at.output, &log_sums, at.grad];
         let (d_q, others) = Taped::apply_saving(Backward(*self), &inputs)?;
-        let all = std::iter::once(d_q).chain(others.iter().map(Var::constant));
-        Ok(all.map(Some).collect())
+        // What is saved of 16 bits that were widened is f32.
+        let others = others.iter().map(|d| Ok(Some(Var::constant(&d.to_dtype(q.dtype())?))));
+        std::iter::once(Ok(Some(d_q))).chain(others).collect()
     }
 }
 
@@ -196,6 +202,18 @@ impl Op for Backward {
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         Ok(*inputs[0])
+    }
+
+    /// The logarithms of sums are f32 beside 16 bits.
+    fn dtype(&self, inputs: &[DType]) -> Result<DType> {
+        let half =
+            same_float("attention", &[inputs[0], inputs[1], inputs[2], inputs[3], inputs[5]])?;
+        expect_dtype("attention", inputs[4], half.computed_in())?;
+        Ok(half)
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCuda
     }
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
@@ -259,7 +277,6 @@ pub(super) const SPEC: OpSpec = OpSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DType;
 
     fn close(a: &Tensor, b: &Tensor) {
         let (a, b) = (a.to_f64_vec().unwrap(), b.to_f64_vec().unwrap());

@@ -42,12 +42,18 @@ impl Tape {
 impl Recording {
     /// What a sweep starts with.
     pub(super) fn scaled<H: History>(&self, seed: Tensor<H>) -> Result<Tensor<H>> {
-        self.loss_scale.get().map_or(Ok(seed.clone()), |scale| seed.scale(scale))
+        match self.loss_scale.get() {
+            None => Ok(seed),
+            Some(scale) => seed.scale(scale),
+        }
     }
 
     /// What a sweep hands out.
     pub(super) fn unscaled<H: History>(&self, grad: Tensor<H>) -> Result<Tensor<H>> {
-        self.loss_scale.get().map_or(Ok(grad.clone()), |scale| grad.scale(1.0 / scale))
+        match self.loss_scale.get() {
+            None => Ok(grad),
+            Some(scale) => grad.scale(1.0 / scale),
+        }
     }
 }
 

@@ -113,6 +113,6 @@ API cublasLtMatmul(void*, Product* p, const void* alpha, const void* a, Layout* 
     for (const void* at : {a, b, (const void*)d, p->bias})
         if ((uintptr_t)at % 256) return INVALID; // What the answer took for granted.
     std::memset(workspace, 0xff, bytes);
-    return product(la->type, p->compute, p->ta, p->tb, ld->rows, ld->columns, now.k, alpha, a, la->ld, 0, b, lb->ld, 0,
+    return product(la->type, ld->type, p->compute, p->ta, p->tb, ld->rows, ld->columns, now.k, alpha, a, la->ld, 0, b, lb->ld, 0,
                    beta, d, ld->ld, 0, 1, p->bias);
 }

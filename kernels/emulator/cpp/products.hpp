@@ -98,13 +98,16 @@ bool lost() {
     return ask && ask();
 }
 
-// All matrices, and a bias along the rows if there is one, of one type.
-[[maybe_unused]] int product(int type, int compute, int ta, int tb, int64_t m, int64_t n, int64_t k, const void* alpha,
+// Operands of one type; results, and a bias along the rows if there is one, of the same or of floats.
+[[maybe_unused]] int product(int type, int type_c, int compute, int ta, int tb, int64_t m, int64_t n, int64_t k, const void* alpha,
                              const void* a, int64_t lda, int64_t step_a, const void* b, int64_t ldb, int64_t step_b,
                              const void* beta, void* c, int64_t ldc, int64_t step_c, int64_t count, const void* bias) {
 #define GEMM(O, S, V)                                                                                          \
     gemm<O, S, V>(ta, tb, m, n, k, *(const S*)alpha, (const O*)a, lda, step_a, (const O*)b, ldb, step_b,       \
                *(const S*)beta, (V*)c, ldc, step_c, count, (const V*)bias)
+    if (type == R_16F && type_c == R_32F && compute == COMPUTE_32F) return GEMM(Half, float, Single);
+    if (type == R_16BF && type_c == R_32F && compute == COMPUTE_32F) return GEMM(Bfloat, float, Single);
+    if (type != type_c) return NOT_SUPPORTED;
     if (type == R_64F && compute == COMPUTE_64F) return GEMM(Double, double, Double);
     if (type == R_32F && compute == COMPUTE_32F) return GEMM(Single, float, Single);
     if (type == R_32F && compute == COMPUTE_32F_TF32) return GEMM(Tf32, float, Single);

@@ -2,12 +2,15 @@
 //! Formulas: the module of this name for the CPU.
 //!
 //! The scores are written down, heads · T · S numbers, and twice as many on the way back; none of them
-//! is kept between forward and backward.
+//! is kept between forward and backward. Of 16-bit operands scores are f32, and what is made of them is
+//! rounded on its way into the next product.
 
+use super::cast::cast;
 use super::device::Gpu;
 use super::error::Result;
 use super::gemm::{Matrices, gemm};
 use super::launch::{Arg, Grid};
+use super::memory::Buffer;
 use super::program::{Program, Text};
 use super::slice::{Scalar, Slice, SliceMut};
 use crate::attention::Attention;
@@ -34,17 +37,19 @@ pub fn forward(
     if heads == 0 {
         return Ok(());
     }
-    let scalar = out.scalar();
-    let mut scores = gpu.memory().allocate(heads * queries * keys * scalar.bytes())?;
-    let scores = SliceMut::new(&mut scores, scalar, heads * queries * keys);
+    let (scalar, length) = (out.scalar(), heads * queries * keys);
+    let wide = scalar.computed_in();
+    let mut scores = gpu.memory().allocate(length * wide.bytes())?;
+    let scores = SliceMut::new(&mut scores, wide, length);
     let (q, k) = (Matrices::new(q, queries, width), Matrices::new(k, keys, width));
     gemm(gpu, heads, scale, q, k.t(), 0.0, &scores)?;
     let [rows, queries_of, keys_of, causal] = rows(sizes);
     let arguments = [rows, queries_of, keys_of, causal, (&scores).into(), log_sums.into()];
     let program = Program::new(TEXT, scalar);
-    gpu.launch(&program, "weights", grid(sizes, scalar), &arguments)?;
-    let (p, v) = (Matrices::new(scores.read(), queries, keys), Matrices::new(v, keys, values));
-    gemm(gpu, heads, 1.0, p, v, 0.0, out)
+    gpu.launch(&program, "weights", grid(sizes, wide), &arguments)?;
+    let rounded = rounded(gpu, &scores, scalar)?;
+    let p = Matrices::new(operand(&scores, rounded.as_ref(), scalar), queries, keys);
+    gemm(gpu, heads, 1.0, p, Matrices::new(v, keys, values), 0.0, out)
 }
 
 /// The gradients of [`forward`], from its output and ℓ.
@@ -69,9 +74,10 @@ pub fn backward(
         return Ok(());
     }
     let (scalar, length) = (dq.scalar(), heads * queries * keys);
-    let mut p = gpu.memory().allocate(length * scalar.bytes())?;
-    let mut ds = gpu.memory().allocate(length * scalar.bytes())?;
-    let (p, ds) = (SliceMut::new(&mut p, scalar, length), SliceMut::new(&mut ds, scalar, length));
+    let wide = scalar.computed_in();
+    let mut p = gpu.memory().allocate(length * wide.bytes())?;
+    let mut ds = gpu.memory().allocate(length * wide.bytes())?;
+    let (p, ds) = (SliceMut::new(&mut p, wide, length), SliceMut::new(&mut ds, wide, length));
     let (q, k) = (Matrices::new(q, queries, width), Matrices::new(k, keys, width));
     let (v, g_rows) = (Matrices::new(v, keys, values), Matrices::new(g, queries, values));
     gemm(gpu, heads, scale, q, k.t(), 0.0, &p)?;
@@ -90,11 +96,28 @@ pub fn backward(
         (&ds).into(),
     ];
     let program = Program::new(TEXT, scalar);
-    gpu.launch(&program, "weight_gradients", grid(sizes, scalar), &arguments)?;
-    let [p, ds] = [p.read(), ds.read()].map(|m| Matrices::new(m, queries, keys));
+    gpu.launch(&program, "weight_gradients", grid(sizes, wide), &arguments)?;
+    let (rounded_p, rounded_ds) = (rounded(gpu, &p, scalar)?, rounded(gpu, &ds, scalar)?);
+    let p = Matrices::new(operand(&p, rounded_p.as_ref(), scalar), queries, keys);
+    let ds = Matrices::new(operand(&ds, rounded_ds.as_ref(), scalar), queries, keys);
     gemm(gpu, heads, scale, ds, k, 0.0, dq)?;
     gemm(gpu, heads, scale, ds.t(), q, 0.0, dk)?;
     gemm(gpu, heads, 1.0, p.t(), g_rows, 0.0, dv)
+}
+
+/// A copy of what is to be multiplied with numbers of 16 bits, rounded to those; nothing for other types.
+fn rounded(gpu: &Gpu, wide: &SliceMut<'_>, scalar: Scalar) -> Result<Option<Buffer>> {
+    if wide.scalar() == scalar {
+        return Ok(None);
+    }
+    let mut copy = gpu.memory().allocate(wide.len() * scalar.bytes())?;
+    cast(gpu, wide.read(), &SliceMut::new(&mut copy, scalar, wide.len()))?;
+    Ok(Some(copy))
+}
+
+/// The copy, if there is one.
+fn operand<'a>(wide: &'a SliceMut<'_>, copy: Option<&'a Buffer>, scalar: Scalar) -> Slice<'a> {
+    copy.map_or_else(|| wide.read(), |copy| Slice::new(copy, scalar, 0, wide.len()))
 }
 
 fn rows(sizes: &Attention) -> [Arg; 4] {

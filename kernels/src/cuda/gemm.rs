@@ -104,7 +104,7 @@ impl<'a> Matrices<'a> {
 }
 
 /// C = α A B + β C for `batch` pairs of matrices; C is row-major, one after another. With β = 0, C is
-/// not read.
+/// not read. Of 16-bit operands C may be f32: then nothing is rounded.
 ///
 /// # Errors
 /// [`CudaError::Call`] when cuBLAS refuses.
@@ -146,11 +146,12 @@ pub fn gemm(
     let (step_a, step_b) = (a.batch as i64, b.batch as i64);
     let (step_c, ldc) = (m * n, n);
     let (pa, pb, pc) = (a.data.pointer(), b.data.pointer(), c.pointer());
-    let scalar = c.scalar();
-    assert_eq!([a.data.scalar(), b.data.scalar()], [scalar; 2], "cuda gemm: the operands' types");
+    let (scalar, result) = (a.data.scalar(), c.scalar());
+    assert_eq!(b.data.scalar(), scalar, "cuda gemm: the operands' types");
+    assert!(result == scalar || result == scalar.computed_in(), "cuda gemm: the result's type");
     let unknown =
         || code("gemm")(result::CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED));
-    let kind = kind(scalar).ok_or_else(unknown)?;
+    let (kind, kind_c) = (kind(scalar).ok_or_else(unknown)?, kind(result).ok_or_else(unknown)?);
     let compute = compute(scalar, gpu.allows_tf32());
     // The two factors are of the type that is added in.
     let single = [alpha as f32, beta as f32];
@@ -159,7 +160,7 @@ pub fn gemm(
         Scalar::F64 => [(&raw const double[0]).cast(), (&raw const double[1]).cast()],
         _ => [(&raw const single[0]).cast(), (&raw const single[1]).cast()],
     };
-    // SAFETY: the handle is valid and ours while locked; the operands are of the type that is named, their
+    // SAFETY: the handle is valid and ours while locked; the operands are of the types that are named, their
     // extents lie in their slices, and C is as long as its sizes say (asserted above); α and β, of the type
     // that `compute` implies, outlive the call.
     unsafe {
@@ -181,7 +182,7 @@ pub fn gemm(
             step_a,
             beta,
             pc as *mut c_void,
-            kind,
+            kind_c,
             ldc,
             step_c,
             count,
