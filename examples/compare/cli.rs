@@ -31,7 +31,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub(crate) data_dir: PathBuf,
 
-    /// Which optimizers, separated by commas.
+    /// Which optimizers, separated by commas: those below, or any other of the library.
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     pub(crate) optimizers: Vec<String>,
 
@@ -109,7 +109,7 @@ impl Cli {
         }
     }
 
-    /// The optimizers asked for, each with its rate: `--rate`, else the protocol's.
+    /// The optimizers asked for, each with its rate: `--rate`, else the protocol's, else the library's.
     ///
     /// # Errors
     /// [`Error::Unknown`] for a name in `--optimizers` or `--rate` that is none.
@@ -118,12 +118,15 @@ impl Cli {
             [] => entrants::DEFAULT.to_vec(),
             names => names.iter().map(|name| name.trim()).collect(),
         };
-        for name in self.rate.iter().map(|(name, _)| name.as_str()).chain(asked.iter().copied()) {
-            entrants::check(name)?;
+        for (name, _) in &self.rate {
+            entrants::rate(name, protocol)?;
         }
         let chosen = |name: &str| self.rate.iter().rfind(|(n, _)| n == name).map(|&(_, rate)| rate);
-        let entry = |name| Some((String::from(name), chosen(name).or(protocol.rate(name))?));
-        Ok(asked.into_iter().filter_map(entry).collect())
+        let entry = |name: &str| {
+            let usual = entrants::rate(name, protocol)?;
+            Ok((name.to_owned(), chosen(name).unwrap_or(usual)))
+        };
+        asked.into_iter().map(entry).collect()
     }
 
     /// What each run may use.

@@ -1,12 +1,14 @@
 //! The optimizers that can be entered, with every setting that is not the rate.
 //!
-//! Settings are those of the papers or the authors' programs, the same in all protocols; only the
-//! rate comes from a grid, and the grid is the same for all (`grid.rs`).
+//! Any optimizer of the library can. Settings are those of the papers or the authors' programs, the same
+//! in all protocols; only the rate comes from a grid, and the grid is the same for all (`grid.rs`).
 
 use alcyon::optim::adafisher::{AdaFisher, AdaFisherConfig, Decay};
 use alcyon::optim::curvature::factors::Start;
 use alcyon::optim::curvature::precondition::DampingRule;
-use alcyon::optim::{Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo, ShampooConfig};
+use alcyon::optim::{
+    self, Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo, ShampooConfig,
+};
 use alcyon::prelude::*;
 
 use crate::protocol::Protocol;
@@ -24,41 +26,23 @@ pub(crate) const DEFAULT: [&str; 9] = [
     "shampoo",
 ];
 
-/// Everything that can be entered.
-pub(crate) const KNOWN: [&str; 10] = [
-    "sgd",
-    "adam",
-    "adamw",
-    "adafisher",
-    "adafisher-official",
-    "adafisher-paper",
-    "adafisher-root",
-    "adafisherw",
-    "kfac",
-    "shampoo",
-];
-
 /// The decoupled weight decay of `adamw` and `adafisherw`: PyTorch's default for AdamW.
 const DECAY: f64 = 0.01;
 
-/// [`Error::Unknown`], listing all, unless the name is known.
+/// The rate of an optimizer that nobody has chosen one for: the protocol's, or the library's.
 ///
 /// # Errors
-/// That.
-pub(crate) fn check(name: &str) -> Result<()> {
-    if KNOWN.contains(&name) {
-        return Ok(());
-    }
-    let known = KNOWN.map(str::to_owned).to_vec();
-    Err(Error::Unknown { what: "optimizer", got: name.to_owned(), known })
+/// [`Error::Unknown`], listing all, for a name that is none.
+pub(crate) fn rate(name: &str, protocol: &Protocol) -> Result<f64> {
+    let usual = optim::build(name, None)?.rate();
+    Ok(protocol.rate(name).unwrap_or(usual))
 }
 
-/// An optimizer by name.
+/// An optimizer by name: the library's with its own settings, but for those that the protocols know.
 ///
 /// # Errors
 /// [`Error::Unknown`] for another name; [`Error::Argument`] for a rate out of range.
 pub(crate) fn build(name: &str, rate: f64, protocol: &Protocol) -> Result<Box<dyn Optimizer>> {
-    check(name)?;
     Ok(match name {
         "sgd" => Box::new(Sgd::new(SgdConfig { rate, momentum: 0.9, ..SgdConfig::default() })?),
         "adam" => Box::new(Adam::new(AdamConfig { rate, ..AdamConfig::default() })?),
@@ -72,7 +56,9 @@ pub(crate) fn build(name: &str, rate: f64, protocol: &Protocol) -> Result<Box<dy
         // A moving average of the statistics, roots every 10 steps, blocks of 256, Adam's step
         // length: the library's default.
         "shampoo" => Box::new(Shampoo::new(ShampooConfig { rate, ..ShampooConfig::default() })?),
-        _ => Box::new(AdaFisher::new(adafisher(name, rate, protocol.refresh))?),
+        "adafisher" | "adafisher-official" | "adafisher-paper" | "adafisher-root"
+        | "adafisherw" => Box::new(AdaFisher::new(adafisher(name, rate, protocol.refresh))?),
+        other => optim::build(other, Some(rate))?,
     })
 }
 

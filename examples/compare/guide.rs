@@ -16,6 +16,9 @@ OPTIMIZERS
                      factors; factors every 10 steps, inverses every 100.
   shampoo            Shampoo: each gradient between inverse roots of running averages of its own
                      unfoldings' products; roots every 10 steps, Adam's step length.
+  adafisher-root     AdaFisher's factors without min-max, scaled to the gradient, under Adam's root.
+  Any other name of the library (`lion`, `soap`, `ekfac`, …; a wrong one lists them) enters with the
+  library's settings, and with its rate unless --rate gives another: look for one with --grid.
 
 PROTOCOLS (network, data, budget and schedule; `examples/compare/protocol.rs` says where from)
   --model cnn                     8x8 digits, two convolutions with batch norm, cosine schedule.
