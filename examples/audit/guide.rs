@@ -12,7 +12,7 @@ ROWS
   gradient       B = 0: plain gradient descent. Whatever has a smaller cosine does harm.
   diagonal       F's own diagonal: the best that a diagonal can be.
   AdaFisher, …   H (x) S, two short vectors, brought to [0, 1] and averaged as each preset says.
-  raw H·S        The same before it is normalised, in F's own units.
+  raw H·S        The same before it is normalised, in F's own units: the shape that the preset `root` has.
   K-FAC, …       G (x) A. `expand` takes every position for an example, `reduce` gathers them first.
   EKFAC          K-FAC's eigenvectors with the eigenvalues that are right for them.
   Shampoo²       L (x) R / tr L from the examples' gradients: what the square of Shampoo's divisor is.

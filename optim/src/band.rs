@@ -47,9 +47,10 @@ pub struct BandConfig {
 }
 
 impl Default for BandConfig {
-    /// One neighbour, λ 10⁻³, β 0.95, an inversion at every look; the step is K-FAC's.
+    /// One neighbour, λ 10⁻³, β 0.95, an inversion at every look; α 0.001, else the step is K-FAC's.
     fn default() -> Self {
-        Self { step: LayerStep::default(), width: 1, damping: 1e-3, decay: 0.95, inverse_every: 1 }
+        let step = LayerStep { rate: 1e-3, ..LayerStep::default() };
+        Self { step, width: 1, damping: 1e-3, decay: 0.95, inverse_every: 1 }
     }
 }
 
