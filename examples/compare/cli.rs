@@ -119,7 +119,7 @@ impl Cli {
             names => names.iter().map(|name| name.trim()).collect(),
         };
         for (name, _) in &self.rate {
-            entrants::rate(name, protocol)?;
+            entrants::rate(name, protocol)?; // refuses a name that is none
         }
         let chosen = |name: &str| self.rate.iter().rfind(|(n, _)| n == name).map(|&(_, rate)| rate);
         let entry = |name: &str| {

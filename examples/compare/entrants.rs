@@ -6,9 +6,7 @@
 use alcyon::optim::adafisher::{AdaFisher, AdaFisherConfig, Decay};
 use alcyon::optim::curvature::factors::Start;
 use alcyon::optim::curvature::precondition::DampingRule;
-use alcyon::optim::{
-    self, Adam, AdamConfig, Kfac, KfacConfig, Sgd, SgdConfig, Shampoo, ShampooConfig,
-};
+use alcyon::optim::{self, Kfac, KfacConfig};
 use alcyon::prelude::*;
 
 use crate::protocol::Protocol;
@@ -26,7 +24,7 @@ pub(crate) const DEFAULT: [&str; 9] = [
     "shampoo",
 ];
 
-/// The decoupled weight decay of `adamw` and `adafisherw`: PyTorch's default for AdamW.
+/// The decoupled weight decay of `adafisherw`: that of `adamw`, PyTorch's default.
 const DECAY: f64 = 0.01;
 
 /// The rate of an optimizer that nobody has chosen one for: the protocol's, or the library's.
@@ -44,20 +42,10 @@ pub(crate) fn rate(name: &str, protocol: &Protocol) -> Result<f64> {
 /// [`Error::Unknown`] for another name; [`Error::Argument`] for a rate out of range.
 pub(crate) fn build(name: &str, rate: f64, protocol: &Protocol) -> Result<Box<dyn Optimizer>> {
     Ok(match name {
-        "sgd" => Box::new(Sgd::new(SgdConfig { rate, momentum: 0.9, ..SgdConfig::default() })?),
-        "adam" => Box::new(Adam::new(AdamConfig { rate, ..AdamConfig::default() })?),
-        "adamw" => Box::new(Adam::new(AdamConfig {
-            rate,
-            weight_decay: DECAY,
-            decoupled: true,
-            ..AdamConfig::default()
-        })?),
         "kfac" => Box::new(Kfac::new(authors_kfac(rate))?),
-        // A moving average of the statistics, roots every 10 steps, blocks of 256, Adam's step
-        // length: the library's default.
-        "shampoo" => Box::new(Shampoo::new(ShampooConfig { rate, ..ShampooConfig::default() })?),
-        "adafisher" | "adafisher-official" | "adafisher-paper" | "adafisher-root"
-        | "adafisherw" => Box::new(AdaFisher::new(adafisher(name, rate, protocol.refresh))?),
+        "adafisher" | "adafisher-paper" | "adafisherw" => {
+            Box::new(AdaFisher::new(adafisher(name, rate, protocol.refresh))?)
+        }
         other => optim::build(other, Some(rate))?,
     })
 }
@@ -81,12 +69,10 @@ fn authors_kfac(rate: f64) -> KfacConfig {
     }
 }
 
-/// The presets; β 0.9 and γ 0.8 in all, λ 1e-3 in all but `root`. The official rule refreshes every 100
-/// steps by itself, and `root` at every step.
+/// The presets whose refresh is the protocol's; β 0.9, γ 0.8 and λ 1e-3. (The official rule refreshes every
+/// 100 steps by itself, and `root` at every step.)
 fn adafisher(name: &str, rate: f64, every: u64) -> AdaFisherConfig {
     match name {
-        "adafisher-official" => AdaFisherConfig { rate, ..AdaFisherConfig::official() },
-        "adafisher-root" => AdaFisherConfig { rate, ..AdaFisherConfig::root() },
         "adafisher-paper" => AdaFisherConfig { rate, every, ..AdaFisherConfig::paper() },
         "adafisherw" => {
             let decay = Decay::Decoupled(DECAY);

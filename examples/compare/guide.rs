@@ -11,12 +11,12 @@ OPTIMIZERS
                      output gradient.
   adafisher-official The rule of the authors' program, refreshed every 100 steps.
   adafisher-paper    The equations of the paper.
+  adafisher-root     AdaFisher's factors without min-max, scaled to the gradient, under Adam's root.
   adafisherw         The thesis' rule with decoupled weight decay, 0.01.
   kfac               K-FAC: each layer's gradient between the inverses of its two Kronecker
                      factors; factors every 10 steps, inverses every 100.
   shampoo            Shampoo: each gradient between inverse roots of running averages of its own
                      unfoldings' products; roots every 10 steps, Adam's step length.
-  adafisher-root     AdaFisher's factors without min-max, scaled to the gradient, under Adam's root.
   Any other name of the library (`lion`, `soap`, `ekfac`, …; a wrong one lists them) enters with the
   library's settings, and with its rate unless --rate gives another: look for one with --grid.
 
