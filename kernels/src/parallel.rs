@@ -97,7 +97,8 @@ pub fn pieces<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) +
     });
 }
 
-/// [`pieces`] of several arrays of the same length at once.
+/// [`pieces`] of several arrays of the same length at once. (That it serves for one, too, is not made use
+/// of: arrays of pieces are compiled for every loop, and most loops have one output.)
 pub fn pieces_of<T: Send, const N: usize>(
     arrays: [&mut [T]; N],
     unit: usize,

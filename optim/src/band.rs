@@ -111,8 +111,8 @@ impl LayerRule for BandConfig {
         average(h, &seen.input_band(self.width, workers)?, t, self.decay);
         average(s, &seen.output_band(self.width, workers)?, t, self.decay);
         if (t - 1).is_multiple_of(self.inverse_every.max(1)) {
-            let diagonal = |band: &[f64], n: usize| Factor::diagonal(band[..n].to_vec());
-            let pi = pi(&diagonal(s, seen.m), &diagonal(h, seen.n)).unwrap_or(1.0);
+            let diagonals = (Factor::diagonal(&s[..seen.m]), Factor::diagonal(&h[..seen.n]));
+            let pi = pi(&diagonals.0, &diagonals.1).unwrap_or(1.0);
             let root = self.damping.sqrt();
             *h_inverse = inverse(h, seen.n, root * pi)?;
             *s_inverse = inverse(s, seen.m, root / pi)?;
