@@ -3,6 +3,9 @@
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
+#[path = "cuda/curvature.rs"]
+mod curvature;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +15,7 @@ use alcyon::kernels::cuda::cache::Cache;
 use alcyon::kernels::cuda::{CudaError, Gpu, library};
 use alcyon::nn::{data, layer};
 use alcyon::optim::adafisher::{ConvGroups, Damping, Fallback, NormFactor};
-use alcyon::optim::{self, Batch, NAdam, NAdamConfig};
+use alcyon::optim::{self, Batch, Psgd, PsgdConfig};
 use alcyon::prelude::*;
 use alcyon::train::{
     Budget, Event, Every, Plan, Precision, Shuffled, Snapshots, Supervised, Trainer,
@@ -204,15 +207,25 @@ fn every_optimizer_trains_as_on_the_cpu_or_refuses_by_name_before_anything_has_c
         "adam",
         "adamw",
         "radam",
+        "nadam",
         "adabelief",
         "adabound",
+        "adafactor",
+        "lamb",
+        "lars",
         "lion",
+        "schedule-free",
+        "adahessian",
+        "sophia",
+        "sophia-h",
         "adafisher",
         "adafisherw",
         "adafisher-paper",
         "adafisher-official",
         "adafisher-root",
         "adafisher-spring2024",
+        "kfac",
+        "muon",
         "lbfgs",
         "sam",
         "asam",
@@ -244,7 +257,7 @@ fn what_has_no_kernel_is_refused_before_anything_has_changed() {
         assert!(matches!(answer, Err(Error::NoKernel { device: GPU, .. })), "{answer:?}");
         assert_eq!(weight.value().to_vec::<f32>().unwrap(), [1.0; 2]);
     };
-    refused(&mut NAdam::new(NAdamConfig::default()).unwrap());
+    refused(&mut Psgd::new(PsgdConfig::default()).unwrap());
     let mut weight = Parameter::new(Tensor::ones([2], DType::F32).to_device(GPU).unwrap());
     let mut grads = Gradients::default();
     grads.set(&weight, Tensor::ones([2], DType::F32));

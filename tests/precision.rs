@@ -192,7 +192,7 @@ fn factors(half: DType, autocast: bool) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     let nll = loss.nll(&forward(&tape)).unwrap();
     tape.backward_observed(&nll, &mut kronecker).unwrap();
     kronecker.finish(loss.terms()).unwrap();
-    kronecker.fold();
+    kronecker.fold().unwrap();
     let block = kronecker.of(&weight).unwrap();
     let mut adafisher = AdaFisher::new(AdaFisherConfig::default()).unwrap();
     let tape = Tape::new();

@@ -15,11 +15,12 @@
 //! [`Floor::Clamp`] is PyTorch's way with ε₁. A tensor of more axes is a matrix of its first axis
 //! against all others.
 
-use engine::{Error, FloatElement, Parameter, Result, Shape, Tensor, for_float};
+use engine::{DType, Error, FloatElement, Parameter, Result, Shape, Tensor, for_float};
 use kernels::Float as _;
 
+use crate::compose::{length, mix};
 use crate::moments::{not_negative, positive};
-use crate::per_parameter::{PerParameter, Rule, Start, each_entry, norm};
+use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, norm};
 
 /// What keeps V from zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,6 +85,8 @@ fn matrix(shape: &Shape) -> Option<(usize, usize)> {
 }
 
 impl Rule for AdafactorConfig {
+    const COMPOSES: bool = true;
+
     fn name(&self) -> &'static str {
         "adafactor"
     }
@@ -138,9 +141,48 @@ impl Rule for AdafactorConfig {
             each_entry(value, &update, &mut [], |u: T, [theta]| *theta = decay * *theta - size * u)
         })
     }
+
+    fn compose(&self, t: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
+        let fresh = (t as f64).powf(-self.decay_power);
+        let rms = |x: &Tensor| length(x)?.scale(1.0 / (x.numel().max(1) as f64).sqrt());
+        let (added, least) = self.floors(value.dtype());
+        let square = grad.square()?.shift(added)?;
+        let average = |old: &Tensor, new: &Tensor| mix(1.0 - fresh, old, fresh, new);
+        let (v, kept) = match (kept, matrix(value.shape())) {
+            ([rows, columns], Some((m, n))) => {
+                let square = square.reshape([m, n])?;
+                let rows = average(rows, &square.mean(&[1])?)?;
+                let columns = average(columns, &square.mean(&[0])?)?;
+                let scaled = rows.div(&rows.mean_all()?.clamp(least, f64::INFINITY)?)?;
+                let v = scaled.reshape([m, 1])?.mul(&columns)?.reshape(*value.shape())?;
+                (v, vec![rows, columns])
+            }
+            ([v], _) => {
+                let v = average(v, &square)?;
+                (v.clone(), vec![v])
+            }
+            _ => return Ok((value.clone(), kept.to_vec())),
+        };
+        let update = grad.div(&v.clamp(least * least, f64::INFINITY)?.sqrt()?)?;
+        let longest = self.rate.min(1.0 / (t as f64).sqrt());
+        let relative = rms(value)?.clamp(self.smallest, f64::INFINITY)?.scale(longest)?;
+        let size =
+            relative.div(&rms(&update)?.scale(1.0 / self.clip)?.clamp(1.0, f64::INFINITY)?)?;
+        let decay = 1.0 - self.rate * self.weight_decay;
+        Ok((value.scale(decay)?.sub(&update.mul(&size)?)?, kept))
+    }
 }
 
 impl AdafactorConfig {
+    /// What is added to every square, and what bounds mean(r) from below.
+    const fn floors(&self, dtype: DType) -> (f64, f64) {
+        match (self.floor, dtype) {
+            (Floor::Added(epsilon), _) => (epsilon, 0.0),
+            (Floor::Clamp, DType::F64) => (0.0, f64::EPSILON),
+            (Floor::Clamp, _) => (0.0, f32::EPSILON as f64),
+        }
+    }
+
     /// Averages g² in; returns 1/√V.
     fn second_moment<T: FloatElement>(
         &self,
@@ -148,10 +190,8 @@ impl AdafactorConfig {
         kept: &mut [Tensor],
         fresh: T,
     ) -> Result<Tensor> {
-        let (added, least) = match self.floor {
-            Floor::Added(epsilon) => (T::of(epsilon), T::ZERO),
-            Floor::Clamp => (T::ZERO, T::EPSILON),
-        };
+        let (added, least) = self.floors(grad.dtype());
+        let [added, least] = [added, least].map(T::of);
         let g = grad.as_slice::<T>()?;
         let root = |v: T| T::ONE / v.max(least * least).sqrt();
         let average = |old: &mut T, new: T| *old += fresh * (new - *old);

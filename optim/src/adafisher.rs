@@ -176,7 +176,7 @@ impl AdaFisher {
     /// Algorithm 1, lines 6 to 8, for one parameter.
     fn update(&mut self, parameter: &mut Parameter, grad: &Tensor) -> Result<()> {
         let cover = self.factors.cover(parameter.id());
-        let kept = self.moments.next(parameter);
+        let kept = self.moments.next(parameter)?;
         let Some(m) = kept.tensors.first_mut() else { return Ok(()) };
         let damping = cover.map_or(0.0, |cover| self.config.damping_of(cover.mean));
         let rule = self.config.update(self.rate, kept.steps, damping);

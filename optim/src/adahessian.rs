@@ -13,6 +13,8 @@
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, rule, step::Moving};
 
 use crate::curvature::hessian_diagonal::{HessianDiagonal, Probe};
 use crate::moments::{below_one, correction, not_negative, positive};
@@ -126,6 +128,14 @@ impl Rule for AdaHessianConfig {
             })
         })
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        let Self { rate, beta1, beta2, epsilon, power, weight_decay, .. } = *self;
+        let numbers = [beta1, 1.0 - rate * weight_decay, beta2, epsilon, 0.5 * power];
+        let own = |t| (rate / correction(beta1, t), correction(beta2, t));
+        Ok(rule::step(gpu, parameters, &rule::ADAHESSIAN, numbers, own)?)
+    }
 }
 
 impl DiagonalRule for AdaHessianConfig {
@@ -145,7 +155,7 @@ impl DiagonalRule for AdaHessianConfig {
             let mean = kernel.iter().sum::<f64>() / kernel.len() as f64;
             kernel.fill(mean);
         }
-        *d = Tensor::from_vec(sizes, shape)?.to_dtype(d.dtype())?;
+        *d = Tensor::from_vec(sizes, shape)?.to_dtype(d.dtype())?.to_device(d.device())?;
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Steps of parameters that are on a CUDA device: one launch for all of a device and dtype. Nothing is
-//! read back.
+//! Steps of parameters that are on a CUDA device: one launch for all of a device and dtype, or operations
+//! on tensors for each ([`Rule::compose`]). Nothing is read back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use kernels::cuda::step::Moving;
 use kernels::cuda::{Gpu, SliceMut};
 
 use crate::moments::Moments;
-use crate::per_parameter::{Rule, Start};
+use crate::per_parameter::{Composed, Rule, Start};
 
 /// Trainable parameters with their gradients.
 pub(crate) type Gradient<'a> = (&'a mut Parameter, Tensor);
@@ -45,29 +45,55 @@ pub(crate) fn groups<'a>(
     Ok((there.into_values().collect(), here))
 }
 
-/// Moves the parameters that are on a CUDA device by a rule's kernel; returns the others.
+/// Moves the parameters that are on a CUDA device by a rule's kernel or its operations; returns the others.
 ///
 /// # Errors
-/// As [`groups`]; [`Error::NoKernel`] for a rule without a kernel: before anything has changed.
-pub(crate) fn step<'a>(
-    rule: &impl Rule,
+/// As [`groups`]; [`Error::NoKernel`] for a rule without either: before anything has changed.
+pub(crate) fn step<'a, R: Rule>(
+    rule: &R,
     moments: &mut Moments,
     all: Vec<Gradient<'a>>,
 ) -> Result<Vec<Gradient<'a>>> {
     let (groups, here) = groups(rule.name(), all)?;
-    for (gpu, _) in &groups {
-        rule.cuda(gpu, &[])?; // Moves nothing, and fails where there is no kernel.
-    }
-    for (gpu, mut parameters) in groups {
-        launch(moments, |p| rule.start(p), &mut parameters, |moving| rule.cuda(&gpu, moving))?;
+    for (gpu, parameters) in groups {
+        let (mut composed, mut fused): (Vec<_>, Vec<_>) =
+            parameters.into_iter().partition(|(parameter, _)| rule.composes(parameter));
+        if !fused.is_empty() {
+            rule.cuda(&gpu, &[])?; // Moves nothing, and fails where there is no kernel.
+        }
+        // Everything is made before anything counts: memory may run out on the way.
+        let made = compose(rule, moments, &composed)?;
+        if !fused.is_empty() {
+            launch(moments, |p| rule.start(p), &mut fused, |moving| rule.cuda(&gpu, moving))?;
+        }
+        for ((parameter, _), (value, kept)) in composed.iter_mut().zip(made) {
+            *parameter.value_mut() = value;
+            moments.entry(parameter, Start::new).tensors = kept;
+        }
+        count(moments, &composed);
     }
     Ok(here)
 }
 
-/// Whether a rule has a kernel.
-pub(crate) fn has_kernel(rule: &impl Rule, ordinal: usize) -> bool {
+/// What [`Rule::compose`] makes of each parameter.
+fn compose(
+    rule: &impl Rule,
+    moments: &mut Moments,
+    parameters: &[Gradient<'_>],
+) -> Result<Vec<Composed>> {
+    place(moments, |p| rule.start(p), parameters)?;
+    let made = |(parameter, grad): &Gradient<'_>| {
+        let kept = moments.entry(parameter, || rule.start(parameter));
+        rule.compose(kept.steps + 1, parameter.value(), grad, &kept.tensors)
+    };
+    parameters.iter().map(made).collect()
+}
+
+/// Whether a rule has operations or a kernel.
+pub(crate) fn has_kernel<R: Rule>(rule: &R, ordinal: usize) -> bool {
     // Moving nothing fails where there is none.
-    Gpu::open(ordinal).is_ok_and(|gpu| rule.cuda(&gpu, &[]).is_ok())
+    let launches = |gpu: Arc<Gpu>| R::COMPOSES || rule.cuda(&gpu, &[]).is_ok();
+    Gpu::open(ordinal).is_ok_and(launches)
 }
 
 /// A parameter's own arrays, borrowed for the length of a launch.

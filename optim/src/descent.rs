@@ -1,6 +1,9 @@
 //! The last role of optimizers that see layers: from directions to new values, clipped, with momentum
 //! and decay.
 
+#[cfg(feature = "cuda")]
+mod there;
+
 use std::collections::BTreeMap;
 
 use engine::{Element as _, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float};
@@ -31,7 +34,7 @@ pub(crate) fn fill_in(directions: &mut Directions, gradients: &Directions) {
 
 /// ν = min(1, √(c / (α² Σ ⟨P, g⟩))): with F P = g, half of α² Σ ⟨P, g⟩ is the divergence between the
 /// model before and after the step, to second order. 1 without a bound c.
-pub(crate) fn kl_clip(
+fn kl_clip(
     bound: Option<f64>,
     rate: f64,
     directions: &Directions,
@@ -54,12 +57,15 @@ fn product(p: &Tensor, g: &Tensor) -> Result<f64> {
     }))
 }
 
-/// Δ ← μ Δ − size · P and θ ← (1 − decay) θ + Δ.
+/// Δ ← μ Δ − α ν P and θ ← (1 − decay) θ + Δ, with ν of [`kl_clip`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Descent {
     pub(crate) momentum: f64,
     pub(crate) decay: f64,
-    pub(crate) size: f64,
+    /// α
+    pub(crate) rate: f64,
+    /// c
+    pub(crate) bound: Option<f64>,
 }
 
 impl Descent {
@@ -68,11 +74,17 @@ impl Descent {
         self,
         model: &mut dyn Parameters,
         directions: &Directions,
+        gradients: &Directions,
         updates: &mut Moments,
     ) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if directions.values().any(|direction| direction.gpu().is_some()) {
+            return there::step(&self, model, directions, gradients, updates);
+        }
+        let size = self.rate * kl_clip(self.bound, self.rate, directions, gradients)?;
         for (_, param) in model.parameters_mut() {
             if let Some(direction) = directions.get(&param.id()) {
-                self.update(param, direction, updates)?;
+                self.update(size, param, direction, updates)?;
             }
         }
         Ok(())
@@ -80,12 +92,13 @@ impl Descent {
 
     fn update(
         self,
+        size: f64,
         param: &mut Parameter,
         direction: &Tensor,
         updates: &mut Moments,
     ) -> Result<()> {
-        let Self { momentum, decay, size } = self;
-        let [update] = updates.next(param).tensors.as_mut_slice() else { return Ok(()) };
+        let Self { momentum, decay, .. } = self;
+        let [update] = updates.next(param)?.tensors.as_mut_slice() else { return Ok(()) };
         let direction = direction.contiguous()?;
         for_float!(param.value().dtype(), T => for_float!(direction.dtype(), P => {
             let direction = direction.as_slice::<P>()?;

@@ -29,7 +29,7 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Rng};
+use engine::{Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Rng};
 use kernels::parallel;
 
 use crate::coverage::{Coverage, Line};
@@ -38,7 +38,7 @@ use crate::curvature::factors::{KroneckerFactors, Share, Start};
 use crate::curvature::kronecker::{Form, Kronecker};
 use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::DampingRule;
-use crate::descent::{Descent, Directions, contiguous, fill_in, kl_clip};
+use crate::descent::{Descent, Directions, contiguous, fill_in};
 use crate::moments::{Moments, check_gradients, demand};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
 
@@ -171,10 +171,10 @@ impl Kfac {
     }
 
     /// Inverts the blocks that are due: all at every `inverse_every`-th step, the first included; at
-    /// once those that are new or whose trainable part has changed. Threads take blocks.
+    /// once those that are new or whose trainable part has changed. Threads take blocks. Averages on a
+    /// device are read for it, and what is kept of the inverses goes where the gradients are.
     fn refresh(&mut self, gradients: &Directions) -> Result<()> {
         let due = (self.factors.steps - 1).is_multiple_of(self.config.inverse_every.max(1));
-        let (damping, rule) = (self.config.damping, self.config.damping_rule);
         let mut stale = Vec::new();
         for (&weight, entry) in self.factors.entries.iter().filter(|(_, e)| e.updates > 0) {
             let trained = |param: ParamId| {
@@ -187,23 +187,37 @@ impl Kfac {
                 self.inverses.remove(&weight);
                 continue;
             };
-            if due || self.inverses.get(&weight).is_none_or(|old| old.columns != columns) {
-                stale.push((weight, average, columns, gradient.dtype()));
+            match self.inverses.get_mut(&weight).filter(|old| !due && old.columns == columns) {
+                None => stale.push((weight, columns, gradient)),
+                Some(old) if !old.is_on(gradient.device()) => {
+                    *old = old.to_device(gradient.device())?;
+                }
+                Some(_) => {}
             }
         }
-        let work = stale.iter().map(|(_, block, ..)| block.a.len() * block.inputs.longest());
-        let work = work.sum::<usize>() / stale.len().max(1);
-        let renewed = parallel::map(stale, work, |(weight, block, columns, dtype)| {
-            let inverse = BlockInverse::new(block, columns.clone(), damping, rule);
-            (weight, columns, inverse.and_then(|inverse| inverse.to_dtype(dtype)))
+        if !stale.is_empty() {
+            self.factors.fetch()?;
+        }
+        let (damping, rule) = (self.config.damping, self.config.damping_rule);
+        let averages = stale.into_iter().filter_map(|(weight, columns, gradient)| {
+            let entry = self.factors.entries.get(&weight).filter(|entry| entry.updates > 0)?;
+            Some((weight, &entry.average, columns, gradient))
         });
-        for (weight, columns, renewed) in renewed {
+        let averages: Vec<_> = averages.collect();
+        let work = averages.iter().map(|(_, block, ..)| block.a.len() * block.inputs.longest());
+        let work = work.sum::<usize>() / averages.len().max(1);
+        let renewed = parallel::map(averages, work, |(weight, block, columns, gradient)| {
+            let inverse = BlockInverse::new(block, columns.clone(), damping, rule);
+            let inverse = inverse.and_then(|inverse| inverse.to_dtype(gradient.dtype()));
+            (weight, columns, inverse, gradient.device())
+        });
+        for (weight, columns, renewed, device) in renewed {
             let usable = self.inverses.get(&weight).is_some_and(|old| old.columns == columns);
             let failures = self.failures.entry(weight).or_default();
             match renewed {
                 Ok(inverse) => {
+                    self.inverses.insert(weight, inverse.to_device(device)?);
                     *failures = 0;
-                    self.inverses.insert(weight, inverse);
                 }
                 Err(_) if usable && *failures < FAILURES_BORNE => *failures += 1,
                 Err(error) => return Err(error),
@@ -240,11 +254,15 @@ impl Optimizer for Kfac {
         Some(&mut self.factors)
     }
 
+    fn runs_on(&self, device: Device) -> bool {
+        device != Device::Meta
+    }
+
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
         let gradients = contiguous(model, grads)?;
         // Estimate.
-        self.factors.fold();
+        self.factors.fold()?;
         if self.config.uncovered == Uncovered::Error {
             refuse_uncovered(model, &self.factors)?;
         }
@@ -252,10 +270,9 @@ impl Optimizer for Kfac {
         self.refresh(&gradients)?;
         let directions = self.directions(&gradients)?;
         // Step.
-        let KfacConfig { rate, momentum, weight_decay, .. } = self.config;
-        let size = rate * kl_clip(self.config.kl_clip, rate, &directions, &gradients)?;
-        let descent = Descent { momentum, decay: rate * weight_decay, size };
-        descent.step(model, &directions, &mut self.updates)
+        let KfacConfig { rate, momentum, weight_decay, kl_clip: bound, .. } = self.config;
+        let descent = Descent { momentum, decay: rate * weight_decay, rate, bound };
+        descent.step(model, &directions, &gradients, &mut self.updates)
     }
 
     fn rate(&self) -> f64 {

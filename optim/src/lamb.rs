@@ -14,8 +14,9 @@
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
 
+use crate::compose::{length, moments, ratio, spread};
 use crate::moments::{below_one, correction, not_negative, positive};
-use crate::per_parameter::{PerParameter, Rule, Start, each_entry, norm, zeros};
+use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, norm, zeros};
 
 /// Options of [`Lamb`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +67,8 @@ impl Default for LambConfig {
 pub type Lamb = PerParameter<LambConfig>;
 
 impl Rule for LambConfig {
+    const COMPOSES: bool = true;
+
     fn name(&self) -> &'static str {
         "lamb"
     }
@@ -115,5 +118,16 @@ impl Rule for LambConfig {
             let step = T::of(self.rate * ratio);
             each_entry(value, &direction, &mut [], |r: T, [theta]| *theta -= step * r)
         })
+    }
+
+    fn compose(&self, t: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
+        let [m, v] = kept else { return Ok((value.clone(), kept.to_vec())) };
+        let [m, v] = moments([self.beta1, self.beta2], grad, [m, v])?;
+        let spread = spread(&v, correction(self.beta2, t).sqrt(), self.epsilon)?;
+        let adam = m.scale(1.0 / correction(self.beta1, t))?.div(&spread)?;
+        let direction = adam.add(&value.scale(self.weight_decay)?)?;
+        let trust = ratio(&length(value)?.clamp(0.0, self.bound)?, &length(&direction)?)?;
+        let value = value.sub(&direction.mul(&trust.scale(self.rate)?)?)?;
+        Ok((value, vec![m, v]))
     }
 }

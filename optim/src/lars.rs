@@ -12,8 +12,9 @@
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
 
+use crate::compose::{length, ratio};
 use crate::moments::{below_one, not_negative, positive};
-use crate::per_parameter::{PerParameter, Rule, Start, each_entry, norm, zeros};
+use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, norm, zeros};
 
 /// Options of [`Lars`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,6 +54,8 @@ impl Default for LarsConfig {
 pub type Lars = PerParameter<LarsConfig>;
 
 impl Rule for LarsConfig {
+    const COMPOSES: bool = true;
+
     fn name(&self) -> &'static str {
         "lars"
     }
@@ -91,5 +94,15 @@ impl Rule for LarsConfig {
                 *theta -= *b;
             })
         })
+    }
+
+    fn compose(&self, _: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
+        let [b] = kept else { return Ok((value.clone(), kept.to_vec())) };
+        let own = length(value)?;
+        let against = length(grad)?.add(&own.scale(self.weight_decay)?)?;
+        let size = ratio(&own.scale(self.trust)?, &against)?.scale(self.rate)?;
+        let slope = grad.add(&value.scale(self.weight_decay)?)?;
+        let b = b.scale(self.momentum)?.add(&slope.mul(&size)?)?;
+        Ok((value.sub(&b)?, vec![b]))
     }
 }

@@ -24,7 +24,7 @@ use engine::{Gradients, ParamId, Parameter, Parameters, Result, Tensor};
 use crate::coverage::Coverage;
 use crate::curvature::communicator::{Communicator, Local, exchange};
 use crate::curvature::layer_rows::{LayerRows, Seen};
-use crate::descent::{Descent, Directions, contiguous, fill_in, kl_clip};
+use crate::descent::{Descent, Directions, contiguous, fill_in};
 use crate::moments::{Moments, below_one, check_gradients, demand, not_negative};
 use crate::{CurvatureSource, Fisher, Optimizer, State};
 
@@ -303,9 +303,8 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
         let directions = self.directions(&gradients)?;
         // Step.
         let LayerStep { rate, momentum, weight_decay, kl_clip: bound, .. } = *self.rule.common();
-        let size = rate * kl_clip(bound, rate, &directions, &gradients)?;
-        let descent = Descent { momentum, decay: rate * weight_decay, size };
-        descent.step(model, &directions, &mut self.updates)?;
+        let descent = Descent { momentum, decay: rate * weight_decay, rate, bound };
+        descent.step(model, &directions, &gradients, &mut self.updates)?;
         self.steps += 1;
         Ok(())
     }

@@ -16,6 +16,7 @@ pub mod averages;
 mod axes;
 pub mod backward;
 pub mod band;
+mod compose;
 pub mod coverage;
 #[cfg(feature = "cuda")]
 mod cuda;

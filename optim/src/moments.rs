@@ -41,8 +41,8 @@ impl Moments {
         self.of.get_mut(&parameter.id())
     }
 
-    /// A parameter's, with its next step counted.
-    pub(crate) fn next(&mut self, parameter: &Parameter) -> &mut Kept {
+    /// A parameter's, with its next step counted, in main memory.
+    pub(crate) fn next(&mut self, parameter: &Parameter) -> Result<&mut Kept> {
         let names = self.names.clone();
         self.next_from(parameter, || zeros(parameter, &names))
     }
@@ -52,10 +52,13 @@ impl Moments {
         &mut self,
         parameter: &Parameter,
         start: impl FnOnce() -> Start,
-    ) -> &mut Kept {
+    ) -> Result<&mut Kept> {
         let kept = self.entry(parameter, start);
+        for tensor in kept.tensors.iter_mut().filter(|tensor| tensor.device() != Device::Cpu) {
+            *tensor = tensor.to_device(Device::Cpu)?;
+        }
         kept.steps += 1;
-        kept
+        Ok(kept)
     }
 
     /// The same, with no step counted.

@@ -20,11 +20,14 @@ use std::collections::BTreeSet;
 
 use engine::{FloatElement, ParamId, Parameter, Result, Shape, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, newton_schulz::newton_schulz as iterate_there, step::Moving};
 use kernels::gemm::{Matrix, gemm};
 
 use crate::AdamConfig;
+use crate::compose::{length, mix};
 use crate::moments::{below_one, not_negative, positive};
-use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
+use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, zeros};
 
 /// a, b and c of the iteration.
 pub type Quintic = [f64; 3];
@@ -119,6 +122,8 @@ pub(crate) fn sides(shape: &Shape) -> Option<(usize, usize)> {
 }
 
 impl Rule for MuonConfig {
+    const COMPOSES: bool = true;
+
     fn name(&self) -> &'static str {
         "muon"
     }
@@ -159,10 +164,7 @@ impl Rule for MuonConfig {
             return adam.update(t, value, grad, kept);
         };
         let fresh = if self.summed { 1.0 } else { 1.0 - self.momentum };
-        let k = match self.scale {
-            Scale::Original => (rows as f64 / columns.max(1) as f64).max(1.0).sqrt(),
-            Scale::LikeAdam => 0.2 * (rows.max(columns) as f64).sqrt(),
-        };
+        let k = self.factor((rows, columns));
         let mut ahead = grad.clone();
         for_float!(grad.dtype(), T => {
             let [mu, fresh] = [self.momentum, fresh].map(T::of);
@@ -178,9 +180,44 @@ impl Rule for MuonConfig {
             each_entry(value, &x, &mut [], |x: T, [theta]| *theta = decay * *theta - size * x)
         })
     }
+
+    fn composes(&self, parameter: &Parameter) -> bool {
+        self.orthogonal(parameter).is_some()
+    }
+
+    fn compose(&self, _: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
+        let ([momentum], Some(sides)) = (kept, sides(value.shape())) else {
+            return Ok((value.clone(), kept.to_vec()));
+        };
+        let fresh = if self.summed { 1.0 } else { 1.0 - self.momentum };
+        let momentum = mix(self.momentum, momentum, fresh, grad)?;
+        let u = match self.nesterov {
+            true => mix(fresh, grad, self.momentum, &momentum)?,
+            false => momentum.clone(),
+        };
+        let unit = u.div(&length(&u)?.shift(self.epsilon)?)?;
+        let x = iterate(&unit, sides, self.quintic, self.iterations)?;
+        let decay = 1.0 - self.rate * self.weight_decay;
+        let value = value.scale(decay)?.sub(&x.scale(self.rate * self.factor(sides))?)?;
+        Ok((value, vec![momentum]))
+    }
+
+    /// AdamW, for what is not orthogonal.
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        AdamConfig { rate: self.rate * self.auxiliary_ratio, ..self.adam }.cuda(gpu, parameters)
+    }
 }
 
 impl MuonConfig {
+    /// k
+    fn factor(&self, (rows, columns): (usize, usize)) -> f64 {
+        match self.scale {
+            Scale::Original => (rows as f64 / columns.max(1) as f64).max(1.0).sqrt(),
+            Scale::LikeAdam => 0.2 * (rows.max(columns) as f64).sqrt(),
+        }
+    }
+
     fn orthogonal(&self, parameter: &Parameter) -> Option<(usize, usize)> {
         let declared = self.auxiliary.contains(&parameter.id());
         sides(parameter.value().shape()).filter(|_| !declared)
@@ -213,7 +250,30 @@ pub fn newton_schulz<T: FloatElement>(
 ) -> Vec<T> {
     let length = x.iter().map(|&x| kernels::Float::to_f64(x * x)).sum::<f64>().sqrt();
     let scale = T::of(1.0 / (length + epsilon).max(f64::MIN_POSITIVE));
-    let mut x: Vec<T> = x.iter().map(|&x| x * scale).collect();
+    iterate_here(x.iter().map(|&x| x * scale).collect(), (rows, columns), quintic, iterations)
+}
+
+/// The iteration, where X is.
+fn iterate(x: &Tensor, sides: (usize, usize), quintic: Quintic, iterations: u32) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = x.gpu().map(std::sync::Arc::clone) {
+        let mut x = x.clone();
+        iterate_there(&gpu, &x.make_cuda_mut()?, sides, quintic, iterations)?;
+        return Ok(x);
+    }
+    let shape = *x.shape();
+    for_float!(x.dtype(), T => {
+        Tensor::from_vec(iterate_here(x.to_vec::<T>()?, sides, quintic, iterations), shape)
+    })
+}
+
+/// X ← a X + (b A + c A²) X with A = X Xᵀ, `iterations` times.
+fn iterate_here<T: FloatElement>(
+    mut x: Vec<T>,
+    (rows, columns): (usize, usize),
+    quintic: Quintic,
+    iterations: u32,
+) -> Vec<T> {
     let n = rows.min(columns);
     let [a, b, c] = quintic.map(T::of);
     let (mut gram, mut poly) = (vec![T::ZERO; n * n], vec![T::ZERO; n * n]);

@@ -14,8 +14,9 @@
 use engine::{DType, Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
 
+use crate::compose::{moments, spread};
 use crate::moments::{below_one, correction, not_negative, positive};
-use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
+use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, zeros};
 
 /// Options of [`NAdam`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +49,13 @@ impl Default for NAdamConfig {
     }
 }
 
+impl NAdamConfig {
+    /// μ at step t.
+    fn mu(&self, t: u64) -> f64 {
+        self.beta1 * (1.0 - 0.5 * 0.96_f64.powf(self.momentum_decay * t as f64))
+    }
+}
+
 /// Adam with Nesterov's momentum.
 ///
 /// # Example
@@ -65,6 +73,8 @@ impl Default for NAdamConfig {
 pub type NAdam = PerParameter<NAdamConfig>;
 
 impl Rule for NAdamConfig {
+    const COMPOSES: bool = true;
+
     fn name(&self) -> &'static str {
         "nadam"
     }
@@ -97,12 +107,12 @@ impl Rule for NAdamConfig {
     }
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
-        let mu = |t: u64| self.beta1 * (1.0 - 0.5 * 0.96_f64.powf(self.momentum_decay * t as f64));
         let [_, _, product] = kept else { return Ok(()) };
-        let so_far = product.item()? * mu(t);
+        let (mu, next) = (self.mu(t), self.mu(t + 1));
+        let so_far = product.item()? * mu;
         *product = Tensor::scalar(so_far, DType::F64);
-        let ahead = self.rate * mu(t + 1) / (1.0 - so_far * mu(t + 1));
-        let now = self.rate * (1.0 - mu(t)) / (1.0 - so_far);
+        let ahead = self.rate * next / (1.0 - so_far * next);
+        let now = self.rate * (1.0 - mu) / (1.0 - so_far);
         let root = correction(self.beta2, t).sqrt();
         for_float!(grad.dtype(), T => {
             let [beta1, fresh1] = [self.beta1, 1.0 - self.beta1].map(T::of);
@@ -116,5 +126,20 @@ impl Rule for NAdamConfig {
                 *theta = kept_part * *theta - step;
             })
         })
+    }
+
+    /// The product stays where the moments are.
+    fn compose(&self, t: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
+        let [m, v, product] = kept else { return Ok((value.clone(), kept.to_vec())) };
+        let product = product.scale(self.mu(t))?;
+        let over = |size: f64, mu: f64| {
+            product.scale(-mu)?.shift(1.0)?.recip()?.scale(self.rate * size)?.to_dtype(grad.dtype())
+        };
+        let (ahead, now) = (over(self.mu(t + 1), self.mu(t + 1))?, over(1.0 - self.mu(t), 1.0)?);
+        let [m, v] = moments([self.beta1, self.beta2], grad, [m, v])?;
+        let spread = spread(&v, correction(self.beta2, t).sqrt(), self.epsilon)?;
+        let step = m.mul(&ahead)?.add(&grad.mul(&now)?)?.div(&spread)?;
+        let value = value.scale(1.0 - self.rate * self.weight_decay)?.sub(&step)?;
+        Ok((value, vec![m, v, product]))
     }
 }

@@ -10,6 +10,7 @@ use engine::{Device, Error, FloatElement, Gradients, Parameter, Parameters, Resu
 use kernels::parallel;
 use kernels::vector::vectorized;
 
+pub use crate::compose::Composed;
 use crate::coverage::Coverage;
 #[cfg(feature = "cuda")]
 use crate::cuda;
@@ -89,8 +90,25 @@ pub trait Rule: std::fmt::Debug {
         kept: &mut [Tensor],
     ) -> Result<()>;
 
-    /// All updates of a step on a CUDA device, in one launch. Without this part, parameters there are
-    /// refused.
+    /// Whether parameters on a device get [`Rule::compose`].
+    const COMPOSES: bool = false;
+
+    /// Whether this one does.
+    fn composes(&self, _: &Parameter) -> bool {
+        Self::COMPOSES
+    }
+
+    /// [`Rule::update`] once more, as operations on tensors, which run where the tensors are. It changes
+    /// none of them, and reads no number back.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`] without this part; what the operations refuse.
+    fn compose(&self, _: u64, value: &Tensor, _: &Tensor, _: &[Tensor]) -> Result<Composed> {
+        Err(Error::NoKernel { op: self.name(), device: value.device() })
+    }
+
+    /// All other updates of a step on a CUDA device, in one launch. Without this part, those parameters
+    /// are refused there.
     ///
     /// # Errors
     /// [`Error::NoKernel`] without this part; [`Error::Cuda`].
@@ -203,7 +221,7 @@ impl<R: Rule> Optimizer for PerParameter<R> {
         #[cfg(feature = "cuda")]
         let all = cuda::step(&self.rule, &mut self.moments, all)?;
         for (parameter, grad) in all {
-            let kept = self.moments.next_from(parameter, || self.rule.start(parameter));
+            let kept = self.moments.next_from(parameter, || self.rule.start(parameter))?;
             self.rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
         }
         Ok(())

@@ -157,7 +157,7 @@ impl Optimizer for Prodigy {
         // The estimate, from all parameters together.
         let (mut inner, mut sum) = (0.0, 0.0);
         for (parameter, grad) in trainable(model, grads)? {
-            let kept = self.moments.next_from(parameter, || start(parameter));
+            let kept = self.moments.next_from(parameter, || start(parameter))?;
             let (x0, x) = (kept.tensors[0].to_f64_vec()?, parameter.value().to_f64_vec()?);
             let away = grad.to_f64_vec()?.into_iter().zip(x0.iter().zip(&x));
             inner += away.map(|(g, (x0, x))| g * (x0 - x)).sum::<f64>();

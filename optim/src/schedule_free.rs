@@ -14,8 +14,9 @@
 use engine::{DType, Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
 
+use crate::compose::{mix, spread};
 use crate::moments::{below_one, correction, demand, not_negative, positive};
-use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
+use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, zeros};
 
 /// Options of [`ScheduleFree`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +49,13 @@ impl Default for ScheduleFreeConfig {
     }
 }
 
+impl ScheduleFreeConfig {
+    /// α at step t.
+    fn rate_at(&self, t: u64) -> f64 {
+        self.rate * (t as f64 / self.warm_up.max(1) as f64).min(1.0)
+    }
+}
+
 /// Schedule-free AdamW.
 ///
 /// # Example
@@ -68,6 +76,8 @@ impl Default for ScheduleFreeConfig {
 pub type ScheduleFree = PerParameter<ScheduleFreeConfig>;
 
 impl Rule for ScheduleFreeConfig {
+    const COMPOSES: bool = true;
+
     fn name(&self) -> &'static str {
         "schedule-free"
     }
@@ -101,7 +111,7 @@ impl Rule for ScheduleFreeConfig {
     }
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
-        let rate = self.rate * (t as f64 / self.warm_up.max(1) as f64).min(1.0);
+        let rate = self.rate_at(t);
         let [_, _, squared_rates] = kept else { return Ok(()) };
         let sum = squared_rates.item()? + rate * rate;
         *squared_rates = Tensor::scalar(sum, DType::F64);
@@ -120,6 +130,24 @@ impl Rule for ScheduleFreeConfig {
                 *z -= rate * d;
             })
         })
+    }
+
+    /// Σ α² stays where the moments are.
+    fn compose(&self, t: u64, y: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
+        let [z, v, squared_rates] = kept else { return Ok((y.clone(), kept.to_vec())) };
+        let rate = self.rate_at(t);
+        let squared_rates = squared_rates.shift(rate * rate)?;
+        let c = match rate > 0.0 {
+            true => squared_rates.recip()?.scale(rate * rate)?.to_dtype(y.dtype())?,
+            false => squared_rates.scale(0.0)?.to_dtype(y.dtype())?,
+        };
+        let v = mix(self.beta2, v, 1.0 - self.beta2, &grad.square()?)?;
+        let spread = spread(&v, correction(self.beta2, t).sqrt(), self.epsilon)?;
+        let d = grad.div(&spread)?.add(&y.scale(self.weight_decay)?)?;
+        // 1 − β₁ (1 − c)
+        let along = c.scale(self.beta1)?.shift(1.0 - self.beta1)?.scale(rate)?;
+        let y = y.add(&z.sub(y)?.mul(&c)?)?.sub(&d.mul(&along)?)?;
+        Ok((y, vec![z.sub(&d.scale(rate)?)?, v, squared_rates]))
     }
 
     /// x

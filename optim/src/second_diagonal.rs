@@ -4,7 +4,7 @@
 //! Such an optimizer is a [`Rule`] with one thing more: what it does with an estimate when there is
 //! one. The estimate comes from [`backward`](crate::backward()), where the tape is.
 
-use engine::{Error, Gradients, Parameter, Parameters, Result, Rng, Tensor};
+use engine::{Device, Error, Gradients, Parameter, Parameters, Result, Rng, Tensor};
 
 use crate::coverage::Coverage;
 use crate::curvature::hessian_diagonal::HessianDiagonal;
@@ -61,6 +61,10 @@ impl<R: DiagonalRule> SecondDiagonal<R> {
 impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
     fn name(&self) -> &'static str {
         self.inner.name()
+    }
+
+    fn runs_on(&self, device: Device) -> bool {
+        self.inner.runs_on(device)
     }
 
     fn hessian_diagonal(&mut self) -> Option<&mut HessianDiagonal> {

@@ -15,7 +15,10 @@
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
+#[cfg(feature = "cuda")]
+use kernels::cuda::{Gpu, rule, step::Moving};
 
+use crate::compose::mix;
 use crate::curvature::hessian_diagonal::{HessianDiagonal, Probe};
 use crate::moments::{below_one, not_negative, positive};
 use crate::per_parameter::{Rule, Start, each_entry, zeros};
@@ -136,6 +139,13 @@ impl Rule for SophiaConfig {
             })
         })
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
+        let Self { rate, beta1, rho, weight_decay, .. } = *self;
+        let numbers = [beta1, 1.0 - beta1, rho, FLOOR, rate, 1.0 - rate * weight_decay];
+        Ok(rule::step(gpu, parameters, &rule::SOPHIA, numbers, |_| (0.0, 0.0))?)
+    }
 }
 
 impl DiagonalRule for SophiaConfig {
@@ -148,11 +158,8 @@ impl DiagonalRule for SophiaConfig {
     /// h ← β₂ h + (1 − β₂) ĥ
     fn absorb(&self, estimate: &[f64], kept: &mut [Tensor]) -> Result<()> {
         let [_, h] = kept else { return Ok(()) };
-        for_float!(h.dtype(), T => {
-            let [beta2, fresh2] = [self.beta2, 1.0 - self.beta2].map(T::of);
-            let h = h.make_mut::<T>()?.iter_mut().zip(estimate);
-            h.for_each(|(h, &x)| *h = beta2 * *h + fresh2 * T::of(x));
-        });
+        let estimate = Tensor::from_slice(estimate, *h.shape())?.to_dtype(h.dtype())?;
+        *h = mix(self.beta2, h, 1.0 - self.beta2, &estimate.to_device(h.device())?)?;
         Ok(())
     }
 }

@@ -116,7 +116,7 @@ fn micro_batches_make_the_factors_of_the_whole_batch() {
             let loss = Softmax(labels[range].to_vec());
             observe(&mut parts, &loss, &part, |x| net.forward(x));
         }
-        parts.fold();
+        parts.fold().unwrap();
         for layer in &net.layers {
             both_close(parts.of(&layer.weight).unwrap(), whole.of(&layer.weight).unwrap(), "parts");
         }
@@ -190,7 +190,7 @@ fn a_convolution_with_one_position_is_a_dense_layer() {
         let mut reduced = KroneckerFactors::new(fisher, Share::Reduce);
         let forward = convolution(&kernel, Some(&shift), Window::new((3, 2)), 1);
         observe(&mut reduced, &loss, &images, forward);
-        reduced.fold();
+        reduced.fold().unwrap();
         both_close(reduced.of(&kernel).unwrap(), flat.of(&dense.weight).unwrap(), "reduced");
     }
 }
@@ -231,7 +231,7 @@ fn the_reduced_factors_of_tokens_gather_positions_first() {
     let forward = |x: &Var| layer.forward(x)?.sum(&[1])?.scale(0.2);
     let mut reduced = KroneckerFactors::new(Fisher::Empirical, Share::Reduce);
     observe(&mut reduced, &loss, &x, forward);
-    reduced.fold();
+    reduced.fold().unwrap();
     // The layer and the mean over tokens commute, so the reduced factors are those of mean tokens.
     let mean = x.sum(&[1]).unwrap().scale(0.2).unwrap();
     let expected = factors(Fisher::Empirical, &loss, &mean, |x| layer.forward(x));
@@ -309,7 +309,7 @@ fn the_running_average_is_a_weighted_mean_of_all_batches() {
         let (x, loss) = (noise([4, 2], seed), Squared(noise([4, 1], 10 + seed)));
         batches.push(factors(Fisher::Empirical, &loss, &x, |x| layer.forward(x)));
         observe(&mut running, &loss, &x, |x| layer.forward(x));
-        running.fold();
+        running.fold().unwrap();
     }
     let mean = |part: fn(&Kronecker) -> &Vec<f64>| -> Vec<f64> {
         let all: Vec<_> = batches.iter().map(|b| part(b.of(&layer.weight).unwrap())).collect();
@@ -330,7 +330,7 @@ fn an_average_that_starts_from_the_identity_keeps_a_share_of_it() {
         KroneckerFactors::new(Fisher::Empirical, Share::Expand).decay(0.75).start(Start::Identity);
     for _ in 0..2 {
         observe(&mut running, &loss, &x, |x| layer.forward(x));
-        running.fold();
+        running.fold().unwrap();
     }
     // After two steps 0.75² of the identity is left.
     let kept = 0.5625;
@@ -351,7 +351,7 @@ fn factors_that_are_not_finite_are_thrown_away_and_counted() {
     let before = factors.of(&layer.weight).unwrap().clone();
     let broken = Tensor::full([4, 2], f64::INFINITY, DType::F64);
     observe(&mut factors, &loss, &broken, |x| layer.forward(x));
-    factors.fold();
+    factors.fold().unwrap();
     assert_eq!(factors.of(&layer.weight).unwrap(), &before);
     assert_eq!(factors.skipped(), 1);
 }
@@ -364,7 +364,7 @@ fn sampled_labels_come_from_the_given_generator() {
         let mut factors = KroneckerFactors::new(Fisher::Sampled { draws: 1 }, Share::Expand)
             .generator(Rng::new(seed));
         observe(&mut factors, &loss, &x, |x| net.forward(x));
-        factors.fold();
+        factors.fold().unwrap();
         factors.of(&net.layers[0].weight).unwrap().g.clone()
     };
     assert_eq!(drawn(3), drawn(3));

@@ -63,7 +63,7 @@ fn images(n: usize) -> Tensor {
 fn folded(batches: &[&RecordedBatch], model: &Model) -> Vec<Kronecker> {
     let mut factors = KroneckerFactors::new(batches[0].fisher(), Share::Expand);
     batches.iter().for_each(|batch| batch.replay(&mut factors).unwrap());
-    factors.fold();
+    factors.fold().unwrap();
     model.weights().iter().map(|weight| factors.of(weight).unwrap().clone()).collect()
 }
 

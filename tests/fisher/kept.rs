@@ -26,7 +26,7 @@ fn estimated(
 ) -> Result<Option<Kronecker>> {
     let mut factors = change(KroneckerFactors::new(batch.fisher(), share));
     batch.replay(&mut factors)?;
-    factors.fold();
+    factors.fold().unwrap();
     let weight = &kind.parameters[0];
     Ok(factors.covering(weight.id()).and_then(|_| factors.of(weight).cloned()))
 }

@@ -190,7 +190,7 @@ pub fn factors(
 ) -> KroneckerFactors {
     let mut factors = KroneckerFactors::new(fisher, Share::Expand);
     observe(&mut factors, loss, x, forward);
-    factors.fold();
+    factors.fold().unwrap();
     factors
 }
 

@@ -30,7 +30,7 @@ pub fn recorded(
 pub fn kronecker(batch: &RecordedBatch, share: Share, weight: &Parameter) -> Kronecker {
     let mut factors = KroneckerFactors::new(batch.fisher(), share);
     batch.replay(&mut factors).unwrap();
-    factors.fold();
+    factors.fold().unwrap();
     factors.of(weight).unwrap().clone()
 }
 

@@ -70,7 +70,7 @@ fn averages(
             output_grad: Tensor::ones([n, 1], engine::DType::F64),
         })?;
         estimator.finish(n)?;
-        estimator.fold();
+        estimator.fold()?;
         let Some(average) = estimator.of(&weight) else { return wrong("no factors") };
         comparison.numbers(&format!("average after step {step}"), &average.a, &golden.data)?;
     }

@@ -277,9 +277,18 @@ fn patches_and_pixels(
     let Some(conv) = sizes else {
         return Err(Error::shape("rows", "[N, C, H, W]", &[image.shape(), pixels.shape()]));
     };
-    let (n, c, (h, w), out) = (conv.batch, conv.in_channels, conv.input, conv.out_channels);
-    let (groups, width, positions) = (conv.groups, conv.patch(), conv.positions());
+    let (n, groups, width, positions) = (conv.batch, conv.groups, conv.patch(), conv.positions());
+    let pixels = pixels.reshape([n, groups, conv.out_channels / groups, positions])?;
+    let pair = |(k, patches): (usize, Tensor)| {
+        let pixels = pixels.narrow(1, k, 1)?.permute(&[0, 3, 1, 2])?;
+        Ok((patches, pixels.reshape([n * positions, conv.out_channels / groups])?))
+    };
     let image = image.contiguous()?;
+    #[cfg(feature = "cuda")]
+    if image.gpu().is_some() {
+        return (0..groups).map(|k| pair((k, patches_there(&conv, k, &image)?))).collect();
+    }
+    let (c, (h, w)) = (conv.in_channels, conv.input);
     let columns = crate::for_float!(image.dtype(), T => {
         let mut columns = vec![T::default(); n * groups * width * positions];
         let images = image.as_slice::<T>()?.chunks_exact((c * h * w).max(1));
@@ -289,11 +298,22 @@ fn patches_and_pixels(
         }
         Tensor::from_vec(columns, [n, groups, width, positions])?
     });
-    let pixels = pixels.reshape([n, groups, out / groups, positions])?;
-    let rows = |t: &Tensor, k: usize, width: usize| {
-        t.narrow(1, k, 1)?.permute(&[0, 3, 1, 2])?.reshape([n * positions, width])
+    let rows =
+        |k: usize| columns.narrow(1, k, 1)?.permute(&[0, 3, 1, 2])?.reshape([n * positions, width]);
+    (0..groups).map(|k| pair((k, rows(k)?))).collect()
+}
+
+/// The patches of one group, on the images' device.
+#[cfg(feature = "cuda")]
+fn patches_there(conv: &Conv2d, group: usize, image: &Tensor) -> Result<Tensor> {
+    let shape = [conv.batch * conv.positions(), conv.patch()];
+    let (Some(gpu), Some(x)) = (image.gpu(), image.cuda_slice()) else {
+        return Err(Error::NoKernel { op: "rows", device: image.device() });
     };
-    (0..groups).map(|k| Ok((rows(&columns, k, width)?, rows(&pixels, k, out / groups)?))).collect()
+    let mut out =
+        crate::storage::CudaStorage::unspecified(gpu, image.dtype(), shape[0] * shape[1])?;
+    kernels::cuda::patches::patches(gpu, conv, group, x, &out.slice_mut())?;
+    Ok(Tensor::from_cuda(out, shape.into()))
 }
 
 impl Rows {

@@ -13,7 +13,9 @@ use alcyon_engine::ops::OPS;
 use alcyon_engine::{DType, Device, Tape, Tensor, Var, Window};
 use kernels::conv::Conv2d;
 use kernels::cuda::compile::{compile, is_available, version};
-use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, cast, rule, second_moment, step};
+use kernels::cuda::{
+    Gpu, Scalar, Slice, SliceMut, cast, inner, patches, rule, running, second_moment, step,
+};
 
 use kernels::step::{AdaFisher, Adam, Sgd};
 
@@ -33,6 +35,7 @@ fn the_device_compiler_takes_every_text_without_spills_and_finds_every_kernel() 
         run_all_ops(dtype);
         run_all_steps(&gpu, dtype);
         run_all_squares(&gpu, dtype);
+        run_all_sums(&gpu, dtype);
     }
     run_all_casts(&gpu);
     let mut programs: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
@@ -95,6 +98,21 @@ fn run_all_squares(gpu: &Gpu, dtype: DType) {
     second_moment::patch_squares(gpu, &conv, x, &y).unwrap();
 }
 
+/// Rows, averages and inner products of one number, as factors and directions need them.
+fn run_all_sums(gpu: &Gpu, dtype: DType) {
+    let scalar = if dtype == DType::F32 { Scalar::F32 } else { Scalar::F64 };
+    let (x, mut y) = (gpu.write(&[1.0_f64]).unwrap(), gpu.write(&[1.0_f64]).unwrap());
+    let mut flag = gpu.write(&[0_i64]).unwrap();
+    let (x, y) = (Slice::new(&x, scalar, 0, 1), SliceMut::new(&mut y, scalar, 1));
+    let conv = Conv2d::new(1, 1, 1, 1, (1, 1), Window::new((1, 1))).unwrap();
+    patches::patches(gpu, &conv, 0, x, &y).unwrap();
+    let flag = SliceMut::new(&mut flag, Scalar::I64, 1);
+    running::look(gpu, x, &flag).unwrap();
+    running::average(gpu, x, flag.read(), (1.0, 1.0), &y).unwrap();
+    let mut sum = gpu.write(&[0.0_f64]).unwrap();
+    inner::inner(gpu, &[(x, x)], &SliceMut::new(&mut sum, Scalar::F64, 1)).unwrap();
+}
+
 /// One update of one number by every rule.
 fn run_all_steps(gpu: &Gpu, dtype: DType) {
     let scalar = if dtype == DType::F32 { Scalar::F32 } else { Scalar::F64 };
@@ -137,6 +155,8 @@ fn run_all_steps(gpu: &Gpu, dtype: DType) {
         let state = vec![&m, &v, &w][..each.kept].to_vec();
         rule::step(gpu, &moving(state), each, [0.5; 6], |_| (0.1, 1.0)).unwrap();
     }
+    let scale = Slice::new(&grad, scalar, 0, 1);
+    rule::step_scaled(gpu, &moving(vec![&m]), &rule::DESCENT, [0.5; 3], scale).unwrap();
 }
 
 #[test]

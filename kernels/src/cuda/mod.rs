@@ -12,6 +12,7 @@
 //! | [`mod@gemm`], [`mod@affine`] | the matrix product, by cuBLAS; with a bias, by cuBLASLt |
 //! | [`elementwise`], [`pairs`], [`strided`], [`mod@cast`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
+//! | [`mod@inner`], [`mod@newton_schulz`], [`mod@patches`], [`running`] | inner products, orthogonal matrices, rows and averages for curvature |
 //! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
 //! | [`step`], [`rule`] | parameter updates, all parameters in one launch |
 //!
@@ -35,18 +36,22 @@ pub mod gemm;
 pub mod group_norm;
 mod halves;
 pub mod index;
+pub mod inner;
 pub mod interpolate;
 pub mod launch;
 pub mod library;
 pub mod memory;
 pub mod module;
+pub mod newton_schulz;
 pub mod norm;
 pub mod pairs;
+pub mod patches;
 pub mod pooling;
 mod probe;
 pub mod program;
 pub mod reduce;
 pub mod rule;
+pub mod running;
 pub mod second_moment;
 pub mod slice;
 pub mod softmax;

@@ -7,6 +7,7 @@ use super::device::Gpu;
 use super::error::Result;
 use super::launch::Arg;
 use super::program::{Program, Text};
+use super::slice::Slice;
 use super::step::{self, Moving, Row};
 
 const TEXT: Text = Text { name: "rule", source: include_str!("../../cuda/rule.cu") };
@@ -23,9 +24,19 @@ pub struct Rule {
     formula: &'static str,
 }
 
-/// All of them, for those who compile or time them.
-pub const ALL: [Rule; 8] =
-    [ADABELIEF, ADABOUND, AMSBOUND, ADAGRAD, LION, RADAM, RMSPROP, RMSPROP_WITH_MOMENTUM];
+/// All but [`DESCENT`], for those who compile or time them.
+pub const ALL: [Rule; 10] = [
+    ADABELIEF,
+    ADABOUND,
+    AMSBOUND,
+    ADAGRAD,
+    ADAHESSIAN,
+    LION,
+    RADAM,
+    RMSPROP,
+    RMSPROP_WITH_MOMENTUM,
+    SOPHIA,
+];
 
 /// s0 = m, s1 = s; c: \[β₁, 1 − β₁, β₂, 1 − β₂, ε, 1 − α κ\]; size = α / (1 − β₁ᵗ), root = √(1 − β₂ᵗ).
 pub const ADABELIEF: Rule = Rule {
@@ -59,6 +70,21 @@ pub const ADAGRAD: Rule = Rule {
     formula: "s0 += g * g, s1 = sqrt(s0) + c1, theta -= s1 > T(0) ? c0 * g / s1 : T(0)",
 };
 
+/// s0 = m, s1 = v, s2 = D; c: \[β₁, 1 − α κ, β₂, ε, k/2\]; size = α / (1 − β₁ᵗ), root = 1 − β₂ᵗ.
+pub const ADAHESSIAN: Rule = Rule {
+    name: "adahessian",
+    kept: 3,
+    formula: "s0 = c0 * s0 + (T(1) - c0) * g, s1 = c2 * s1 + (T(1) - c2) * s2 * s2, g = pow(s1 / root, c4) + c3, \
+              theta = c1 * theta - (g > T(0) ? size * s0 / g : T(0))",
+};
+
+/// s0 = Δ, g = the direction; c: \[μ, α, 1 − κ\], and ν, a number on the device ([`step_scaled`]).
+pub const DESCENT: Rule = Rule {
+    name: "descent",
+    kept: 1,
+    formula: "s0 = c0 * s0 - c1 * p.s[0] * g, theta = c2 * theta + s0",
+};
+
 /// s0 = m; c: \[β₁, 1 − β₁, β₂, 1 − β₂, α, κ\].
 pub const LION: Rule = Rule {
     name: "lion",
@@ -90,6 +116,14 @@ pub const RMSPROP_WITH_MOMENTUM: Rule = Rule {
               theta -= c0 * s1",
 };
 
+/// s0 = m, s1 = h; c: \[β₁, 1 − β₁, ρ, a floor, α, 1 − α κ\].
+pub const SOPHIA: Rule = Rule {
+    name: "sophia",
+    kept: 2,
+    formula: "s0 = c0 * s0 + c1 * g, \
+              theta = c5 * theta - c4 * fmin(fmax(s0 / (c2 * fmax(s1, T(0)) + c3), T(-1)), T(1))",
+};
+
 /// One step of a rule for every parameter, with the numbers c0 to c5 (left out: 0); `own` gives size
 /// and root from a parameter's count of steps.
 ///
@@ -102,9 +136,35 @@ pub fn step<const N: usize>(
     numbers: [f64; N],
     own: impl Fn(u64) -> (f64, f64),
 ) -> Result<()> {
+    queue(gpu, parameters, rule, numbers, |p| Row::own(own(p.step)))
+}
+
+/// The same for a rule with one number more, which is on the device: of the parameters' type.
+///
+/// # Errors
+/// As [`step`].
+pub fn step_scaled<const N: usize>(
+    gpu: &Gpu,
+    parameters: &[Moving<'_>],
+    rule: &Rule,
+    numbers: [f64; N],
+    scale: Slice<'_>,
+) -> Result<()> {
+    let fits = |p: &Moving<'_>| p.theta.scalar() == scale.scalar();
+    assert!(scale.len() == 1 && parameters.iter().all(fits), "cuda rule: the number's type");
+    queue(gpu, parameters, rule, numbers, |_| Row::scaled(scale))
+}
+
+fn queue<const N: usize>(
+    gpu: &Gpu,
+    parameters: &[Moving<'_>],
+    rule: &Rule,
+    numbers: [f64; N],
+    row: impl Fn(&Moving<'_>) -> Row,
+) -> Result<()> {
     let mut table = Vec::new();
     for p in parameters {
-        Row::own(own(p.step)).pieces(p, rule.kept..=rule.kept, &mut table);
+        row(p).pieces(p, rule.kept..=rule.kept, &mut table);
     }
     let mut arguments = [Arg::Double(0.0); 6];
     arguments.iter_mut().zip(numbers).for_each(|(to, from)| *to = from.into());

@@ -152,6 +152,11 @@ impl Row {
         Self { size, root, ..Self::default() }
     }
 
+    /// Of a rule that needs a number on the device.
+    pub(super) fn scaled(number: Slice<'_>) -> Self {
+        Self { s: number.pointer(), ..Self::default() }
+    }
+
     /// The rows of a parameter of n elements, each for a part of them.
     fn of(curvature: &Curvature<'_>, n: usize) -> Vec<(Self, Range<usize>)> {
         let row = match *curvature {

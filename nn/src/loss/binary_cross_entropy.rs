@@ -62,16 +62,17 @@ impl Likelihood for BinaryCrossEntropy {
     /// (p − y) √(1/C) / N with every y drawn from its p.
     fn sampled_seed(&self, outputs: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         let (p, scale) = self.model(outputs)?;
-        Ok(Tensor::from_fn(outputs.shape(), outputs.dtype(), |i| {
+        Tensor::from_fn(outputs.shape(), outputs.dtype(), |i| {
             let u: f64 = StandardUniform.sample(rng);
             scale * if u < p[i] { p[i] - 1.0 } else { p[i] }
-        }))
+        })
+        .to_device(outputs.device())
     }
 
     /// √(p_c (1 − p_c) / C) e_c / N.
     fn exact_seeds(&self, outputs: &Tensor) -> Result<Vec<Tensor>> {
         let (p, scale) = self.model(outputs)?;
-        Ok(one_component_each(outputs, |i| scale * (p[i] * (1.0 - p[i])).sqrt()))
+        one_component_each(outputs, |i| scale * (p[i] * (1.0 - p[i])).sqrt())
     }
 }
 

@@ -1,6 +1,7 @@
 //! L = −(1/N) Σₙ ln softmax(zₙ)\[labelₙ\].   ∂L/∂z = (p − e_label) / N,  ∂²L/∂z² = (diag(p) − p pᵀ) / N.
 
-use engine::{DType, Error, Likelihood, Result, Rng, Tensor, Var};
+use engine::compose::Padding;
+use engine::{DType, Device, Error, Likelihood, Result, Rng, Tensor, Var};
 use rand_distr::{Distribution, StandardUniform};
 
 use super::{rows, same_shape};
@@ -43,8 +44,8 @@ impl CrossEntropy {
         self.labels.dtype() != DType::I64
     }
 
-    /// softmax(logits) in f64, row by row.
-    fn probabilities(&self, logits: &Tensor) -> Result<Vec<f64>> {
+    /// softmax(logits) in f64, row by row, where the logits are.
+    fn probabilities(&self, logits: &Tensor) -> Result<Tensor> {
         let shape = logits.shape();
         let fits = shape.rank() > 0
             && if self.soft() {
@@ -56,7 +57,7 @@ impl CrossEntropy {
             let expected = "logits [.., C] and labels [..] or [.., C] of at least one row";
             return Err(Error::shape("cross_entropy", expected, &[shape, self.labels.shape()]));
         }
-        logits.to_dtype(DType::F64)?.softmax(-1)?.to_vec::<f64>()
+        logits.to_dtype(DType::F64)?.softmax(-1)
     }
 }
 
@@ -75,9 +76,13 @@ impl Likelihood for CrossEntropy {
         outputs.cross_entropy(&Var::constant(&self.labels))
     }
 
-    /// (p − e_y) / N with y drawn from p, row by row.
+    /// (p − e_y) / N with y drawn from p, row by row: on a device without the host reading p.
     fn sampled_seed(&self, outputs: &Tensor, rng: &mut Rng) -> Result<Tensor> {
-        let mut seed = self.probabilities(outputs)?;
+        let p = self.probabilities(outputs)?;
+        if outputs.device() != Device::Cpu {
+            return sampled_there(&p, rng)?.to_dtype(outputs.dtype());
+        }
+        let mut seed = p.to_vec::<f64>()?;
         let (count, width) = rows(outputs.shape());
         for p in seed.chunks_exact_mut(width) {
             let label = draw(p, rng);
@@ -89,7 +94,7 @@ impl Likelihood for CrossEntropy {
 
     /// √p_c (p − e_c) / N for each class c: the expectation over y, written out.
     fn exact_seeds(&self, outputs: &Tensor) -> Result<Vec<Tensor>> {
-        let p = self.probabilities(outputs)?;
+        let p = self.probabilities(outputs)?.to_vec::<f64>()?;
         let (count, width) = rows(outputs.shape());
         let seed = |c: usize| {
             Tensor::from_fn(outputs.shape(), outputs.dtype(), |i| {
@@ -97,8 +102,9 @@ impl Likelihood for CrossEntropy {
                 let residual = p[i] - if i % width == c { 1.0 } else { 0.0 };
                 of_class.sqrt() * residual / count as f64
             })
+            .to_device(outputs.device())
         };
-        Ok((0..width).map(seed).collect())
+        (0..width).map(seed).collect()
     }
 }
 
@@ -113,6 +119,20 @@ fn draw(p: &[f64], rng: &mut Rng) -> usize {
     }
     // Rounding left a little over: the last class that can occur at all.
     p.iter().rposition(|&p| p > 0.0).unwrap_or(0)
+}
+
+/// (p − e_y) / N by operations on tensors, with the labels that [`draw`] finds: the entries of a row's
+/// running sum that have passed its uniform number are 1, and their differences e_y.
+fn sampled_there(p: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+    let (count, width) = rows(p.shape());
+    let uniform = Tensor::uniform([count, 1], 0.0, 1.0, DType::F64, rng).to_device(p.device())?;
+    let sums = p.reshape([count, width])?.cumsum(-1)?;
+    // Rounding may leave a little over: then the last class that can occur at all.
+    let most = sums.narrow(1, width - 1, 1)?.scale(1.0 - f64::EPSILON)?;
+    let passed = sums.greater(&uniform.minimum(&most)?)?.to_dtype(DType::F64)?;
+    let before = passed.pad(1, 1, 0, Padding::Constant(0.0))?.narrow(1, 0, width)?;
+    let label = passed.sub(&before)?.reshape(*p.shape())?;
+    p.sub(&label)?.scale(1.0 / count as f64)
 }
 
 #[cfg(test)]

@@ -44,11 +44,11 @@ fn same_shape(op: &'static str, outputs: &Shape, targets: &Shape) -> Result<()> 
 }
 
 /// The C seeds that are 0 but in one component c, where they are `of_entry(i)` at entry i.
-fn one_component_each(outputs: &Tensor, of_entry: impl Fn(usize) -> f64) -> Vec<Tensor> {
+fn one_component_each(outputs: &Tensor, of_entry: impl Fn(usize) -> f64) -> Result<Vec<Tensor>> {
     let (_, width) = rows(outputs.shape());
     let seed = |c: usize| {
         let entry = |i: usize| if i % width == c { of_entry(i) } else { 0.0 };
-        Tensor::from_fn(outputs.shape(), outputs.dtype(), entry)
+        Tensor::from_fn(outputs.shape(), outputs.dtype(), entry).to_device(outputs.device())
     };
     (0..width).map(seed).collect()
 }

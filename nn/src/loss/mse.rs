@@ -64,17 +64,18 @@ impl Likelihood for Mse {
     fn sampled_seed(&self, outputs: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         same_shape("mse", outputs.shape(), self.targets.shape())?;
         let scale = self.precision.sqrt() / self.terms() as f64;
-        Ok(Tensor::from_fn(outputs.shape(), outputs.dtype(), |_| {
+        Tensor::from_fn(outputs.shape(), outputs.dtype(), |_| {
             let z: f64 = StandardNormal.sample(rng);
             scale * z
-        }))
+        })
+        .to_device(outputs.device())
     }
 
     /// √w e_c / N.
     fn exact_seeds(&self, outputs: &Tensor) -> Result<Vec<Tensor>> {
         same_shape("mse", outputs.shape(), self.targets.shape())?;
         let scale = self.precision.sqrt() / self.terms() as f64;
-        Ok(one_component_each(outputs, |_| scale))
+        one_component_each(outputs, |_| scale)
     }
 }
 

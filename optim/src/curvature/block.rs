@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use engine::{DType, Result, Tensor};
+use engine::{DType, Device, Result, Tensor};
 
 use super::kronecker::{Form, Kronecker};
 use super::precondition::{DampedInverse, DampingRule, Factor, Half, damped_inverses, direction};
@@ -80,6 +80,22 @@ impl BlockInverse {
         let groups =
             self.groups.iter().map(|group| group.to_dtype(dtype)).collect::<Result<_>>()?;
         Ok(Self { columns: self.columns.clone(), groups })
+    }
+
+    /// The same on another device.
+    ///
+    /// # Errors
+    /// Those of [`DampedInverse::to_device`].
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        let groups =
+            self.groups.iter().map(|group| group.to_device(device)).collect::<Result<_>>()?;
+        Ok(Self { columns: self.columns.clone(), groups })
+    }
+
+    /// Whether it is on a device.
+    pub(crate) fn is_on(&self, device: Device) -> bool {
+        let halves = self.groups.iter().flat_map(|group| [&group.g, &group.a]);
+        halves.filter_map(Half::device).all(|at| at == device)
     }
 
     /// Bytes of what is kept.

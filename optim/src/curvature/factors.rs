@@ -18,10 +18,11 @@
 //! With `Exact` and a loss that has several terms in one example (tokens), terms that meet in one
 //! position before the layer leave cross terms in G; with sampled labels they vanish on average.
 
+mod entry;
+
 use std::collections::BTreeMap;
 
-use engine::{LayerObserver, LayerRecord, ParamId, Parameter, Result, Rng};
-use kernels::parallel;
+use engine::{LayerObserver, LayerRecord, ParamId, Parameter, Result, Rng, Tensor};
 
 use super::communicator::{Communicator, exchange};
 pub use super::kronecker::{Form, Kronecker};
@@ -30,6 +31,8 @@ use super::pattern::Pattern;
 pub use super::second_moments::Share;
 use super::second_moments::{Moments, Reduction};
 use super::{CurvatureSource, Fisher};
+pub(crate) use entry::Entry;
+use entry::{Sums, look};
 
 /// How the running average begins: F ← F + (new − F)/w, and w is
 ///
@@ -98,7 +101,7 @@ impl Start {
 /// let mut factors = KroneckerFactors::new(Fisher::Empirical, Share::Expand);
 /// tape.backward_observed(&loss, &mut factors)?;
 /// factors.finish(2)?;
-/// factors.fold();
+/// factors.fold()?;
 /// let block = factors.of(&weight).unwrap();
 /// assert_eq!(block.a, [5.0, 1.0, 1.0, 2.0]); // the mean of (1, 2)(1, 2)ᵀ and (3, 0)(3, 0)ᵀ
 /// assert_eq!(block.g, [1.0]); // each term's gradient is 1
@@ -129,24 +132,8 @@ pub struct KroneckerFactors {
     partners: BTreeMap<ParamId, ParamId>,
     uncovered: BTreeMap<ParamId, &'static str>,
     skipped: u64,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) average: Kronecker,
-    /// The batches in it.
-    pub(crate) updates: u64,
-    /// Of the micro-batch going on, then of those finished.
-    batch: Sums,
-    finished: Sums,
-}
-
-/// Empty until there is something to add: between refreshes they take no memory.
-#[derive(Debug, Clone, Default)]
-struct Sums {
-    a: Vec<f64>,
-    rows: f64,
-    g: Vec<f64>,
+    /// Of each step since the last [`KroneckerFactors::fetch`]: whether its sums on a device were bad.
+    looks: Vec<Tensor>,
 }
 
 impl KroneckerFactors {
@@ -171,6 +158,7 @@ impl KroneckerFactors {
             partners: BTreeMap::new(),
             uncovered: BTreeMap::new(),
             skipped: 0,
+            looks: Vec::new(),
         }
     }
 
@@ -218,7 +206,8 @@ impl KroneckerFactors {
         self
     }
 
-    /// The averaged factors of a weight, after its first [`KroneckerFactors::fold`].
+    /// The averaged factors of a weight, after its first [`KroneckerFactors::fold`]. Those of layers on a
+    /// device are as they were at the last [`KroneckerFactors::fetch`].
     #[must_use]
     pub fn of(&self, weight: &Parameter) -> Option<&Kronecker> {
         self.entries.get(&weight.id()).filter(|entry| entry.updates > 0).map(|e| &e.average)
@@ -242,36 +231,64 @@ impl KroneckerFactors {
         self.uncovered.get(&param).copied()
     }
 
-    /// Steps whose factors were thrown away because they were not finite.
+    /// Steps whose factors were thrown away because they were not finite; of layers on a device, those that
+    /// [`KroneckerFactors::fetch`] has read about.
     #[must_use]
     pub const fn skipped(&self) -> u64 {
         self.skipped
     }
 
     /// A step's micro-batches are over: averages their factors in. If any of them is not finite,
-    /// none is taken and the step is counted as skipped.
-    pub fn fold(&mut self) {
+    /// none is taken and the step is counted as skipped. On a device all of it happens there, unread.
+    ///
+    /// # Errors
+    /// None in main memory; when a device has no memory left, nothing has been averaged.
+    pub fn fold(&mut self) -> Result<()> {
+        self.entries.values_mut().try_for_each(Entry::settle)?;
+        let bad = look(self.entries.values())?;
         self.steps += 1;
         let terms = std::mem::take(&mut self.terms);
-        let is_finite = |sums: &Sums| sums.a.iter().chain(&sums.g).all(|x| x.is_finite());
-        let keep = self.entries.values().all(|entry| is_finite(&entry.finished));
+        let keep = self.entries.values().all(Entry::is_finite);
         self.skipped += u64::from(!keep);
         for entry in self.entries.values_mut() {
             if keep && entry.finished.rows > 0.0 && terms > 0.0 {
-                entry.updates += 1;
-                let weight = self.start.weight(entry.updates, self.decay);
-                let Kronecker { a, g, .. } = &mut entry.average;
-                average(a, &entry.finished.a, entry.finished.rows, weight);
-                average(g, &entry.finished.g, terms, weight);
+                let weight = self.start.weight(entry.updates + 1, self.decay);
+                entry.fold(terms, weight, bad.as_ref())?;
             }
             entry.finished = Sums::default();
+        }
+        self.looks.extend(bad);
+        Ok(())
+    }
+
+    /// Brings averages that are on a device to main memory, for [`KroneckerFactors::of`]; an inversion
+    /// does so, too. The host waits for the device.
+    ///
+    /// # Errors
+    /// What the device refuses.
+    pub fn fetch(&mut self) -> Result<()> {
+        let bad = self.bad()?;
+        self.looks.clear();
+        self.skipped += bad;
+        for entry in self.entries.values_mut().filter(|entry| entry.is_there()) {
+            entry.fetch()?;
+            entry.updates = entry.updates.saturating_sub(bad);
+        }
+        Ok(())
+    }
+
+    /// How many of the looks on a device since the last [`KroneckerFactors::fetch`] brought nothing.
+    pub(crate) fn bad(&self) -> Result<u64> {
+        match self.looks.iter().collect::<Vec<_>>().as_slice() {
+            [] => Ok(0),
+            looks => Ok(Tensor::concat(looks, 0)?.to_vec::<i64>()?.iter().map(|&x| x as u64).sum()),
         }
     }
 
     /// Adds a record's sums to its weight's, unless the uses of that weight do not fit together.
-    fn add(&mut self, weight: ParamId, new: Moments) {
+    fn add(&mut self, weight: ParamId, new: Moments) -> Result<()> {
         if self.uncovered.contains_key(&weight) {
-            return;
+            return Ok(());
         }
         if let Some(bias) = new.bias {
             let partner = *self.partners.entry(bias).or_insert(weight);
@@ -290,12 +307,13 @@ impl KroneckerFactors {
         let entry = self.entries.entry(weight).or_insert_with(first);
         if entry.fits(&new) {
             entry.batch.rows += new.rows as f64;
-            add(&mut entry.batch.a, new.a);
-            add(&mut entry.batch.g, new.g);
+            entry.batch.a.add(new.a)?;
+            entry.batch.g.add(new.g)?;
         } else {
             self.entries.remove(&weight);
             self.uncovered.insert(weight, "layers of different kinds");
         }
+        Ok(())
     }
 
     /// Adds a record's sums.
@@ -305,8 +323,7 @@ impl KroneckerFactors {
             None => Kind::Block,
         };
         let reduction = Reduction { share: self.share, kind, longest: self.longest };
-        self.add(record.weight, Moments::of(record, reduction, self.sweep == 0)?);
-        Ok(())
+        self.add(record.weight, Moments::of(record, reduction, self.sweep == 0)?)
     }
 
     /// Decides what the budget affords, and reduces what has waited for it.
@@ -330,14 +347,15 @@ impl KroneckerFactors {
         if let Some(bias) = average.bias {
             self.partners.insert(bias, weight);
         }
-        let entry = Entry { updates, ..Entry::around(average) };
+        let mut entry = Entry::around(average);
+        entry.updates = updates;
         self.entries.insert(weight, entry);
     }
 
     /// Forgets all factors; what is known about uses stays.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
-        (self.plan, self.waiting) = (None, Vec::new());
+        (self.plan, self.waiting, self.looks) = (None, Vec::new(), Vec::new());
         self.terms = 0.0;
         self.sweep = 0;
     }
@@ -388,50 +406,19 @@ impl CurvatureSource for KroneckerFactors {
             Fisher::Empirical | Fisher::Exact => 1,
         };
         let terms = terms as f64;
-        for Entry { batch, finished, .. } in self.entries.values_mut() {
-            let Sums { a, rows, mut g } = std::mem::take(batch);
-            let scale = terms * terms / draws as f64;
-            g.iter_mut().for_each(|g| *g *= scale);
-            finished.rows += rows;
-            add(&mut finished.a, a);
-            add(&mut finished.g, g);
-        }
+        let scale = terms * terms / draws as f64;
+        self.entries.values_mut().try_for_each(|entry| entry.finish(scale))?;
         self.terms += terms;
         self.sweep = 0;
         Ok(())
     }
 
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
-        let sums = self.entries.values_mut().map(Entry::whole_sums);
-        let sums = sums.flat_map(|s| s.a.iter_mut().chain(&mut s.g).chain([&mut s.rows]));
-        exchange(sums.chain([&mut self.terms]), communicator)
-    }
-}
-
-impl Entry {
-    fn new(new: &Moments) -> Self {
-        let Moments { form, groups, bias, .. } = *new;
-        let (inputs, outputs) = (new.inputs.clone(), new.outputs.clone());
-        let (a, g) = (vec![0.0; groups * inputs.numbers()], vec![0.0; groups * outputs.numbers()]);
-        Self::around(Kronecker { form, groups, bias, inputs, outputs, a, g })
-    }
-
-    fn around(average: Kronecker) -> Self {
-        Self { average, updates: 0, batch: Sums::default(), finished: Sums::default() }
-    }
-
-    /// The finished sums with all their zeros, for workers that have seen this layer and those that
-    /// have not.
-    fn whole_sums(&mut self) -> &mut Sums {
-        self.finished.a.resize(self.average.a.len(), 0.0);
-        self.finished.g.resize(self.average.g.len(), 0.0);
-        &mut self.finished
-    }
-
-    fn fits(&self, new: &Moments) -> bool {
-        let old = &self.average;
-        (old.form, old.groups, old.bias, &old.inputs, &old.outputs)
-            == (new.form, new.groups, new.bias, &new.inputs, &new.outputs)
+        if communicator.workers() <= 1 {
+            return Ok(());
+        }
+        let sums = self.entries.values_mut().map(Entry::whole_sums).collect::<Result<Vec<_>>>()?;
+        exchange(sums.into_iter().flatten().chain([&mut self.terms]), communicator)
     }
 }
 
@@ -443,21 +430,4 @@ fn kind_of(block: &Kronecker) -> Kind {
         (_, Pattern::Diagonal(n), Pattern::Diagonal(_)) if *n > 0 => Kind::Diagonal,
         _ => Kind::Block,
     }
-}
-
-/// Adds; the first term is the sum.
-fn add(sum: &mut Vec<f64>, new: Vec<f64>) {
-    if sum.is_empty() {
-        *sum = new;
-    } else {
-        sum.iter_mut().zip(&new).for_each(|(sum, x)| *sum += x);
-    }
-}
-
-/// F ← F + (sum / count − F) / w
-fn average(factor: &mut [f64], sum: &[f64], count: f64, weight: f64) {
-    parallel::pieces(factor, 1, |start, factor| {
-        let (count, weight) = (count, weight); // copies: a loop that writes cannot change them
-        factor.iter_mut().zip(&sum[start..]).for_each(|(f, x)| *f += (x / count - *f) / weight);
-    });
 }

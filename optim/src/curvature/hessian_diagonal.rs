@@ -79,6 +79,7 @@ impl HessianDiagonal {
             Probe::Hutchinson => self.hutchinson(tape, nll, loss.terms())?,
             Probe::SampledLabels => {
                 let seed = loss.sampled_seed(&outputs.value(), &mut self.rng)?;
+                let seed = seed.to_device(outputs.device())?;
                 let along = outputs.mul(&Var::constant(&seed))?.sum_all()?;
                 let grads = tape.backward(&along)?;
                 for param in grads.params() {
@@ -103,6 +104,7 @@ impl HessianDiagonal {
             let z: Vec<f64> =
                 draws.to_f64_vec()?.iter().map(|&u| if u < 0.0 { -1.0 } else { 1.0 }).collect();
             let constant = Tensor::from_slice(&z, *grad.shape())?.to_dtype(grad.dtype())?;
+            let constant = constant.to_device(grad.device())?;
             let term = grad.mul(&Var::constant(&constant))?.sum_all()?;
             inner = Some(match inner {
                 Some(sum) => sum.add(&term)?,

@@ -23,6 +23,7 @@ pub mod kronecker;
 pub mod lanczos;
 pub mod layer_rows;
 pub mod ledger;
+mod numbers;
 pub mod operator;
 pub mod pattern;
 pub mod precondition;

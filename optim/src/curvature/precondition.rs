@@ -15,7 +15,7 @@
 //! parameters' own type ([`DampedInverse::to_dtype`]), so a direction is two products of matrices in
 //! that type, and nothing is converted in a step.
 
-use engine::{DType, Element as _, Error, Result, Tensor, for_float};
+use engine::{DType, Device, Element as _, Error, Result, Tensor, for_float};
 use kernels::linalg::{self, LinalgError};
 
 pub use super::factor::Factor;
@@ -37,8 +37,8 @@ impl Factor<'_> {
     /// (self + shift·I)⁻¹
     pub(super) fn inverse(&self, shift: f64) -> Result<Half> {
         if let Pattern::Diagonal(dim) = *self.pattern() {
-            let eigenvalues = Some(self.values().iter().map(|x| x + shift).collect());
-            return Ok(Half { matrices: Vec::new(), eigenvalues, dim });
+            let eigenvalues = self.values().iter().map(|x| x + shift).collect();
+            return Half::diagonal(eigenvalues, dim);
         }
         let inverse = |(n, values): (usize, &[f64])| {
             let mut damped = values.to_vec();
@@ -52,8 +52,7 @@ impl Factor<'_> {
     fn eigen(&self) -> Result<Half> {
         let dim = self.dim();
         if let Pattern::Diagonal(_) = self.pattern() {
-            let eigenvalues = Some(self.values().to_vec());
-            return Ok(Half { matrices: Vec::new(), eigenvalues, dim });
+            return Half::diagonal(self.values().to_vec(), dim);
         }
         let (mut matrices, mut eigenvalues) = (Vec::new(), Vec::with_capacity(dim));
         for (n, values) in self.blocks() {
@@ -62,7 +61,7 @@ impl Factor<'_> {
             eigenvalues.extend(eigen.values.iter().map(|x| x.max(0.0)));
             matrices.push(square(eigen.vectors, n)?);
         }
-        Ok(Half { matrices, eigenvalues: Some(eigenvalues), dim })
+        Ok(Half { matrices, ..Half::diagonal(eigenvalues, dim)? })
     }
 }
 
@@ -73,8 +72,8 @@ pub struct Half {
     /// `[b, b]` for each diagonal block, one of them if nothing is cut: the inverse, or with `eigenvalues`
     /// the eigenvectors as columns.
     pub matrices: Vec<Tensor>,
-    /// `[n]`
-    pub eigenvalues: Option<Vec<f64>>,
+    /// `[n]`, of f64 whatever the matrices are.
+    pub eigenvalues: Option<Tensor>,
     /// n
     pub dim: usize,
 }
@@ -143,7 +142,7 @@ pub fn damped_inverses(
         }
         DampingRule::Exact => DampedInverse { g: g.eigen()?, a: a.eigen()?, damping },
     };
-    let smallest = inverse.g.smallest() * inverse.a.smallest() + inverse.damping;
+    let smallest = inverse.g.smallest()? * inverse.a.smallest()? + inverse.damping;
     if smallest > 0.0 {
         return Ok(inverse);
     }
@@ -175,16 +174,11 @@ pub fn direction(inverse: &DampedInverse, gradient: &Tensor) -> Result<Tensor> {
     // Into the eigenvectors, or already through the inverses (which are symmetric): Mᴳᵀ X Mᴬ.
     x = a.on_the_right(&g.on_the_left(&x, g.eigenvalues.is_some())?, false)?;
     if a.dim > 0 && (g.eigenvalues.is_some() || a.eigenvalues.is_some()) {
-        x = x.contiguous()?;
-        for_float!(x.dtype(), T => {
-            for (i, row) in x.make_mut::<T>()?.chunks_exact_mut(a.dim).enumerate() {
-                let eigenvalue = g.eigenvalue(i);
-                row.iter_mut().enumerate().for_each(|(j, x)| {
-                    let s = eigenvalue * a.eigenvalue(j) + inverse.damping;
-                    *x = T::from_f64(x.to_f64() / s);
-                });
-            }
-        });
+        if x.device() == Device::Cpu {
+            inverse.divide(&mut x)?;
+        } else {
+            x = inverse.divided(&x)?;
+        }
     }
     // And back: only eigenvectors have a way back.
     if g.eigenvalues.is_some() {
@@ -197,6 +191,51 @@ pub fn direction(inverse: &DampedInverse, gradient: &Tensor) -> Result<Tensor> {
 }
 
 impl DampedInverse {
+    /// Each entry by the eigenvalue of its row times that of its column, plus λ.
+    fn divide(&self, x: &mut Tensor) -> Result<()> {
+        *x = x.contiguous()?;
+        let (g, a) = (self.g.values()?, self.a.values()?);
+        let of = |values: &[f64], i: usize| values.get(i).copied().unwrap_or(1.0);
+        for_float!(x.dtype(), T => {
+            for (i, row) in x.make_mut::<T>()?.chunks_exact_mut(self.a.dim).enumerate() {
+                let eigenvalue = of(g, i);
+                row.iter_mut().enumerate().for_each(|(j, x)| {
+                    let s = eigenvalue * of(a, j) + self.damping;
+                    *x = T::from_f64(x.to_f64() / s);
+                });
+            }
+        });
+        Ok(())
+    }
+
+    /// The same as operations on tensors.
+    fn divided(&self, x: &Tensor) -> Result<Tensor> {
+        let rows = self.g.eigenvalues.as_ref().map(|g| g.reshape([self.g.dim, 1])).transpose()?;
+        let columns =
+            self.a.eigenvalues.as_ref().map(|a| a.reshape([1, self.a.dim])).transpose()?;
+        let products = match (rows, columns) {
+            (Some(g), Some(a)) => g.mul(&a)?,
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return Ok(x.clone()),
+        };
+        let wide = x.to_dtype(DType::F64)?.div(&products.shift(self.damping)?)?;
+        wide.to_dtype(x.dtype())
+    }
+
+    /// The same on another device.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::to_device`].
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        let half = |half: &Half| -> Result<Half> {
+            let matrices = half.matrices.iter().map(|m| m.to_device(device));
+            let matrices = matrices.collect::<Result<_>>()?;
+            let eigenvalues = half.eigenvalues.as_ref().map(|v| v.to_device(device)).transpose()?;
+            Ok(Half { matrices, eigenvalues, dim: half.dim })
+        };
+        Ok(Self { g: half(&self.g)?, a: half(&self.a)?, damping: self.damping })
+    }
+
     /// The same with its matrices in another dtype: each number rounded once.
     ///
     /// # Errors
@@ -253,18 +292,33 @@ impl Half {
         }
     }
 
-    fn eigenvalue(&self, i: usize) -> f64 {
-        self.eigenvalues.as_ref().map_or(1.0, |values| values[i])
+    /// A diagonal matrix.
+    fn diagonal(eigenvalues: Vec<f64>, dim: usize) -> Result<Self> {
+        let eigenvalues = Some(Tensor::from_vec(eigenvalues, [dim])?);
+        Ok(Self { matrices: Vec::new(), eigenvalues, dim })
+    }
+
+    /// The eigenvalues, none if they are 1.
+    fn values(&self) -> Result<&[f64]> {
+        self.eigenvalues.as_ref().map_or(Ok(&[]), Tensor::as_slice::<f64>)
     }
 
     /// The smallest eigenvalue known: an inverse has been found positive definite before.
-    fn smallest(&self) -> f64 {
-        self.eigenvalues.as_ref().map_or(1.0, |v| v.iter().copied().fold(f64::INFINITY, f64::min))
+    fn smallest(&self) -> Result<f64> {
+        Ok(match self.eigenvalues {
+            Some(_) => self.values()?.iter().copied().fold(f64::INFINITY, f64::min),
+            None => 1.0,
+        })
+    }
+
+    /// The device of what is kept; `None` if that is nothing.
+    pub(super) fn device(&self) -> Option<Device> {
+        self.matrices.first().or(self.eigenvalues.as_ref()).map(Tensor::device)
     }
 
     /// Bytes of what is kept.
     pub(crate) fn bytes(&self) -> usize {
-        let eigenvalues = self.eigenvalues.as_ref().map_or(0, Vec::len) * size_of::<f64>();
+        let eigenvalues = self.eigenvalues.as_ref().map_or(0, Tensor::bytes);
         self.matrices.iter().map(Tensor::bytes).sum::<usize>() + eigenvalues
     }
 }

@@ -12,16 +12,22 @@
 //! between channels. [`Kind::Diagonal`] keeps the diagonals. [`Kind::Full`] keeps, for any layer, Σ over
 //! examples of vec(D) vec(D)ᵀ with D the example's gradient of weight and bias: `[P, P]`.
 //!
-//! The sums are formed by kernels that read each record once; only [`Share::Reduce`] writes rows down.
+//! The sums are formed by kernels that read each record once; only [`Share::Reduce`] writes rows down. Those
+//! of a record on a device are formed, and stay, there.
+
+mod there;
 
 use std::ops::Range;
 
-use engine::{Error, Layer, LayerRecord, Norm, ParamId, Product, Result, Rows, Tensor, for_float};
+use engine::{
+    Device, Error, Layer, LayerRecord, Norm, ParamId, Product, Result, Rows, Tensor, for_float,
+};
 use kernels::conv::Conv2d;
 use kernels::second_moment;
 
 use super::exact;
 use super::ledger::Kind;
+use super::numbers::Numbers;
 use super::pattern::Pattern;
 
 /// What becomes of the positions that share a weight. Eschenhagen et al. 2023, section 3.
@@ -73,9 +79,9 @@ pub(crate) struct Moments {
     pub(crate) inputs: Pattern,
     pub(crate) outputs: Pattern,
     /// Empty, from no rows, when inputs were not asked for.
-    pub(crate) a: Vec<f64>,
+    pub(crate) a: Numbers,
     pub(crate) rows: usize,
-    pub(crate) g: Vec<f64>,
+    pub(crate) g: Numbers,
 }
 
 impl Moments {
@@ -91,13 +97,11 @@ impl Moments {
             return Err(Error::Argument { op: "kfac", name, expected, got });
         };
         let kept = reduction.patterns(record, form, groups);
-        let (a, rows, g) = match (record.layer, reduction.share) {
-            (Layer::Lookup, _) => lookup(record, inputs, &kept.1)?,
-            (Layer::ScaleShift(norm), _) => (Vec::new(), 1, scale_shift(record, norm)?),
-            (_, Share::Reduce) => reduced(record, inputs, &kept)?,
-            (Layer::ConvTranspose2d(_), Share::Expand) => of_rows(record, inputs, &kept)?,
-            (Layer::Conv2d(_), Share::Expand) => convolution(record, inputs, &kept)?,
-            (_, Share::Expand) => dense(record, inputs, &kept)?,
+        let (a, rows, g) = if record.output_grad.device() == Device::Cpu {
+            let (a, rows, g) = sums(record, reduction.share, inputs, &kept)?;
+            (Numbers::Here(a), rows, Numbers::Here(g))
+        } else {
+            there::sums(record, reduction.share, inputs, &kept)?
         };
         let rows = if inputs { rows } else { 0 };
         let (inputs, outputs) = kept;
@@ -151,6 +155,26 @@ impl Reduction {
 }
 
 type Sums = (Vec<f64>, usize, Vec<f64>);
+
+fn sums(
+    record: &LayerRecord,
+    share: Share,
+    inputs: bool,
+    kept: &(Pattern, Pattern),
+) -> Result<Sums> {
+    match (record.layer, share) {
+        (Layer::Lookup, _) => lookup(record, inputs, &kept.1),
+        (Layer::ScaleShift(norm), _) => {
+            let squares = scale_shift(record, norm)?;
+            let squares = squares.iter().map(Tensor::to_f64_vec).collect::<Result<Vec<_>>>()?;
+            Ok((Vec::new(), 1, squares.concat()))
+        }
+        (_, Share::Reduce) => reduced(record, inputs, kept),
+        (Layer::ConvTranspose2d(_), Share::Expand) => of_rows(record, inputs, kept),
+        (Layer::Conv2d(_), Share::Expand) => convolution(record, inputs, kept),
+        (_, Share::Expand) => dense(record, inputs, kept),
+    }
+}
 
 fn dense(record: &LayerRecord, inputs: bool, (a, g): &(Pattern, Pattern)) -> Result<Sums> {
     let ones = record.bias.is_some();
@@ -282,34 +306,40 @@ fn joint(record: &LayerRecord) -> Result<Moments> {
         (Form::Joint { biases: size - record.weight_shape.numel() }, Pattern::whole(size));
     let mut g = vec![0.0; size * size];
     second_moment::gram(&root, examples, size, &mut g);
-    let (inputs, a) = (Pattern::Diagonal(0), Vec::new());
+    let (inputs, a, g) = (Pattern::Diagonal(0), Numbers::default(), Numbers::Here(g));
     Ok(Moments { form, groups: 1, bias: record.bias, inputs, outputs, a, rows: 1, g })
 }
 
-/// The mean of `a` and the sum of `g` over the positions of each example, then their second moments.
+/// The second moments of what is [`gathered`].
 fn reduced(
     record: &LayerRecord,
     inputs: bool,
     (kept, outputs): &(Pattern, Pattern),
 ) -> Result<Sums> {
     let (mut a_sum, mut g_sum, mut examples) = (Vec::new(), Vec::new(), 0);
-    for Rows { a, g, product, examples: n } in record.rows()? {
-        let dense = matches!(product, Product::Outer | Product::Transposed);
-        debug_assert!(dense, "only dense layers and convolutions come here");
-        examples = n;
-        let positions = a.shape()[0].checked_div(n).unwrap_or(0);
-        let gathered = |t: &Tensor| t.reshape([n, positions, t.shape()[1]])?.sum(&[1]);
+    for rows in record.rows()? {
+        examples = rows.examples;
+        let (mean, sum) = gathered(&rows)?;
         if inputs {
-            let mean = gathered(&a)?.scale(1.0 / positions.max(1) as f64)?;
             a_sum.extend(gram(&mean, kept, false)?);
         }
-        g_sum.extend(gram(&gathered(&g)?, outputs, false)?);
+        g_sum.extend(gram(&sum, outputs, false)?);
     }
     Ok((a_sum, examples, g_sum))
 }
 
+/// The mean of `a` and the sum of `g` over the positions of each example.
+fn gathered(rows: &Rows) -> Result<(Tensor, Tensor)> {
+    let Rows { a, g, product, examples } = rows;
+    let dense = matches!(product, Product::Outer | Product::Transposed);
+    debug_assert!(dense, "only dense layers and convolutions come here");
+    let positions = a.shape()[0].checked_div(*examples).unwrap_or(0);
+    let gathered = |t: &Tensor| t.reshape([*examples, positions, t.shape()[1]])?.sum(&[1]);
+    Ok((gathered(a)?.scale(1.0 / positions.max(1) as f64)?, gathered(g)?))
+}
+
 /// Σ over examples of the squares of the per-example gradients of γ, then of β.
-fn scale_shift(record: &LayerRecord, norm: Norm) -> Result<Vec<f64>> {
+fn scale_shift(record: &LayerRecord, norm: Norm) -> Result<Vec<Tensor>> {
     let g = &record.output_grad;
     let channel = norm.channel(g.rank());
     let (n, c) = (g.shape()[0], g.shape()[channel]);
@@ -317,13 +347,13 @@ fn scale_shift(record: &LayerRecord, norm: Norm) -> Result<Vec<f64>> {
     let n = if channel == 0 { 1 } else { n };
     let positions: Vec<isize> =
         (1..g.rank()).filter(|&axis| axis != channel).map(|axis| axis as isize).collect();
-    let squares = |per_position: &Tensor| -> Result<Vec<f64>> {
+    let squares = |per_position: &Tensor| -> Result<Tensor> {
         let per_example = per_position.sum(&positions)?.reshape([n, c])?;
-        per_example.mul(&per_example)?.sum(&[0])?.to_f64_vec()
+        per_example.mul(&per_example)?.sum(&[0])
     };
-    let mut out = squares(&g.mul(&record.normalized()?)?)?;
+    let mut out = vec![squares(&g.mul(&record.normalized()?)?)?];
     if record.bias.is_some() {
-        out.extend(squares(g)?);
+        out.push(squares(g)?);
     }
     Ok(out)
 }

@@ -171,7 +171,7 @@ impl AdaptiveKfac {
     fn along(&mut self, model: &dyn Parameters, grads: &Gradients) -> Result<[Vec<f64>; 2]> {
         check_gradients(model, grads)?;
         let gradients = contiguous(model, grads)?;
-        self.inner.factors.fold();
+        self.inner.factors.fold()?;
         if self.config.uncovered == Uncovered::Error {
             refuse_uncovered(model, &self.inner.factors)?;
         }
@@ -196,7 +196,7 @@ impl AdaptiveKfac {
         for (_, param) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
             let (part, tail) = rest.split_at(param.value().numel().min(rest.len()));
             let kept = engine::Tensor::from_slice(part, *param.value().shape())?;
-            self.inner.updates.next(param).tensors[0] = kept.to_dtype(param.value().dtype())?;
+            self.inner.updates.next(param)?.tensors[0] = kept.to_dtype(param.value().dtype())?;
             rest = tail;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::str::FromStr;
 
-use engine::{DType, Error, ParamId, Parameter, Parameters, Result, Rng, Tensor};
+use engine::{DType, Error, ParamId, Parameter, Parameters, Result, Rng};
 
 use super::{Kfac, KfacConfig};
 use crate::State;
@@ -35,7 +35,7 @@ impl Kfac {
         state.numbers.insert("generator".into(), joined(&self.factors.rng.state()));
         state.numbers.insert("plan".into(), self.config.plan());
         self.updates.save(model, &mut state);
-        let parameters = model.parameters();
+        let (parameters, bad) = (model.parameters(), self.factors.bad()?);
         for (path, param) in &parameters {
             if let Some(entry) = self.factors.entries.get(&param.id()).filter(|e| e.updates > 0) {
                 let average = &entry.average;
@@ -45,13 +45,13 @@ impl Kfac {
                 put("groups", average.groups.to_string());
                 put("inputs", average.inputs.to_string());
                 put("outputs", average.outputs.to_string());
-                put("batches", entry.updates.to_string());
+                put("batches", entry.updates.saturating_sub(bad).to_string());
                 let bias = parameters.iter().find(|(_, p)| Some(p.id()) == average.bias);
                 if let Some((bias, _)) = bias {
                     put("bias", bias.clone());
                 }
-                for (key, values) in [("a", &average.a), ("g", &average.g)] {
-                    state.tensors.insert(format!("{path}/{key}"), vector(values)?);
+                for (key, values) in ["a", "g"].into_iter().zip(entry.now()?) {
+                    state.tensors.insert(format!("{path}/{key}"), values);
                 }
             }
             if let Some(inverse) = self.inverses.get(&param.id()) {
@@ -180,7 +180,7 @@ fn save_inverse(path: &str, inverse: &BlockInverse, state: &mut State) -> Result
                 tensors.insert(format!("{path}/matrix.{side}.{k}.{at}"), matrix.clone());
             }
             if let Some(values) = &half.eigenvalues {
-                tensors.insert(format!("{path}/eigenvalues.{side}.{k}"), vector(values)?);
+                tensors.insert(format!("{path}/eigenvalues.{side}.{k}"), values.clone());
             }
         }
     }
@@ -239,13 +239,10 @@ fn load_half(
     let ranges = if matrices { pattern.ranges() } else { Vec::new() };
     let matrices = ranges.into_iter().enumerate().map(&mut square).collect::<Result<_>>()?;
     let dim = pattern.size();
-    let mut diagonal = || values(saved, &format!("{path}/eigenvalues.{side}"), dim);
+    let mut diagonal =
+        || saved.tensor(&format!("{path}/eigenvalues.{side}"), &[dim].into(), DType::F64);
     let eigenvalues = eigenvalues.then(&mut diagonal).transpose()?;
     Ok(Half { matrices, eigenvalues, dim })
-}
-
-fn vector(values: &[f64]) -> Result<Tensor> {
-    Tensor::from_slice(values, [values.len()])
 }
 
 fn values(saved: &mut Saved, key: &str, n: usize) -> Result<Vec<f64>> {

@@ -58,7 +58,7 @@ impl Estimates {
         let kronecker = |share, block| {
             let mut factors = KroneckerFactors::new(batch.fisher(), share).blocks_of(block);
             batch.replay(&mut factors)?;
-            factors.fold();
+            factors.fold()?;
             Ok::<_, Error>(factors)
         };
         let mut rows = LayerRows::new(batch.fisher(), 1, 0);
