@@ -29,7 +29,7 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Rng};
+use engine::{Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Rng, Tensor};
 use kernels::parallel;
 
 use crate::coverage::{Coverage, Line};
@@ -171,8 +171,8 @@ impl Kfac {
     }
 
     /// Inverts the blocks that are due: all at every `inverse_every`-th step, the first included; at
-    /// once those that are new or whose trainable part has changed. Threads take blocks. Averages on a
-    /// device are read for it, and what is kept of the inverses goes where the gradients are.
+    /// once those that are new or whose trainable part has changed. On a device, or by threads that take
+    /// blocks.
     fn refresh(&mut self, gradients: &Directions) -> Result<()> {
         let due = (self.factors.steps - 1).is_multiple_of(self.config.inverse_every.max(1));
         let mut stale = Vec::new();
@@ -195,22 +195,46 @@ impl Kfac {
                 Some(_) => {}
             }
         }
+        let (damping, rule) = (self.config.damping, self.config.damping_rule);
         if !stale.is_empty() {
+            self.factors.settle()?;
+        }
+        stale
+            .retain(|(weight, ..)| self.factors.entries.get(weight).is_some_and(|e| e.updates > 0));
+        let (mut renewed, mut left, mut bad) = (Vec::new(), Vec::new(), Vec::new());
+        for (weight, columns, gradient) in stale {
+            let Some(entry) = self.factors.entries.get(&weight) else { continue };
+            match entry.inverse_there(&columns, (damping, rule), gradient.dtype())? {
+                Some((inverse, flag)) => {
+                    renewed.push((weight, columns, Ok(inverse), gradient.device()));
+                    bad.push(flag);
+                }
+                None => left.push((weight, columns, gradient)),
+            }
+        }
+        // One number for each inverse found on a device.
+        let bad = bad.iter().collect::<Vec<_>>();
+        let bad =
+            if bad.is_empty() { Vec::new() } else { Tensor::concat(&bad, 0)?.to_vec::<i64>()? };
+        for ((.., inverse, _), _) in renewed.iter_mut().zip(bad).filter(|(_, bad)| *bad != 0) {
+            let reason =
+                "a damped factor is not positive definite, or its inverse too large; raise λ";
+            *inverse = Err(Error::Linalg { routine: "inverse", reason: reason.into() });
+        }
+        if left.iter().any(|(w, ..)| self.factors.entries.get(w).is_some_and(|e| e.is_there())) {
             self.factors.fetch()?;
         }
-        let (damping, rule) = (self.config.damping, self.config.damping_rule);
-        let averages = stale.into_iter().filter_map(|(weight, columns, gradient)| {
-            let entry = self.factors.entries.get(&weight).filter(|entry| entry.updates > 0)?;
-            Some((weight, &entry.average, columns, gradient))
+        let averages = left.into_iter().filter_map(|(weight, columns, gradient)| {
+            Some((weight, &self.factors.entries.get(&weight)?.average, columns, gradient))
         });
         let averages: Vec<_> = averages.collect();
         let work = averages.iter().map(|(_, block, ..)| block.a.len() * block.inputs.longest());
         let work = work.sum::<usize>() / averages.len().max(1);
-        let renewed = parallel::map(averages, work, |(weight, block, columns, gradient)| {
+        renewed.extend(parallel::map(averages, work, |(weight, block, columns, gradient)| {
             let inverse = BlockInverse::new(block, columns.clone(), damping, rule);
             let inverse = inverse.and_then(|inverse| inverse.to_dtype(gradient.dtype()));
             (weight, columns, inverse, gradient.device())
-        });
+        }));
         for (weight, columns, renewed, device) in renewed {
             let usable = self.inverses.get(&weight).is_some_and(|old| old.columns == columns);
             let failures = self.failures.entry(weight).or_default();

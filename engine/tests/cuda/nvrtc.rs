@@ -14,7 +14,8 @@ use alcyon_engine::{DType, Device, Tape, Tensor, Var, Window};
 use kernels::conv::Conv2d;
 use kernels::cuda::compile::{compile, is_available, version};
 use kernels::cuda::{
-    Gpu, Scalar, Slice, SliceMut, cast, inner, patches, rule, running, second_moment, step,
+    Gpu, Scalar, Slice, SliceMut, cast, cholesky, inner, patches, rule, running, second_moment,
+    step,
 };
 
 use kernels::step::{AdaFisher, Adam, Sgd};
@@ -111,6 +112,7 @@ fn run_all_sums(gpu: &Gpu, dtype: DType) {
     running::average(gpu, x, flag.read(), (1.0, 1.0), &y).unwrap();
     let mut sum = gpu.write(&[0.0_f64]).unwrap();
     inner::inner(gpu, &[(x, x)], &SliceMut::new(&mut sum, Scalar::F64, 1)).unwrap();
+    cholesky::inverse_factor(gpu, 1, &y).unwrap();
 }
 
 /// One update of one number by every rule.

@@ -12,7 +12,7 @@
 //! | [`mod@gemm`], [`mod@affine`] | the matrix product, by cuBLAS; with a bias, by cuBLASLt |
 //! | [`elementwise`], [`pairs`], [`strided`], [`mod@cast`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
-//! | [`mod@inner`], [`mod@newton_schulz`], [`mod@patches`], [`running`] | inner products, orthogonal matrices, rows and averages for curvature |
+//! | [`cholesky`], [`mod@inner`], [`mod@newton_schulz`], [`mod@patches`], [`running`] | inverses, inner products, orthogonal matrices, rows and averages for curvature |
 //! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
 //! | [`step`], [`rule`] | parameter updates, all parameters in one launch |
 //!
@@ -24,6 +24,7 @@ pub mod along;
 pub mod attention;
 pub mod cache;
 pub mod cast;
+pub mod cholesky;
 pub mod compile;
 pub mod conv;
 pub mod device;

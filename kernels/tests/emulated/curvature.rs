@@ -1,6 +1,7 @@
 //! What factors and directions are made of, against plain loops.
 
 use alcyon_kernels::conv::Conv2d;
+use alcyon_kernels::cuda::cholesky::inverse_factor;
 use alcyon_kernels::cuda::inner::inner;
 use alcyon_kernels::cuda::newton_schulz::newton_schulz;
 use alcyon_kernels::cuda::patches::patches;
@@ -119,6 +120,33 @@ fn a_matrix_becomes_one_with_orthonormal_rows_or_columns() {
             let product: f64 = (0..rows.max(columns)).map(|k| at(i, k) * at(j, k)).sum();
             let want = if i == j { 1.0 } else { 0.0 };
             assert!((product - want).abs() < 1e-9, "{rows} × {columns}: {product} at {i}, {j}");
+        }
+    }
+}
+
+#[test]
+fn a_small_positive_matrix_becomes_the_inverse_of_its_cholesky_factor_and_another_nan() {
+    let Some((gpu, _guard)) = device() else { return };
+    for n in [1, 2, 7, 64] {
+        // B Bᵀ + I, and the same with a negative number on its diagonal.
+        let b = numbers(n * n, n);
+        let product =
+            |at: usize| (0..n).map(|k| b[at / n * n + k] * b[at % n * n + k]).sum::<f64>();
+        let one = |at: usize| if at.is_multiple_of(n + 1) { 1.0 } else { 0.0 };
+        let a: Vec<f64> = (0..n * n).map(|at| product(at) + one(at)).collect();
+        let mut indefinite = a.clone();
+        indefinite[n * n - 1] = -0.5;
+        let mut there = gpu.write(&[a.clone(), indefinite].concat()).unwrap();
+        inverse_factor(&gpu, n, &SliceMut::new(&mut there, Scalar::F64, 2 * n * n)).unwrap();
+        let both = read::<f64>(&gpu, &there, 2 * n * n);
+        let (t, failed) = both.split_at(n * n);
+        assert!(failed.iter().any(|x| x.is_nan()), "{n}");
+        assert!((0..n * n).all(|at| at % n <= at / n || t[at] == 0.0), "{n}: above the diagonal");
+        // T A Tᵀ = I
+        let ta = |i: usize, j: usize| (0..n).map(|k| t[i * n + k] * a[k * n + j]).sum::<f64>();
+        for (i, j) in (0..n * n).map(|at| (at / n, at % n)) {
+            let entry: f64 = (0..n).map(|k| ta(i, k) * t[j * n + k]).sum();
+            assert!((entry - one(i * n + j)).abs() < 1e-10, "{n}: {entry} at {i}, {j}");
         }
     }
 }

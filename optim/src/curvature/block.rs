@@ -9,6 +9,10 @@ use std::ops::Range;
 use engine::{DType, Device, Result, Tensor};
 
 use super::kronecker::{Form, Kronecker};
+#[cfg(feature = "cuda")]
+use super::pattern::Pattern;
+#[cfg(feature = "cuda")]
+use super::precondition::there::{self, Placed};
 use super::precondition::{DampedInverse, DampingRule, Factor, Half, damped_inverses, direction};
 
 /// The damped inverse of one layer's block, group by group.
@@ -70,6 +74,51 @@ impl BlockInverse {
         };
         let groups = (0..block.groups).map(group).collect::<Result<_>>()?;
         Ok(Self { columns, groups })
+    }
+
+    /// The same from `[a, g]` on a device, found there, where that can be: whole blocks of two factors (or
+    /// one diagonal), λ > 0 and not in eigenvectors. What cannot be inverted is NaN.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(
+        block: &Kronecker,
+        [a, g]: &[Tensor; 2],
+        columns: &Range<usize>,
+        (damping, rule): (f64, DampingRule),
+    ) -> Result<Option<Self>> {
+        let whole = *columns == self::columns(block, true, true);
+        let eigen = rule == DampingRule::Exact && block.form != Form::ScaleShift;
+        if !whole || eigen || damping <= 0.0 || matches!(block.form, Form::Joint { .. }) {
+            return Ok(None);
+        }
+        let group = |k: usize| {
+            let part = |values: &Tensor, pattern: &Pattern| {
+                values.narrow(0, k * pattern.numbers(), pattern.numbers())
+            };
+            let g = Placed { pattern: &block.outputs, values: part(g, &block.outputs)? };
+            if block.form == Form::ScaleShift {
+                let (eigenvalues, dim) = (Some(g.values.contiguous()?), block.outputs());
+                let g = Half { matrices: Vec::new(), eigenvalues, dim };
+                return Ok(DampedInverse { g, a: Half::one(), damping });
+            }
+            let a = Placed { pattern: &block.inputs, values: part(a, &block.inputs)? };
+            match block.form {
+                // The rows of the gradient are inputs, so the factors change places.
+                Form::Transposed | Form::Lookup => there::damped_inverses(&a, &g, damping, rule),
+                _ => there::damped_inverses(&g, &a, damping, rule),
+            }
+        };
+        let groups = (0..block.groups).map(group).collect::<Result<_>>()?;
+        Ok(Some(Self { columns: columns.clone(), groups }))
+    }
+
+    /// Its numbers, matrices and eigenvalues.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let halves = self.groups.iter().flat_map(|group| [&group.g, &group.a]);
+        halves.flat_map(|half| half.matrices.iter().chain(&half.eigenvalues))
     }
 
     /// The same with its matrices in another dtype.

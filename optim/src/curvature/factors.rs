@@ -132,7 +132,7 @@ pub struct KroneckerFactors {
     partners: BTreeMap<ParamId, ParamId>,
     uncovered: BTreeMap<ParamId, &'static str>,
     skipped: u64,
-    /// Of each step since the last [`KroneckerFactors::fetch`]: whether its sums on a device were bad.
+    /// Of each step that has not been settled: whether its sums on a device were bad.
     looks: Vec<Tensor>,
 }
 
@@ -232,7 +232,7 @@ impl KroneckerFactors {
     }
 
     /// Steps whose factors were thrown away because they were not finite; of layers on a device, those that
-    /// [`KroneckerFactors::fetch`] has read about.
+    /// an inversion or [`KroneckerFactors::fetch`] has read about.
     #[must_use]
     pub const fn skipped(&self) -> u64 {
         self.skipped
@@ -261,23 +261,28 @@ impl KroneckerFactors {
         Ok(())
     }
 
-    /// Brings averages that are on a device to main memory, for [`KroneckerFactors::of`]; an inversion
-    /// does so, too. The host waits for the device.
+    /// Brings averages that are on a device to main memory, for [`KroneckerFactors::of`]. The host waits for
+    /// the device.
     ///
     /// # Errors
     /// What the device refuses.
     pub fn fetch(&mut self) -> Result<()> {
+        self.settle()?;
+        self.entries.values_mut().try_for_each(Entry::fetch)
+    }
+
+    /// Takes back the batches counted that have brought nothing: a device has found them not finite.
+    pub(crate) fn settle(&mut self) -> Result<()> {
         let bad = self.bad()?;
         self.looks.clear();
         self.skipped += bad;
         for entry in self.entries.values_mut().filter(|entry| entry.is_there()) {
-            entry.fetch()?;
             entry.updates = entry.updates.saturating_sub(bad);
         }
         Ok(())
     }
 
-    /// How many of the looks on a device since the last [`KroneckerFactors::fetch`] brought nothing.
+    /// How many of the batches seen on a device, and not settled, have brought nothing.
     pub(crate) fn bad(&self) -> Result<u64> {
         match self.looks.iter().collect::<Vec<_>>().as_slice() {
             [] => Ok(0),

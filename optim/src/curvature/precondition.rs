@@ -15,6 +15,9 @@
 //! parameters' own type ([`DampedInverse::to_dtype`]), so a direction is two products of matrices in
 //! that type, and nothing is converted in a step.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod there;
+
 use engine::{DType, Device, Element as _, Error, Result, Tensor, for_float};
 use kernels::linalg::{self, LinalgError};
 

@@ -3,11 +3,15 @@
 //! Of a layer on a device both are there, in f64, and it is there that a batch which is not finite is left
 //! out: the host reads averages when they are inverted or saved, and not before.
 
+use std::ops::Range;
+
 use engine::{DType, Device, Result, Tensor};
 use kernels::parallel;
 
+use crate::curvature::block::BlockInverse;
 use crate::curvature::kronecker::Kronecker;
 use crate::curvature::numbers::Numbers;
+use crate::curvature::precondition::DampingRule;
 use crate::curvature::second_moments::Moments;
 
 #[derive(Debug, Clone)]
@@ -132,8 +136,32 @@ impl Entry {
         }
     }
 
+    /// The damped inverse, found where the average is if that is a device, and a number `[1]` that is not 0 if
+    /// it could not be. `None` where the host has to find it, from what [`Entry::fetch`] brings.
+    pub(crate) fn inverse_there(
+        &self,
+        columns: &Range<usize>,
+        damping: (f64, DampingRule),
+        dtype: DType,
+    ) -> Result<Option<(BlockInverse, Tensor)>> {
+        #[cfg(feature = "cuda")]
+        if let Some(there) = &self.there
+            && let Some(found) = BlockInverse::on_device(&self.average, there, columns, damping)?
+        {
+            // Rounded, for a number may be too large for it.
+            let found = found.to_dtype(dtype)?;
+            let mut bad = Tensor::full_on(there[0].device(), [1], 0.0, DType::I64)?;
+            for tensor in found.tensors() {
+                bad = there::look(&tensor.contiguous()?, bad)?;
+            }
+            return Ok(Some((found, bad)));
+        }
+        let _ = (columns, damping, dtype);
+        Ok(None)
+    }
+
     /// Whether the average is on a device.
-    pub(super) const fn is_there(&self) -> bool {
+    pub(crate) const fn is_there(&self) -> bool {
         self.there.is_some()
     }
 }
