@@ -5,6 +5,8 @@
 
 #[path = "cuda/curvature.rs"]
 mod curvature;
+#[path = "cuda/gradients.rs"]
+mod gradients;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -186,8 +188,11 @@ fn every_optimizer_trains_as_on_the_cpu_or_refuses_by_name_before_anything_has_c
                 train(&mut here, &mut *optim::build(name, None).unwrap(), Device::Cpu, 3).unwrap();
                 let (here, moved) = (values(&here), values(&moved));
                 assert_ne!(here, start, "{name} did not move");
+                // Of a batch that sees few directions, the eigenvectors for the others may be any, and these take
+                // whole steps along them: `cuda/gradients.rs` compares where all are seen.
+                let any = matches!(name, "soap" | "eshampoo" | "splus");
                 for (a, b) in here.iter().zip(&moved) {
-                    assert!((a - b).abs() <= 1e-9, "{name}: {a} and {b}");
+                    assert!((a - b).abs() <= if any { 0.1 } else { 1e-9 }, "{name}: {a} and {b}");
                 }
                 assert!(optimizer.runs_on(GPU), "{name}");
                 there.push(name);
@@ -226,6 +231,9 @@ fn every_optimizer_trains_as_on_the_cpu_or_refuses_by_name_before_anything_has_c
         "adafisher-spring2024",
         "kfac",
         "muon",
+        "soap",
+        "eshampoo",
+        "splus",
         "lbfgs",
         "sam",
         "asam",

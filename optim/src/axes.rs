@@ -3,6 +3,7 @@
 //! A row-major tensor of dims d₁ … dₖ is, for axis i, a stack of d₁ ⋯ dᵢ₋₁ matrices of dᵢ rows and
 //! dᵢ₊₁ ⋯ dₖ columns. Kolda & Bader 2009, "Tensor Decompositions and Applications", section 2.5.
 
+use engine::{Result, Tensor};
 use kernels::gemm::{Matrix, gemm};
 
 /// Rows of an axis, columns behind it.
@@ -64,6 +65,32 @@ pub(crate) fn times(
     out
 }
 
+/// The axis in front, all others behind it: X₍ᵢ₎ `[dᵢ, …]`, wherever X is.
+fn unfolded(x: &Tensor, axis: usize) -> Result<Tensor> {
+    let dim = x.shape()[axis];
+    let front = x.transpose(0, axis as isize)?;
+    front.reshape([dim, x.numel().checked_div(dim).unwrap_or(0)])
+}
+
+/// [`gram`] as operations on tensors, of X alone: X₍ᵢ₎ X₍ᵢ₎ᵀ.
+pub(crate) fn gram_of(x: &Tensor, axis: usize) -> Result<Tensor> {
+    let x = unfolded(x, axis)?;
+    x.matmul(&x.transpose(0, 1)?)
+}
+
+/// [`times`] as operations on tensors.
+pub(crate) fn times_of(
+    x: &Tensor,
+    axis: usize,
+    matrix: &Tensor,
+    transposed: bool,
+) -> Result<Tensor> {
+    let front = *x.transpose(0, axis as isize)?.shape();
+    let x = unfolded(x, axis)?;
+    let product = if transposed { matrix.transpose(0, 1)?.matmul(&x) } else { matrix.matmul(&x) };
+    product?.reshape(front)?.transpose(0, axis as isize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +109,24 @@ mod tests {
             };
             assert!((y[i * 6 + j * 2 + k] - sum(&|l| m[j * 3 + l])).abs() < 1e-12);
             assert!((z[i * 6 + j * 2 + k] - sum(&|l| m[l * 3 + j])).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn operations_on_tensors_are_those_on_slices() {
+        let dims = [2, 3, 4];
+        let x: Vec<f64> = (0..24).map(|i| f64::from(i * i % 17) - 5.0).collect();
+        let tensor = Tensor::from_slice(&x, dims).unwrap();
+        for (axis, n) in dims.into_iter().enumerate() {
+            let m: Vec<f64> = (0..n * n).map(|i| (i * i % 7) as f64 - 3.0).collect();
+            let matrix = Tensor::from_slice(&m, [n, n]).unwrap();
+            for flip in [false, true] {
+                let product = times_of(&tensor, axis, &matrix, flip).unwrap();
+                assert_eq!(product.to_f64_vec().unwrap(), times(&x, &dims, axis, &m, flip));
+            }
+            let mut moment = vec![0.0; n * n];
+            gram(&x, &dims, axis, (0.0, 1.0), &mut moment);
+            assert_eq!(gram_of(&tensor, axis).unwrap().to_f64_vec().unwrap(), moment);
         }
     }
 

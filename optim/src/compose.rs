@@ -1,7 +1,7 @@
 //! Updates written as operations on tensors, which run wherever the tensors are: the way to a device of
-//! rules that are more than one formula of each entry. Nothing is read back, norms included.
+//! rules that are more than one formula of each entry. Nothing is read back, norms included, but for decompositions.
 
-use engine::{Result, Tensor};
+use engine::{Device, Result, Tensor};
 
 /// What an update makes: the new value, and what is kept from now on.
 pub type Composed = (Tensor, Vec<Tensor>);
@@ -35,4 +35,14 @@ pub(crate) fn moments(
 /// √v / root + ε
 pub(crate) fn spread(v: &Tensor, root: f64, epsilon: f64) -> Result<Tensor> {
     v.sqrt()?.scale(1.0 / root)?.shift(epsilon)
+}
+
+/// In main memory: the host waits.
+pub(crate) fn here(x: &Tensor) -> Result<Tensor> {
+    x.to_device(Device::Cpu)
+}
+
+/// Where another tensor is.
+pub(crate) fn there(x: &Tensor, other: &Tensor) -> Result<Tensor> {
+    x.to_device(other.device())
 }

@@ -6,7 +6,11 @@
 //! are written here once. The rule's type is the optimizer's configuration:
 //! `type Lion = PerParameter<LionConfig>`.
 
-use engine::{Device, Error, FloatElement, Gradients, Parameter, Parameters, Result, Tensor};
+use std::collections::HashMap;
+
+use engine::{
+    Device, Error, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor,
+};
 use kernels::parallel;
 use kernels::vector::vectorized;
 
@@ -173,27 +177,27 @@ impl<R: Rule> PerParameter<R> {
     }
 
     /// All updates on copies; if all succeed, they count.
-    fn step_on_copies(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+    fn step_on_copies(
+        &mut self,
+        all: Vec<(&mut Parameter, Tensor)>,
+        paths: &HashMap<ParamId, String>,
+    ) -> Result<()> {
         let mut tried = Vec::new();
-        for (path, parameter) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
-            let Some(grad) = grads.of(parameter) else {
-                return Err(Error::MissingGradient { param: path });
-            };
+        for (parameter, grad) in &all {
             let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter));
+            for tensor in &mut kept.tensors {
+                *tensor = tensor.to_device(Device::Cpu)?;
+            }
             let mut value = parameter.value().clone();
             kept.steps += 1;
-            let done = grad.contiguous().and_then(|grad| {
-                self.rule.update(kept.steps, &mut value, &grad, &mut kept.tensors)
-            });
-            done.map_err(|error| error.in_layer(&path))?;
-            tried.push((parameter.id(), value, kept));
+            let done = self.rule.update(kept.steps, &mut value, grad, &mut kept.tensors);
+            let path = paths.get(&parameter.id()).map_or("", String::as_str);
+            done.map_err(|error| error.in_layer(path))?;
+            tried.push((value, kept));
         }
-        let mut all = model.parameters_mut();
-        for (id, value, kept) in tried {
-            if let Some((_, parameter)) = all.iter_mut().find(|(_, p)| p.id() == id) {
-                *parameter.value_mut() = value;
-            }
-            self.moments.set(id, kept);
+        for ((parameter, _), (value, kept)) in all.into_iter().zip(tried) {
+            *parameter.value_mut() = value;
+            self.moments.set(parameter.id(), kept);
         }
         Ok(())
     }
@@ -214,12 +218,13 @@ impl<R: Rule> Optimizer for PerParameter<R> {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        if R::MAY_FAIL {
-            return self.step_on_copies(model, grads);
-        }
+        let paths = if R::MAY_FAIL { paths(model) } else { HashMap::new() };
         let all = trainable(model, grads)?;
         #[cfg(feature = "cuda")]
         let all = cuda::step(&self.rule, &mut self.moments, all)?;
+        if R::MAY_FAIL {
+            return self.step_on_copies(all, &paths);
+        }
         for (parameter, grad) in all {
             let kept = self.moments.next_from(parameter, || self.rule.start(parameter))?;
             self.rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
@@ -271,6 +276,10 @@ impl<R: Rule> Optimizer for PerParameter<R> {
         self.moments = moments;
         Ok(())
     }
+}
+
+fn paths(model: &dyn Parameters) -> HashMap<ParamId, String> {
+    model.parameters().into_iter().map(|(path, parameter)| (parameter.id(), path)).collect()
 }
 
 /// Zeros of a parameter's shape and dtype under each name.

@@ -20,9 +20,10 @@ use kernels::gemm::{Matrix, gemm};
 use kernels::linalg;
 
 use crate::axes;
+use crate::compose::{here, mix, there};
 use crate::curvature::precondition::failed;
 use crate::moments::{below_one, correction, not_negative, positive};
-use crate::per_parameter::{PerParameter, Rule, Start};
+use crate::per_parameter::{Composed, PerParameter, Rule, Start};
 
 /// How the eigenvectors are renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +108,7 @@ const BASES: [&str; 8] = ["q.0", "q.1", "q.2", "q.3", "q.4", "q.5", "q.6", "q.7"
 
 impl Rule for SoapConfig {
     const MAY_FAIL: bool = true;
+    const COMPOSES: bool = true;
 
     fn name(&self) -> &'static str {
         match self.basis {
@@ -184,12 +186,8 @@ impl Rule for SoapConfig {
         for (&axis, pair) in axes.iter().zip(&pairs) {
             direction = axes::times(&direction, &dims, axis, pair[1].as_slice::<f64>()?, false);
         }
-        let corrected = match self.bias_correction {
-            true => correction(self.beta2, t).sqrt() / correction(self.beta1, t),
-            false => 1.0,
-        };
         let decay = 1.0 - self.rate * self.weight_decay;
-        descend(value, &direction, self.rate * corrected, decay)?;
+        descend(value, &direction, self.rate * self.corrected(t), decay)?;
         // What Shampoo sees of it.
         for (&axis, pair) in axes.iter().zip(&mut pairs) {
             axes::gram(&g, &dims, axis, (beta, 1.0 - beta), pair[0].make_mut::<f64>()?);
@@ -202,9 +200,64 @@ impl Rule for SoapConfig {
         }
         Ok(())
     }
+
+    /// In f64, too. Where eigenvectors are renewed, the host reads L (and Q and v) and finds them.
+    fn compose(&self, t: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
+        let [m, v, pairs @ ..] = kept else { return Ok((value.clone(), kept.to_vec())) };
+        let (axes, g) = (self.rotated(value.shape()), grad.to_dtype(DType::F64)?);
+        let pairs = axes.iter().zip(pairs.chunks_exact(2));
+        let beta = self.shampoo_beta.unwrap_or(self.beta2);
+        if t == 1 {
+            let mut kept = vec![m.clone(), v.clone()];
+            for (&axis, _) in pairs {
+                let l = axes::gram_of(&g, axis)?.scale(1.0 - beta)?;
+                kept.extend([l.clone(), there(&eigenvectors(&here(&l)?)?, &l)?]);
+            }
+            return Ok((value.clone(), kept));
+        }
+        let t = t - 1;
+        let m = mix(self.beta1, m, 1.0 - self.beta1, &g)?;
+        let (mut turned, mut direction) = (g.clone(), m.clone());
+        for (&axis, pair) in pairs.clone() {
+            turned = axes::times_of(&turned, axis, &pair[1], true)?;
+            direction = axes::times_of(&direction, axis, &pair[1], true)?;
+        }
+        let mut v = mix(self.beta2, v, 1.0 - self.beta2, &turned.square()?)?;
+        direction = direction.div(&v.sqrt()?.shift(self.epsilon)?)?;
+        for (&axis, pair) in pairs.clone() {
+            direction = axes::times_of(&direction, axis, &pair[1], false)?;
+        }
+        let decay = 1.0 - self.rate * self.weight_decay;
+        let size = decay * self.rate * self.corrected(t);
+        let moved = mix(decay, &value.to_dtype(DType::F64)?, -size, &direction)?;
+        let mut after = Vec::new();
+        for (&axis, pair) in pairs {
+            let l = mix(beta, &pair[0], 1.0 - beta, &axes::gram_of(&g, axis)?)?;
+            let q = match self.basis {
+                _ if !t.is_multiple_of(self.basis_every.max(1)) => pair[1].clone(),
+                Basis::Eigenvectors => there(&eigenvectors(&here(&l)?)?, &l)?,
+                Basis::PowerIteration => {
+                    let (q, mut sorted) = (here(&pair[1])?, v.to_vec::<f64>()?);
+                    let q = power_iteration(&here(&l)?, &q, &mut sorted, value.shape(), axis)?;
+                    v = there(&Tensor::from_vec(sorted, *value.shape())?, &l)?;
+                    there(&q, &l)?
+                }
+            };
+            after.extend([l, q]);
+        }
+        Ok((moved.to_dtype(value.dtype())?, [vec![m, v], after].concat()))
+    }
 }
 
 impl SoapConfig {
+    /// What corrects the moments' bias at the t-th step that moves.
+    fn corrected(&self, t: u64) -> f64 {
+        match self.bias_correction {
+            true => correction(self.beta2, t).sqrt() / correction(self.beta1, t),
+            false => 1.0,
+        }
+    }
+
     /// The axes that are rotated: none of a vector.
     fn rotated(&self, shape: &Shape) -> Vec<usize> {
         let axes = (0..shape.rank()).filter(|&i| shape[i] <= self.longest && i < MOMENTS.len());

@@ -18,9 +18,10 @@
 use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
 
 use crate::axes;
+use crate::compose::{here, mix, there};
 use crate::moments::{below_one, correction, not_negative, positive};
 use crate::muon::sides;
-use crate::per_parameter::{PerParameter, Rule, Start};
+use crate::per_parameter::{Composed, PerParameter, Rule, Start};
 use crate::soap::eigenvectors;
 
 /// Options of [`SPlus`].
@@ -80,6 +81,7 @@ const SIDES: [(&str, &str); 2] = [("l", "q"), ("r", "p")];
 
 impl Rule for SPlusConfig {
     const MAY_FAIL: bool = true;
+    const COMPOSES: bool = true;
 
     fn name(&self) -> &'static str {
         "splus"
@@ -122,11 +124,7 @@ impl Rule for SPlusConfig {
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let [m, average, pairs @ ..] = kept else { return Ok(()) };
-        let matrix = sides(value.shape());
-        let (dims, scale) = match matrix {
-            Some((rows, columns)) => (vec![rows, columns], 2.0 / (rows + columns).max(1) as f64),
-            None => (vec![value.numel()], self.vector_scale),
-        };
+        let (dims, scale) = self.seen(value.shape());
         let (g, size) = (grad.to_f64_vec()?, self.rate * scale);
         let m = m.make_mut::<f64>()?;
         m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
@@ -160,6 +158,40 @@ impl Rule for SPlusConfig {
         Ok(())
     }
 
+    /// In f64, too. Where eigenvectors are renewed, the host reads the second moments and finds them.
+    fn compose(&self, t: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
+        let [m, average, pairs @ ..] = kept else { return Ok((value.clone(), kept.to_vec())) };
+        let (dims, scale) = self.seen(value.shape());
+        let dims = Shape::new(&dims)?;
+        let wide = |x: &Tensor| x.to_dtype(DType::F64)?.reshape(dims);
+        let (g, size) = (wide(grad)?, self.rate * scale);
+        let m = mix(self.beta1, m, 1.0 - self.beta1, &grad.to_dtype(DType::F64)?)?;
+        let rotated = self.rotated(value.shape());
+        let pairs = rotated.iter().zip(pairs.chunks_exact(2));
+        let mut direction = wide(&m)?;
+        for (&(axis, _), pair) in pairs.clone() {
+            direction = axes::times_of(&direction, axis, &pair[1], true)?;
+        }
+        let zero = direction.scale(0.0)?;
+        let [up, down] = [direction.greater(&zero)?, direction.less(&zero)?];
+        direction = up.to_dtype(DType::F64)?.sub(&down.to_dtype(DType::F64)?)?;
+        for (&(axis, _), pair) in pairs.clone() {
+            direction = axes::times_of(&direction, axis, &pair[1], false)?;
+        }
+        let (narrow, shape) = (value.dtype(), *value.shape());
+        let moved = mix(1.0, &wide(value)?, -size, &direction)?.to_dtype(narrow)?.reshape(shape)?;
+        let moved = moved.to_dtype(DType::F64)?;
+        let mut after = vec![m, mix(self.average, average, 1.0 - self.average, &moved)?];
+        for (&(axis, _), pair) in pairs {
+            let l = mix(self.beta2, &pair[0], 1.0 - self.beta2, &axes::gram_of(&g, axis)?)?;
+            let renew = t == 1 || t.is_multiple_of(self.basis_every.max(1));
+            let q = if renew { there(&eigenvectors(&here(&l)?)?, &l)? } else { pair[1].clone() };
+            after.extend([l, q]);
+        }
+        let value = moved.scale(1.0 - size * self.weight_decay)?;
+        Ok((value.to_dtype(narrow)?, after))
+    }
+
     fn average(&self, t: u64, value: &Tensor, kept: &[Tensor]) -> Result<Option<Tensor>> {
         let [_, average, ..] = kept else { return Ok(None) };
         let corrected = average.scale(1.0 / correction(self.average, t))?;
@@ -168,6 +200,14 @@ impl Rule for SPlusConfig {
 }
 
 impl SPlusConfig {
+    /// The dims that a parameter is seen with, and how long its steps are in units of α.
+    fn seen(&self, shape: &Shape) -> (Vec<usize>, f64) {
+        match sides(shape) {
+            Some((rows, columns)) => (vec![rows, columns], 2.0 / (rows + columns).max(1) as f64),
+            None => (vec![shape.numel()], self.vector_scale),
+        }
+    }
+
     /// The sides that are rotated, with their lengths.
     fn rotated(&self, shape: &Shape) -> Vec<(usize, usize)> {
         let Some((rows, columns)) = sides(shape) else { return Vec::new() };
