@@ -6,6 +6,7 @@
 mod cached;
 mod failures;
 mod faults;
+mod graphs;
 mod indices;
 mod long;
 mod memory;
