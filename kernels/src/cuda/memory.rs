@@ -117,7 +117,8 @@ impl Memory {
         let mut state = self.state();
         let pool = state.pool();
         let block = if state.caching { rounded(bytes) } else { bytes };
-        let own = pool.as_ref().filter(|_| !constant).and_then(|pool| pool.owned().free.take(block));
+        let own =
+            pool.as_ref().filter(|_| !constant).and_then(|pool| pool.owned().free.take(block));
         let (pointer, block) = if let Some((pointer, block)) = own {
             state.statistics.graphs -= block;
             (pointer, block)
