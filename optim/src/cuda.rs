@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use engine::{DType, Error, Parameter, Result, Tensor};
 use kernels::cuda::step::Moving;
-use kernels::cuda::{Gpu, SliceMut};
+use kernels::cuda::{Gpu, SliceMut, strided};
 
 use crate::moments::Moments;
 use crate::per_parameter::{Composed, Rule, Start};
@@ -62,12 +62,12 @@ pub(crate) fn step<'a, R: Rule>(
             rule.cuda(&gpu, &[])?; // Moves nothing, and fails where there is no kernel.
         }
         // Everything is made before anything counts: memory may run out on the way.
-        let made = compose(rule, moments, &composed)?;
+        let made = compose(rule, moments, &mut composed)?;
         if !fused.is_empty() {
             launch(moments, |p| rule.start(p), &mut fused, |moving| rule.cuda(&gpu, moving))?;
         }
         for ((parameter, _), (value, kept)) in composed.iter_mut().zip(made) {
-            *parameter.value_mut() = value;
+            overwrite(&gpu, parameter, &value)?;
             moments.entry(parameter, Start::new).tensors = kept;
         }
         count(moments, &composed);
@@ -75,18 +75,28 @@ pub(crate) fn step<'a, R: Rule>(
     Ok(here)
 }
 
-/// What [`Rule::compose`] makes of each parameter.
+/// What [`Rule::compose`] makes of each parameter, which gets memory of its own if it shares it.
 fn compose(
     rule: &impl Rule,
     moments: &mut Moments,
-    parameters: &[Gradient<'_>],
+    parameters: &mut [Gradient<'_>],
 ) -> Result<Vec<Composed>> {
     place(moments, |p| rule.start(p), parameters)?;
-    let made = |(parameter, grad): &Gradient<'_>| {
+    let made = |(parameter, grad): &mut Gradient<'_>| {
         let kept = moments.entry(parameter, || rule.start(parameter));
-        rule.compose(kept.steps + 1, parameter.value(), grad, &kept.tensors)
+        let (value, kept) = rule.compose(kept.steps + 1, parameter.value(), grad, &kept.tensors)?;
+        parameter.value_mut().make_cuda_mut()?;
+        Ok((value.contiguous()?, kept))
     };
-    parameters.iter().map(made).collect()
+    parameters.iter_mut().map(made).collect()
+}
+
+/// A new value in the old one's memory: a captured pass reads it there.
+fn overwrite(gpu: &Gpu, parameter: &mut Parameter, value: &Tensor) -> Result<()> {
+    let elsewhere = Error::NoKernel { op: "step", device: value.device() };
+    let from = value.cuda_slice().ok_or(elsewhere)?;
+    let to = parameter.value_mut().make_cuda_mut()?;
+    Ok(strided::copy(gpu, &[value.numel()], &[1], from, &to)?)
 }
 
 /// Whether a rule has operations or a kernel.

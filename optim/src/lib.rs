@@ -48,6 +48,7 @@ pub mod problem;
 pub mod prodigy;
 pub mod psgd;
 pub mod radam;
+mod read;
 pub mod registry;
 pub mod rmsprop;
 pub mod sam;
@@ -73,6 +74,8 @@ pub use adahessian::{AdaHessian, AdaHessianConfig};
 pub use adam::{Adam, AdamConfig};
 pub use averages::with_averages;
 pub use backward::{Pass, backward};
+#[cfg(feature = "cuda")]
+pub use backward::{replayable, replayed};
 pub use band::{Band, BandConfig};
 pub use coverage::Coverage;
 pub use curvature::{CurvatureSource, Fisher};

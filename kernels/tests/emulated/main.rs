@@ -7,6 +7,7 @@ mod cached;
 mod curvature;
 mod failures;
 mod faults;
+mod graphs;
 mod indices;
 mod long;
 mod memory;
