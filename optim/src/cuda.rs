@@ -67,7 +67,7 @@ pub(crate) fn step<'a, R: Rule>(
             launch(moments, |p| rule.start(p), &mut fused, |moving| rule.cuda(&gpu, moving))?;
         }
         for ((parameter, _), (value, kept)) in composed.iter_mut().zip(made) {
-            overwrite(&gpu, parameter, &value)?;
+            overwrite(parameter, &value)?;
             moments.entry(parameter, Start::new).tensors = kept;
         }
         count(moments, &composed);
@@ -92,9 +92,9 @@ fn compose(
 }
 
 /// A new value in the old one's memory: a captured pass reads it there.
-fn overwrite(gpu: &Gpu, parameter: &mut Parameter, value: &Tensor) -> Result<()> {
+pub(crate) fn overwrite(parameter: &mut Parameter, value: &Tensor) -> Result<()> {
     let elsewhere = Error::NoKernel { op: "step", device: value.device() };
-    let from = value.cuda_slice().ok_or(elsewhere)?;
+    let (gpu, from) = value.gpu().zip(value.cuda_slice()).ok_or(elsewhere)?;
     let to = parameter.value_mut().make_cuda_mut()?;
     Ok(strided::copy(gpu, &[value.numel()], &[1], from, &to)?)
 }

@@ -20,6 +20,10 @@
 //! (and counted, `KroneckerFactors::skipped`); a block that cannot be inverted keeps its previous
 //! inverse twice in a row, the third time is an error; a gradient that is not finite is refused.
 //!
+//! On a device all of it happens there: factors, averages in f64, inverses, directions, ν and the step (decision
+//! 0044). The host reads whether batches were finite and inverses found, at an inversion; and eigenvectors,
+//! partly frozen blocks and λ = 0 are its own work.
+//!
 //! Cost of a step between refreshes: 2 m n (m + n) operations for a layer of m outputs and n inputs, in
 //! the parameters' dtype; with factors cut into blocks of b ([`KfacConfig::block`]) 4 m n b. A
 //! [`KfacConfig::budget`] of bytes chooses for each layer what is kept of its curvature.

@@ -17,15 +17,19 @@
 //! previous root stays in use; the third failure in a row, or one before there is any root, is an
 //! error. A gradient that is not finite is refused before anything has changed. Vectors are tensors
 //! of order 1: L^(−1/2), full-matrix AdaGrad in blocks. Second moments along axes are kept in
-//! f64; roots are found from them, rounded once to the parameter's dtype, and multiplied there.
+//! f64; roots are found from them, rounded once to the parameter's dtype, and multiplied there. On a device they
+//! are kept there, and read when roots are renewed.
 
 mod blocks;
 mod state;
+#[cfg(feature = "cuda")]
+mod there;
 
 use std::collections::BTreeMap;
 
 use engine::{
-    Element, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
+    Device, Element, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor,
+    for_float,
 };
 use kernels::parallel;
 use kernels::reduce::sum_of;
@@ -277,9 +281,21 @@ impl Optimizer for Shampoo {
         "shampoo"
     }
 
+    fn runs_on(&self, device: Device) -> bool {
+        device != Device::Meta
+    }
+
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
         let (t, gradients) = (self.steps + 1, contiguous(model, grads)?);
+        #[cfg(feature = "cuda")]
+        if gradients.values().any(|gradient| gradient.gpu().is_some()) {
+            self.step_there(model, &gradients, t)?;
+            self.steps = t;
+            return Ok(());
+        }
+        #[cfg(feature = "cuda")]
+        self.slots.values_mut().try_for_each(|slot| slot.bring_to(Device::Cpu))?;
         // Estimate.
         self.estimate(model, &gradients, t)?;
         // Precondition and step.

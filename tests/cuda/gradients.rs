@@ -1,6 +1,7 @@
 //! Optimizers that see gradients alone, given the same ones on the CPU and on the (emulated) device: on the
 //! device itself, and by way of main memory.
 
+use alcyon::optim::shampoo::{Graft, Statistics};
 use alcyon::optim::{self, OnHost, SPlus, SPlusConfig};
 use alcyon::prelude::*;
 
@@ -39,7 +40,7 @@ impl Shapes {
 }
 
 /// The rules that are operations on tensors there, or one formula.
-const THERE: [&str; 10] = [
+const THERE: [&str; 11] = [
     "nadam",
     "adafactor",
     "lamb",
@@ -50,15 +51,23 @@ const THERE: [&str; 10] = [
     "eshampoo",
     "splus",
     "sophia",
+    "shampoo",
 ];
 
-/// An optimizer by name, at its defaults.
+/// With an ε that rounding does not reach: second moments that few gradients have filled are divided by its root.
+fn shampoo() -> ShampooConfig {
+    let statistics = Statistics::Ema { beta2: 0.99, bias_correction: true, epsilon: 1e-3 };
+    ShampooConfig { statistics, ..ShampooConfig::default() }
+}
+
+/// An optimizer by name, at its defaults but for what two devices cannot agree about.
 fn build(name: &str) -> Box<dyn Optimizer> {
     match name {
         // The kernel is a matrix of 2 × 12 to it, and the longer side's eigenvectors may be any.
         "splus" => {
             Box::new(SPlus::new(SPlusConfig { longest: 4, ..SPlusConfig::default() }).unwrap())
         }
+        "shampoo" => Box::new(Shampoo::new(shampoo()).unwrap()),
         name => optim::build(name, None).unwrap(),
     }
 }
@@ -83,7 +92,7 @@ fn rules_of_tensors_have_the_cpus_steps_for_every_shape_and_read_nothing_back() 
             let (here, reads) = (run(Device::Cpu), gpu.reads());
             let there = run(GPU);
             // The test's own: four parameters. Eigenvectors are found in main memory, at some steps.
-            let renews = matches!(name, "soap" | "eshampoo" | "splus");
+            let renews = matches!(name, "soap" | "eshampoo" | "splus" | "shampoo");
             assert!(renews || gpu.reads() == reads + 4, "{name}: {} reads", gpu.reads() - reads);
             for (i, (a, b)) in here.iter().zip(&there).enumerate() {
                 assert!(
@@ -155,6 +164,26 @@ fn on_the_host_layers_on_the_device_are_seen() {
         assert!(moved.parameters().iter().all(|(_, p)| p.value().device() == GPU), "{name}");
         for (a, b) in values(&here).iter().zip(&values(&moved)) {
             assert!((a - b).abs() <= 1e-9, "{name}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn shampoo_cut_merged_summed_and_grafted_has_the_cpus_steps() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let base = ShampooConfig { root_every: 2, ..shampoo() };
+    let statistics = Statistics::Sum { epsilon: 1e-3 };
+    let paper = ShampooConfig { weight_decay: 0.1, statistics, ..ShampooConfig::paper() };
+    let cases = [
+        ("cut", ShampooConfig { block: Some(2), ..base.clone() }),
+        ("merged", ShampooConfig { block: Some(6), merge: true, ..base.clone() }),
+        ("grafted on SGD", ShampooConfig { graft: Graft::Sgd, ..base }),
+        ("the paper's", paper),
+    ];
+    for (name, config) in cases {
+        let run = |device| after(&mut Shampoo::new(config.clone()).unwrap(), DType::F64, device, 5);
+        for (a, b) in run(Device::Cpu).iter().zip(&run(GPU)) {
+            assert!((a - b).abs() <= 1e-9 * a.abs().max(1.0), "{name}: {a} and {b}");
         }
     }
 }

@@ -89,6 +89,35 @@ impl Cut {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Cut {
+    /// The dims, as a shape.
+    pub(super) fn shape(&self) -> Result<Shape> {
+        Shape::new(&self.dims)
+    }
+
+    /// A block of a tensor of that shape.
+    pub(super) fn part(&self, x: &Tensor, block: &[Range<usize>]) -> Result<Tensor> {
+        let cut = |x: Tensor, (axis, range): (usize, &Range<usize>)| {
+            x.narrow(axis as isize, range.start, range.len())
+        };
+        block.iter().enumerate().try_fold(x.clone(), cut)
+    }
+
+    /// All blocks, in their order, put together: along the last axis first.
+    pub(super) fn joined(&self, mut parts: Vec<Tensor>) -> Result<Tensor> {
+        for (axis, &size) in self.dims.iter().enumerate().rev() {
+            let pieces = size.div_ceil(self.block).max(1);
+            let join = |run: &[Tensor]| match run {
+                [one] => Ok(one.clone()),
+                run => Tensor::concat(&run.iter().collect::<Vec<_>>(), axis as isize),
+            };
+            parts = parts.chunks(pieces).map(join).collect::<Result<_>>()?;
+        }
+        Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
+    }
+}
+
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes: Vec<String> = self.dims.iter().map(|&d| d.min(self.block).to_string()).collect();
@@ -189,7 +218,7 @@ impl Preconditioner {
             let rounded = root.to_dtype(self.dtype)?;
             // A root can be too large for a float.
             if rounded.sum_all()?.item()?.is_finite() {
-                Ok(rounded)
+                rounded.to_device(axis.moment.device())
             } else {
                 Err(failed(&"a root is not finite"))
             }
