@@ -142,7 +142,7 @@ pub fn step<const N: usize>(
 /// The same for a rule with one number more, which is on the device: of the parameters' type.
 ///
 /// # Errors
-/// As [`step`].
+/// As [`step()`].
 pub fn step_scaled<const N: usize>(
     gpu: &Gpu,
     parameters: &[Moving<'_>],
