@@ -13,6 +13,7 @@ use alcyon_engine::ops::OPS;
 use alcyon_engine::{DType, Device, Tape, Tensor, Var, Window};
 use kernels::conv::Conv2d;
 use kernels::cuda::compile::{compile, is_available, version};
+use kernels::cuda::conv::{direct, unfolded};
 use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, cast, rule, second_moment, step};
 
 use kernels::step::{AdaFisher, Adam, Sgd};
@@ -29,6 +30,9 @@ const ARCHITECTURES: [(i32, i32); 2] = [(8, 0), (9, 0)];
 fn the_device_compiler_takes_every_text_without_spills_and_finds_every_kernel() {
     let Some((gpu, _guard)) = emulated() else { return };
     [DType::F16, DType::BF16].into_iter().for_each(run_all_ops);
+    for scalar in [Scalar::F16, Scalar::BF16, Scalar::F32, Scalar::F64] {
+        run_all_convolutions(&gpu, scalar);
+    }
     for dtype in [DType::F32, DType::F64] {
         run_all_ops(dtype);
         run_all_steps(&gpu, dtype);
@@ -82,6 +86,22 @@ fn run_all_casts(gpu: &Gpu) {
         let (x, mut y) = (gpu.write(&[0.0_f64]).unwrap(), gpu.write(&[0.0_f64]).unwrap());
         cast::cast(gpu, Slice::new(&x, from, 0, 1), &SliceMut::new(&mut y, to, 1)).unwrap();
     }
+}
+
+/// Convolutions of one number by the rungs that are kernels, whatever else there is.
+fn run_all_convolutions(gpu: &Gpu, scalar: Scalar) {
+    let [a, b] = [(); 2].map(|()| gpu.write(&[0.0_f64; 9]).unwrap());
+    let mut out = gpu.write(&[0.0_f64]).unwrap();
+    let conv = Conv2d::new(1, 1, 1, 1, (1, 1), Window { padding: (1, 1), ..Window::new((3, 3)) });
+    let conv = conv.unwrap();
+    let (a, b) = (Slice::new(&a, scalar, 0, 1), Slice::new(&b, scalar, 0, 9));
+    let y = SliceMut::new(&mut out, scalar, 1);
+    direct::forward(gpu, &conv, a, b, None, &y).unwrap();
+    direct::backward_input(gpu, &conv, a, b, None, &y).unwrap();
+    unfolded::forward(gpu, &conv, 0, a, b, None, &y).unwrap();
+    unfolded::backward_input(gpu, &conv, 0, a, b, None, &y).unwrap();
+    let mut out = gpu.write(&[0.0_f64; 9]).unwrap();
+    direct::backward_weight(gpu, &conv, a, a, &SliceMut::new(&mut out, scalar, 9)).unwrap();
 }
 
 /// The sums of squares of one number.

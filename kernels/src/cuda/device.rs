@@ -7,6 +7,7 @@ use cudarc::driver::{CudaContext, CudaStream, result};
 
 use super::affine::Light;
 use super::cache::Cache;
+use super::conv::cudnn::Dnn;
 use super::error::{Result, driver};
 use super::fault::Faults;
 use super::gemm::Blas;
@@ -24,6 +25,7 @@ pub struct Gpu {
     modules: Modules,
     blas: Blas,
     light: Light,
+    dnn: Dnn,
     faults: Faults,
     reads: AtomicU64,
     launches: AtomicU64,
@@ -62,6 +64,7 @@ impl Gpu {
             modules: Modules::new(context, info.compute_capability, cache),
             blas: Blas::new(&stream)?,
             light: Light::new()?,
+            dnn: Dnn::default(),
             faults: Faults::default(),
             stream,
             info,
@@ -197,6 +200,10 @@ impl Gpu {
 
     pub(super) const fn light(&self) -> &Light {
         &self.light
+    }
+
+    pub(super) const fn dnn(&self) -> &Dnn {
+        &self.dnn
     }
 
     pub(super) fn count_launch(&self) {

@@ -152,6 +152,43 @@ fn no_cublaslt() {
     crate::products::check_affine(&gpu);
 }
 
+#[test]
+fn without_cudnn_or_with_one_that_is_of_no_use_convolutions_are_the_same_numbers() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("without-cudnn");
+    let libraries = fs::read_dir(alcyon_emulator::folder().unwrap()).unwrap();
+    for file in libraries.map(|entry| entry.unwrap().path()) {
+        let name = file.file_name().unwrap().to_owned();
+        if !name.to_string_lossy().contains("cudnn") {
+            fs::copy(&file, folder.0.join(name)).unwrap();
+        }
+    }
+    done(start("no_cudnn", &folder.0, &[(REASON, "cannot be loaded")]));
+    let here = alcyon_emulator::folder().unwrap();
+    for (version, reason) in [("-91000", "CUDNN_STATUS_NOT_INITIALIZED"), ("80907", "version 80907")] {
+        done(start("no_cudnn", here, &[("ALCYON_EMULATOR_CUDNN", version), (REASON, reason)]));
+    }
+}
+
+/// What the process is to say.
+const REASON: &str = "ALCYON_TEST_REASON";
+
+#[test]
+#[ignore = "a process of the test above"]
+fn no_cudnn() {
+    library::search_in(own_folder());
+    let gpu = Gpu::open_with(0, Cache::new(None)).unwrap();
+    match gpu.cudnn() {
+        Ok(version) => println!("*** SKIPPED: this machine has a cuDNN {version} of its own ***"),
+        Err(reason) => {
+            assert!(reason.contains(&std::env::var(REASON).unwrap()), "{reason}");
+            assert_eq!(reason.lines().count(), 1);
+            assert_eq!(gpu.cudnn_plans(), (0, 0));
+        }
+    }
+    crate::convolutions::check_chosen(&gpu);
+}
+
 // ---- a device that is lost -----------------------------------------------------------------------
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may do as tests do")]
 
 mod cached;
+mod convolutions;
 mod failures;
 mod faults;
 mod indices;
