@@ -165,7 +165,9 @@ fn without_cudnn_or_with_one_that_is_of_no_use_convolutions_are_the_same_numbers
     }
     done(start("no_cudnn", &folder.0, &[(REASON, "cannot be loaded")]));
     let here = alcyon_emulator::folder().unwrap();
-    for (version, reason) in [("-91000", "CUDNN_STATUS_NOT_INITIALIZED"), ("80907", "version 80907")] {
+    for (version, reason) in
+        [("-91000", "CUDNN_STATUS_NOT_INITIALIZED"), ("80907", "version 80907")]
+    {
         done(start("no_cudnn", here, &[("ALCYON_EMULATOR_CUDNN", version), (REASON, reason)]));
     }
 }

@@ -279,6 +279,7 @@ unsafe fn list<P: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::library;
 
     use sys::cudnnConvolutionFwdAlgo_t as Forward;
     use sys::cudnnMathType_t as Math;
@@ -325,5 +326,43 @@ mod tests {
         for half in [Scalar::F16, Scalar::BF16] {
             assert_eq!(chosen(half, false, &both(Math::CUDNN_TENSOR_OP_MATH)), Some(1));
         }
+    }
+
+    /// NVIDIA's own library, where it is: it needs no device for this.
+    #[test]
+    fn cudnn_takes_the_descriptors_and_finds_the_output_as_large_as_it_is() {
+        library::preload();
+        // SAFETY: loads and unloads a library of NVIDIA's, nothing else.
+        if !unsafe { sys::is_culib_present() } {
+            eprintln!("*** SKIPPED: no cuDNN here: name its folder in ALCYON_CUDA_LIBRARIES ***");
+            return;
+        }
+        let around = Window { padding: (1, 2), ..Window::new((3, 2)) };
+        let strided = Window { stride: (2, 3), ..around };
+        let dilated = Window { dilation: (2, 1), ..strided };
+        for (window, groups) in [(around, 1), (strided, 2), (dilated, 3), (dilated, 6)] {
+            let conv = Conv2d::new(5, groups, 6, 12, (9, 8), window).unwrap();
+            for scalar in [Scalar::F32, Scalar::F64, Scalar::F16, Scalar::BF16] {
+                let with = Arithmetic::new(scalar, false).unwrap();
+                let all = Descriptors::new(&conv, with).unwrap().unwrap();
+                let (mut n, mut c, mut h, mut w) = (0, 0, 0, 0);
+                // SAFETY: the descriptors are alive; four numbers are written.
+                let found = unsafe {
+                    sys::cudnnGetConvolution2dForwardOutputDim(
+                        all.window, all.x, all.weight, &raw mut n, &raw mut c, &raw mut h,
+                        &raw mut w,
+                    )
+                };
+                assert_eq!(found.result(), Ok(()), "{conv:?} {scalar:?}");
+                let (height, width) = conv.output;
+                assert_eq!([n, c, h, w].map(|n| n as usize), [5, 12, height, width]);
+            }
+        }
+        let large = Conv2d::new(1 << 20, 1, 64, 64, (64, 64), around).unwrap();
+        let with = Arithmetic::new(Scalar::F32, false).unwrap();
+        assert!(
+            Descriptors::new(&large, with).unwrap().is_none(),
+            "more numbers than its integers"
+        );
     }
 }
