@@ -21,9 +21,12 @@ __device__ __forceinline__ float uniform_at(unsigned long long seed, unsigned lo
     return (float)(word >> 8) / 16777216.0f;
 }
 
-// mask = 0 with probability p, else 1 / (1 - p); y = mask x.
+// mask = 0 with probability p, else 1 / (1 - p); y = mask x. What shift points to, if anything, is added to
+// the seed: a graph draws other masks at every launch.
 extern "C" __global__ void dropout(long long n, double p, unsigned long long seed,
-                                   unsigned long long stream, const T* x, T* y, T* mask) {
+                                   const unsigned long long* shift, unsigned long long stream, const T* x, T* y,
+                                   T* mask) {
+    if (shift) seed += *shift;
     const T kept = (T)(1.0 / (1.0 - p));
     EACH(i, n) {
         const T m = (double)uniform_at(seed, stream, (unsigned long long)i) < p ? T(0) : kept;

@@ -105,14 +105,19 @@ API cublasLtMatmulAlgoGetHeuristic(void*, Product* p, Layout* a, Layout* b, Layo
 
 API cublasLtMatmul(void*, Product* p, const void* alpha, const void* a, Layout* la, const void* b, Layout* lb,
                    const void* beta, const void* c, Layout* lc, void* d, Layout* ld, const Algorithm* with,
-                   void* workspace, size_t bytes, void*) {
+                   void* workspace, size_t bytes, void* stream) {
     if (lost()) return EXECUTION_FAILED;
     const Algorithm now = sizes(*p, *la, *ld);
     if (c != d || lc != ld || !fits(*p, *la, *lb, *ld) || std::memcmp(&now, with, sizeof(now))) return INVALID;
     if (p->epilogue != EPILOGUE_BIAS || !p->bias || p->scale != (la->type == R_64F ? R_64F : R_32F)) return INVALID;
     for (const void* at : {a, b, (const void*)d, p->bias})
         if ((uintptr_t)at % 256) return INVALID; // What the answer took for granted.
-    std::memset(workspace, 0xff, bytes);
-    return product(la->type, ld->type, p->compute, p->ta, p->tb, ld->rows, ld->columns, now.k, alpha, a, la->ld, 0, b, lb->ld, 0,
-                   beta, d, ld->ld, 0, 1, p->bias);
+    const Factor one(alpha, p->compute), other(beta, p->compute);
+    const Product by = *p;
+    const Layout of_a = *la, of_b = *lb, of_d = *ld;
+    return queued(stream, [=] {
+        std::memset(workspace, 0xff, bytes);
+        return product(of_a.type, of_d.type, by.compute, by.ta, by.tb, of_d.rows, of_d.columns, now.k, one.bytes, a,
+                       of_a.ld, 0, b, of_b.ld, 0, other.bytes, d, of_d.ld, 0, 1, by.bias);
+    });
 }

@@ -1,4 +1,5 @@
-// A stand-in for the CUDA driver: one device, everything done at once, kernels run by the scheduler.
+// A stand-in for the CUDA driver: one device, everything done at once (but for what a graph captures, which
+// is done at its launches), kernels run by the scheduler.
 // Memory is the host's, with guard zones around each allocation and all ones in it.
 //
 // What can go wrong on other machines goes wrong on demand, by environment variables:
@@ -7,15 +8,18 @@
 #include <dlfcn.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 #include "scheduler.hpp"
 
 #define API extern "C" __attribute__((visibility("default"))) int
 
 // Of CUresult, what is returned here.
-enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719 };
+enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, ILLEGAL_STATE = 401, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719, NOT_WHILE_CAPTURING = 900 };
 
 namespace {
 
@@ -31,6 +35,21 @@ std::map<uint64_t, size_t> allocations_; // Address and bytes.
 size_t allocated_ = 0;
 thread_local void* current_ = nullptr;
 bool lost_ = false;
+
+// What a stream was given while it was captured, in order.
+using Work = std::function<int()>;
+struct Graph {
+    std::vector<Work> work;
+};
+Graph* captured_ = nullptr;
+void* capturing_ = nullptr; // The stream.
+
+// Done at once, or, on a stream that is being captured, whenever the graph is launched.
+int queue(void* stream, Work work) {
+    if (!capturing_ || stream != capturing_) return work();
+    captured_->work.push_back(std::move(work));
+    return OK;
+}
 
 int wish(const char* variable, int otherwise) {
     const char* text = getenv(variable);
@@ -73,9 +92,11 @@ const char* name_of(int code) {
         case OUT_OF_MEMORY: return "CUDA_ERROR_OUT_OF_MEMORY";
         case NO_DEVICE: return "CUDA_ERROR_NO_DEVICE";
         case BAD_IMAGE: return "CUDA_ERROR_INVALID_IMAGE";
+        case ILLEGAL_STATE: return "CUDA_ERROR_ILLEGAL_STATE";
         case NOT_FOUND: return "CUDA_ERROR_NOT_FOUND";
         case ILLEGAL_ADDRESS: return "CUDA_ERROR_ILLEGAL_ADDRESS";
         case LAUNCH_FAILED: return "CUDA_ERROR_LAUNCH_FAILED";
+        case NOT_WHILE_CAPTURING: return "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED";
         default: return "CUDA_ERROR_UNKNOWN";
     }
 }
@@ -142,9 +163,54 @@ API cuStreamDestroy_v2(void* stream) {
     delete (int*)stream;
     return OK;
 }
-API cuStreamSynchronize(void*) {
+#define UNCAPTURED if (capturing_ && stream == capturing_) return NOT_WHILE_CAPTURING
+API cuStreamSynchronize(void* stream) {
     ALIVE;
+    UNCAPTURED;
     return OK;
+}
+
+API cuStreamBeginCapture_v2(void* stream, int) {
+    ALIVE;
+    if (!stream) return NOT_WHILE_CAPTURING;
+    if (capturing_) return ILLEGAL_STATE;
+    capturing_ = stream;
+    captured_ = new Graph;
+    return OK;
+}
+API cuStreamEndCapture(void* stream, Graph** graph) {
+    ALIVE;
+    if (!capturing_ || stream != capturing_) return ILLEGAL_STATE;
+    *graph = captured_;
+    capturing_ = nullptr;
+    captured_ = nullptr;
+    return OK;
+}
+API cuGraphInstantiateWithFlags(Graph** ready, const Graph* graph, unsigned long long) {
+    *ready = new Graph(*graph);
+    return OK;
+}
+API cuGraphUpload(const Graph*, void*) { return OK; }
+API cuGraphLaunch(const Graph* ready, void* stream) {
+    ALIVE;
+    UNCAPTURED;
+    for (auto& work : ready->work)
+        if (int code = work()) return code;
+    return OK;
+}
+API cuGraphExecDestroy(Graph* ready) {
+    delete ready;
+    return OK;
+}
+API cuGraphDestroy(Graph* graph) {
+    delete graph;
+    return OK;
+}
+// What the stand-ins of other libraries queue.
+extern "C" __attribute__((visibility("default"))) int emulator_queue(void* stream, int (*run)(void*),
+                                                                     void (*drop)(void*), void* data) {
+    std::shared_ptr<void> kept(data, drop);
+    return queue(stream, [=] { return run(kept.get()); });
 }
 
 // An event is the time of the host at which it was recorded: what was queued before has been done.
@@ -210,26 +276,31 @@ API cuMemFree_v2(uint64_t pointer) {
     free((unsigned char*)pointer - GUARD);
     return OK;
 }
-API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
     ALIVE;
+    UNCAPTURED; // The host's memory may be other memory by the time of the launch.
     return copy((void*)to, from, bytes, to);
 }
-API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
     ALIVE;
+    UNCAPTURED;
     return copy(to, (const void*)from, bytes, from);
 }
-API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
+API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
     ALIVE;
-    std::lock_guard<std::recursive_mutex> guard(lock_);
-    if (!inside(from, bytes)) return INVALID;
-    return copy((void*)to, (const void*)from, bytes, to);
+    return queue(stream, [=] {
+        std::lock_guard<std::recursive_mutex> guard(lock_);
+        return inside(from, bytes) ? copy((void*)to, (const void*)from, bytes, to) : INVALID;
+    });
 }
-API cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void*) {
+API cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream) {
     ALIVE;
-    std::lock_guard<std::recursive_mutex> guard(lock_);
-    if (!inside(to, bytes)) return INVALID;
-    memset((void*)to, value, bytes);
-    return OK;
+    return queue(stream, [=] {
+        std::lock_guard<std::recursive_mutex> guard(lock_);
+        if (!inside(to, bytes)) return (int)INVALID;
+        memset((void*)to, value, bytes);
+        return (int)OK;
+    });
 }
 
 // An image is what the emulated compiler makes: a line of magic, then the path of a shared object.
@@ -255,9 +326,14 @@ API cuModuleUnload(void* module) {
     return OK;
 }
 
-API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                   unsigned bz, unsigned shared, void*, void** arguments, void**) {
-    ALIVE;
+namespace {
+
+struct Launch {
+    void* function;
+    unsigned gx, gy, gz, bx, by, bz, shared;
+};
+
+int run(const Launch& l, void** arguments) {
     static int launches = 0;
     const int last = wish("ALCYON_EMULATOR_LAUNCHES", -1);
     if (last >= 0 && launches++ >= last) {
@@ -265,8 +341,8 @@ API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
         return OK;
     }
     std::lock_guard<std::recursive_mutex> guard(lock_);
-    std::string fault =
-        scheduler().run((void (*)(void**))function, arguments, {gx, gy, gz}, {bx, by, bz}, shared);
+    std::string fault = scheduler().run((void (*)(void**))l.function, arguments, {l.gx, l.gy, l.gz},
+                                        {l.bx, l.by, l.bz}, l.shared);
     for (auto& [at, bytes] : allocations_)
         if (fault.empty() && !guards_hold(at, bytes)) {
             fault = "a write outside an allocation of " + std::to_string(bytes) + " bytes";
@@ -274,7 +350,34 @@ API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
         }
     if (fault.empty()) return OK;
     Dl_info info{};
-    dladdr(function, &info);
+    dladdr(l.function, &info);
     fprintf(stderr, "emulated CUDA: %s: %s\n", info.dli_sname ? info.dli_sname : "a kernel", fault.c_str());
     return LAUNCH_FAILED;
+}
+
+// The sizes of a kernel's arguments, which its object knows; 0 after the last.
+const unsigned* sizes_of(void* function) {
+    Dl_info info{};
+    if (!dladdr(function, &info) || !info.dli_sname) return nullptr;
+    const std::string name = info.dli_sname + sizeof "shim_kernel_" - 1;
+    auto sizes = (const unsigned* (*)())dlsym(dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD), ("shim_sizes_" + name).c_str());
+    return sizes ? sizes() : nullptr;
+}
+
+} // namespace
+
+API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, void* stream, void** arguments, void**) {
+    ALIVE;
+    const Launch launch{function, gx, gy, gz, bx, by, bz, shared};
+    if (!capturing_ || stream != capturing_) return run(launch, arguments);
+    const unsigned* sizes = sizes_of(function);
+    if (!sizes) return NOT_FOUND;
+    std::vector<std::vector<char>> kept;
+    for (size_t i = 0; sizes[i]; i++) kept.emplace_back((char*)arguments[i], (char*)arguments[i] + sizes[i]);
+    return queue(stream, [=] {
+        std::vector<void*> addresses;
+        for (auto& argument : kept) addresses.push_back((void*)argument.data());
+        return run(launch, addresses.data());
+    });
 }

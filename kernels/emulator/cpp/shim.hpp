@@ -126,7 +126,15 @@ template <class... A>
 static void shim_call(void (*kernel)(A...), void** arguments) {
     shim_apply(kernel, arguments, typename ShimUpTo<sizeof...(A)>::Indices());
 }
+template <class... A>
+static const unsigned* shim_sizes(void (*)(A...)) {
+    static const unsigned sizes[] = {(unsigned)sizeof(A)..., 0};
+    return sizes;
+}
 #define SHIM_EXPORT(name)                                                                   \
     extern "C" __attribute__((visibility("default"))) void shim_kernel_##name(void** a) {   \
         shim_call(name, a);                                                                 \
+    }                                                                                       \
+    extern "C" __attribute__((visibility("default"))) const unsigned* shim_sizes_##name() { \
+        return shim_sizes(name);                                                            \
     }

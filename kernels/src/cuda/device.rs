@@ -11,9 +11,11 @@ use super::conv::cudnn::Dnn;
 use super::error::{Result, driver};
 use super::fault::Faults;
 use super::gemm::Blas;
+use super::graph::Capturing;
 use super::memory::{Buffer, Memory};
 use super::module::Modules;
 use super::program::Program;
+use super::slice::Slice;
 use super::{DeviceInfo, probe};
 
 /// An opened CUDA device. There is one in a process for each device, as there is one context.
@@ -27,6 +29,7 @@ pub struct Gpu {
     light: Light,
     dnn: Dnn,
     faults: Faults,
+    capturing: Capturing,
     reads: AtomicU64,
     launches: AtomicU64,
     tf32: AtomicBool,
@@ -66,6 +69,7 @@ impl Gpu {
             light: Light::new()?,
             dnn: Dnn::default(),
             faults: Faults::default(),
+            capturing: Capturing::default(),
             stream,
             info,
             reads: AtomicU64::new(0),
@@ -94,7 +98,7 @@ impl Gpu {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// How many kernels have been queued.
+    /// How many kernels have been queued; a graph's count as one.
     #[must_use]
     pub fn launches(&self) -> u64 {
         self.launches.load(Ordering::Relaxed)
@@ -119,28 +123,70 @@ impl Gpu {
         self.modules.programs()
     }
 
-    /// Copies numbers to the device.
+    /// Copies numbers to the device. What is written while a graph is captured is a constant of the graph.
     ///
     /// # Errors
     /// [`CudaError::OutOfMemory`](super::CudaError::OutOfMemory), or what the driver refuses.
     pub fn write<T: bytemuck::Pod>(&self, values: &[T]) -> Result<Buffer> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
-        let buffer = self.memory.allocate(bytes.len())?;
-        if !bytes.is_empty() {
-            self.bind()?;
-            // SAFETY: the buffer is as long as the source; the driver has copied the source (which
-            // is not pinned) to memory of its own before it returns.
-            unsafe { result::memcpy_htod_async(buffer.pointer(), bytes, self.stream.cu_stream()) }
-                .map_err(driver("cuMemcpyHtoD"))?;
+        let beside = self.capturing.stream_beside();
+        let buffer = self.memory.allocate_for(bytes.len(), beside.is_some())?;
+        match beside {
+            None => self.copy_in(buffer.pointer(), bytes, &self.stream)?,
+            Some(beside) => {
+                self.copy_in(buffer.pointer(), bytes, &beside)?;
+                beside.synchronize().map_err(driver("cuStreamSynchronize"))?;
+            }
         }
         Ok(buffer)
+    }
+
+    /// Writes other numbers to where a graph reads: as many as are there, from its next launch on.
+    ///
+    /// # Errors
+    /// What the driver refuses; [`CudaError::Captured`](super::CudaError::Captured) while capturing.
+    pub fn refill<T: bytemuck::Pod>(&self, to: Slice<'_>, values: &[T]) -> Result<()> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        assert_eq!(bytes.len(), to.len() * to.scalar().bytes(), "cuda refill: lengths");
+        self.capturing.refuse("cuMemcpyHtoD")?;
+        self.copy_in(to.pointer(), bytes, &self.stream)
+    }
+
+    /// The same with numbers that are on the device.
+    ///
+    /// # Errors
+    /// What the driver refuses.
+    pub fn refill_from(&self, to: Slice<'_>, from: Slice<'_>) -> Result<()> {
+        assert_eq!((to.len(), to.scalar()), (from.len(), from.scalar()), "cuda refill: lengths");
+        if to.len() == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        let bytes = to.len() * to.scalar().bytes();
+        // SAFETY: both runs lie in buffers, as long as asserted; all that uses them is on this stream.
+        unsafe {
+            result::memcpy_dtod_async(to.pointer(), from.pointer(), bytes, self.stream.cu_stream())
+        }
+        .map_err(driver("cuMemcpyDtoD"))
+    }
+
+    fn copy_in(&self, to: u64, bytes: &[u8], stream: &CudaStream) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: there is room for as many bytes; the driver has copied the source (which is not
+        // pinned) to memory of its own before it returns.
+        unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }
+            .map_err(driver("cuMemcpyHtoD"))
     }
 
     /// Copies numbers from the device, from byte `offset` of a buffer on. Waits for all that is
     /// queued, and counts.
     ///
     /// # Errors
-    /// What the driver refuses. What went wrong in kernels queued before shows here, an index out of
+    /// What the driver refuses; [`CudaError::Captured`](super::CudaError::Captured) while a graph is
+    /// captured, when there are no numbers yet. What went wrong in kernels queued before shows here, an index out of
     /// range too ([`CudaError::Index`](super::CudaError::Index)).
     pub fn read<T: bytemuck::Pod>(
         &self,
@@ -151,6 +197,7 @@ impl Gpu {
         if values.is_empty() {
             return Ok(());
         }
+        self.capturing.refuse("cuMemcpyDtoH")?;
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.fetch(buffer, offset, values)?;
         self.faults.look(self)
@@ -179,6 +226,7 @@ impl Gpu {
     /// # Errors
     /// The failure of any kernel queued before.
     pub fn synchronize(&self) -> Result<()> {
+        self.capturing.refuse("cuStreamSynchronize")?;
         self.stream.synchronize().map_err(driver("cuStreamSynchronize"))
     }
 
@@ -188,6 +236,10 @@ impl Gpu {
 
     pub(super) const fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    pub(super) const fn capturing(&self) -> &Capturing {
+        &self.capturing
     }
 
     pub(super) const fn modules(&self) -> &Modules {
@@ -210,7 +262,9 @@ impl Gpu {
         self.launches.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Makes the device's context the thread's, if the device may be used by it now.
     pub(super) fn bind(&self) -> Result<()> {
+        self.capturing.refuse_others()?;
         self.stream.context().bind_to_thread().map_err(driver("cuCtxSetCurrent"))
     }
 }

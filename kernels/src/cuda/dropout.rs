@@ -25,7 +25,8 @@ pub fn dropout(
     if n == 0 {
         return Ok(());
     }
+    let shift = gpu.capturing().seed_shift();
     let arguments =
-        [n.into(), p.into(), seed.into(), stream.into(), x.into(), y.into(), mask.into()];
+        [n.into(), p.into(), seed.into(), shift, stream.into(), x.into(), y.into(), mask.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), "dropout", Grid::over(n), &arguments)
 }

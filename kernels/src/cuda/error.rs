@@ -46,6 +46,13 @@ pub enum CudaError {
         /// The driver's own name for the reason.
         code: String,
     },
+    /// While a graph is captured its work is only written down: nothing can be read or waited for, and no
+    /// other thread may use the device.
+    #[error("{call}: not while a graph is captured, when nothing has been computed yet")]
+    Captured {
+        /// What was to be done.
+        call: &'static str,
+    },
     /// A kernel text that the device compiler refuses: a bug of ours, or a formula's.
     #[error("the kernel text `{program}` does not compile:\n{log}")]
     Compile {

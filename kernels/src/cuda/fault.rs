@@ -7,6 +7,7 @@ use super::device::Gpu;
 use super::error::{CudaError, Result};
 use super::launch::Arg;
 use super::memory::Buffer;
+use super::slice::{Scalar, Slice};
 
 /// Whether something was found; the index, its place, the bound, who asked.
 const WORDS: usize = 5;
@@ -46,17 +47,34 @@ impl Faults {
         queue(asker, Arg::Pointer(pointer))
     }
 
+    /// Makes room for the note.
+    pub(super) fn prepare(&self, gpu: &Gpu) -> Result<()> {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.words.is_none() {
+            notes.words = Some(gpu.write(&[0_i64; WORDS])?);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has asked since the last look: sets it, and returns what it was.
+    pub(super) fn set_pending(&self, pending: bool) -> bool {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut notes.pending, pending)
+    }
+
     /// Looks at the note, if it may have been written, and clears it.
     pub(super) fn look(&self, gpu: &Gpu) -> Result<()> {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(words) = notes.words.as_ref().filter(|_| notes.pending) else { return Ok(()) };
+        let Notes { words, askers, pending } = &mut *notes;
+        let Some(words) = words.as_ref().filter(|_| *pending) else { return Ok(()) };
         let mut found = [0_i64; WORDS];
         gpu.fetch(words, 0, &mut found)?;
-        notes.pending = false;
+        *pending = false;
         let [0, ..] = found else {
             let [_, index, at, bound, asker] = found;
-            notes.words = None;
-            let op = notes.askers.get(asker as usize).copied().unwrap_or("index");
+            // In the same place: graphs write there.
+            gpu.refill(Slice::new(words, Scalar::I64, 0, WORDS), &[0_i64; WORDS])?;
+            let op = askers.get(asker as usize).copied().unwrap_or("index");
             return Err(CudaError::Index { op, index, at: at as usize, bound: bound as usize });
         };
         Ok(())

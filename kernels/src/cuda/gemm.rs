@@ -15,6 +15,7 @@ use cudarc::driver::CudaStream;
 
 use super::device::Gpu;
 use super::error::{CudaError, Result};
+use super::memory::Buffer;
 use super::slice::{Scalar, Slice, SliceMut};
 
 /// cuBLAS, bound to a stream. A handle must not be used by two threads at once.
@@ -22,7 +23,14 @@ use super::slice::{Scalar, Slice, SliceMut};
 pub(super) struct Blas(Mutex<Handle>);
 
 #[derive(Debug)]
-struct Handle(sys::cublasHandle_t);
+struct Handle {
+    handle: sys::cublasHandle_t,
+    /// Ours, once a graph has been captured; cuBLAS's own until then.
+    workspace: Option<Buffer>,
+}
+
+/// Bytes of a workspace of ours: NVIDIA's advice for Hopper.
+const WORKSPACE: usize = 32 << 20;
 
 // SAFETY: a handle may be used by any thread, by one at a time, which the mutex sees to.
 unsafe impl Send for Handle {}
@@ -39,7 +47,22 @@ impl Blas {
         unsafe { sys::cublasSetMathMode(handle, mode) }
             .result()
             .map_err(code("cublasSetMathMode"))?;
-        Ok(Self(Mutex::new(Handle(handle))))
+        Ok(Self(Mutex::new(Handle { handle, workspace: None })))
+    }
+
+    /// Gives cuBLAS memory of ours to work in: what it allocates by itself cannot be captured.
+    pub(super) fn prepare_for_capture(&self, gpu: &Gpu) -> Result<()> {
+        let mut blas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if blas.workspace.is_none() {
+            let workspace = gpu.memory().allocate(WORKSPACE)?;
+            let at = workspace.pointer() as *mut c_void;
+            // SAFETY: the memory is kept as long as the handle, and all work is on one stream.
+            unsafe { sys::cublasSetWorkspace_v2(blas.handle, at, WORKSPACE) }
+                .result()
+                .map_err(code("cublasSetWorkspace"))?;
+            blas.workspace = Some(workspace);
+        }
+        Ok(())
     }
 }
 
@@ -164,7 +187,7 @@ pub fn gemm_into(
         });
     };
     gpu.bind()?;
-    let handle = gpu.blas().0.lock().unwrap_or_else(PoisonError::into_inner);
+    let blas = gpu.blas().0.lock().unwrap_or_else(PoisonError::into_inner);
     let flip = |flipped| {
         if flipped {
             sys::cublasOperation_t::CUBLAS_OP_T
@@ -196,7 +219,7 @@ pub fn gemm_into(
     // outlive the call.
     unsafe {
         sys::cublasGemmStridedBatchedEx_64(
-            handle.0,
+            blas.handle,
             flip(b_flipped),
             flip(a_flipped),
             n,

@@ -223,6 +223,7 @@ impl Gpu {
         grid: Grid,
         arguments: &[Arg],
     ) -> Result<()> {
+        self.capturing().refuse_others()?;
         let kernel = self.modules().kernel(program, name)?;
         if !arguments.iter().map(Arg::kind).eq(kernel.parameters.iter().copied()) {
             let list = |kinds: Vec<Kind>| {

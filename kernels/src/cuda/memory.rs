@@ -7,9 +7,13 @@
 //! Sizes are rounded up to 512 bytes below 1 MiB, and to 2 MiB above, so that a training step finds
 //! on its second round what it freed in its first. When the driver has no memory left, everything
 //! cached is given back to it and the request made once more.
+//!
+//! While a graph is captured ([`Graph`](super::Graph)), what is handed out goes to the graph's own
+//! [`Pool`]: its launches will write there, so nobody else gets it while the graph lives.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 
@@ -29,6 +33,8 @@ pub struct Statistics {
     pub peak: usize,
     /// Bytes kept for the next request.
     pub cached: usize,
+    /// Bytes that are in no buffer and belong to graphs.
+    pub graphs: usize,
     /// Requests that the driver answered.
     pub from_driver: u64,
     /// Requests that the cache answered.
@@ -47,10 +53,32 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// Freed blocks by size.
-    free: BTreeMap<usize, Vec<u64>>,
+    free: Blocks,
     caching: bool,
+    /// The pool of the graph that a thread is capturing.
+    capturing: Option<(ThreadId, Arc<Pool>)>,
     statistics: Statistics,
+}
+
+/// Freed blocks by size.
+#[derive(Debug, Default)]
+struct Blocks(BTreeMap<usize, Vec<u64>>);
+
+/// The memory of a graph. Dropped, it leaves its free blocks to everybody; those in buffers follow.
+#[derive(Debug)]
+pub(super) struct Pool {
+    memory: Memory,
+    blocks: Mutex<Owned>,
+}
+
+#[derive(Debug, Default)]
+struct Owned {
+    /// May be handed out while capturing: the graph has written what it will read there.
+    free: Blocks,
+    /// May not, since what lies there is read and nothing in the graph writes it first.
+    kept: Blocks,
+    /// Whether the graph is gone.
+    closed: bool,
 }
 
 /// A run of device memory, given back to its allocator when dropped. Contents start unspecified.
@@ -62,12 +90,14 @@ pub struct Buffer {
     /// Bytes of the block.
     block: usize,
     memory: Memory,
+    /// Of the graph that it was made for, and whether its numbers came from the host.
+    pool: Option<(Arc<Pool>, bool)>,
 }
 
 impl Memory {
     pub(super) fn new(context: Arc<CudaContext>) -> Self {
-        let state =
-            State { free: BTreeMap::new(), caching: true, statistics: Statistics::default() };
+        let (free, statistics) = (Blocks::default(), Statistics::default());
+        let state = State { free, caching: true, capturing: None, statistics };
         Self(Arc::new(Shared { context, state: Mutex::new(state) }))
     }
 
@@ -76,19 +106,45 @@ impl Memory {
     /// # Errors
     /// [`CudaError::OutOfMemory`] when neither the cache nor the driver has it.
     pub fn allocate(&self, bytes: usize) -> Result<Buffer> {
+        self.allocate_for(bytes, false)
+    }
+
+    /// The same; for a `constant`, which is written once, of what no graph has written.
+    pub(super) fn allocate_for(&self, bytes: usize, constant: bool) -> Result<Buffer> {
         if bytes == 0 {
-            return Ok(Buffer { pointer: 0, bytes, block: 0, memory: self.clone() });
+            return Ok(Buffer { pointer: 0, bytes, block: 0, memory: self.clone(), pool: None });
         }
         let mut state = self.state();
+        let pool = state.pool();
         let block = if state.caching { rounded(bytes) } else { bytes };
-        let (pointer, block) = match state.take(block) {
-            Some(found) => found,
-            None => (self.ask_driver(&mut state, bytes, block)?, block),
+        let own =
+            pool.as_ref().filter(|_| !constant).and_then(|pool| pool.owned().free.take(block));
+        let (pointer, block) = if let Some((pointer, block)) = own {
+            state.statistics.graphs -= block;
+            (pointer, block)
+        } else if let Some((pointer, block)) = state.free.take(block) {
+            state.statistics.cached -= block;
+            state.statistics.reused += 1;
+            (pointer, block)
+        } else {
+            (self.ask_driver(&mut state, bytes, block)?, block)
         };
         let statistics = &mut state.statistics;
         statistics.live += block;
         statistics.peak = statistics.peak.max(statistics.live);
-        Ok(Buffer { pointer, bytes, block, memory: self.clone() })
+        let pool = pool.map(|pool| (pool, constant));
+        Ok(Buffer { pointer, bytes, block, memory: self.clone(), pool })
+    }
+
+    /// From here on, up to [`Memory::end_capture`], what this thread asks for belongs to a graph.
+    pub(super) fn begin_capture(&self) -> Arc<Pool> {
+        let pool = Arc::new(Pool { memory: self.clone(), blocks: Mutex::default() });
+        self.state().capturing = Some((std::thread::current().id(), Arc::clone(&pool)));
+        pool
+    }
+
+    pub(super) fn end_capture(&self) {
+        self.state().capturing = None;
     }
 
     /// What is in use and what is kept.
@@ -141,7 +197,7 @@ impl Memory {
 
     fn give_back(&self, state: &mut State) -> Result<()> {
         self.0.context.bind_to_thread().map_err(driver("cuCtxSetCurrent"))?;
-        for pointer in std::mem::take(&mut state.free).into_values().flatten() {
+        for pointer in std::mem::take(&mut state.free.0).into_values().flatten() {
             // SAFETY: the block is from `malloc_sync`, nobody holds it any more, and freeing waits
             // for the kernels that may still use it.
             unsafe { result::free_sync(pointer) }.map_err(driver("cuMemFree"))?;
@@ -152,16 +208,50 @@ impl Memory {
 }
 
 impl State {
-    /// A cached block of at least this size, and not so large that half of it would be wasted.
+    /// Of the graph that this thread is capturing.
+    fn pool(&self) -> Option<Arc<Pool>> {
+        let (thread, pool) = self.capturing.as_ref()?;
+        (*thread == std::thread::current().id()).then(|| Arc::clone(pool))
+    }
+}
+
+impl Blocks {
+    /// A block of at least this size, and not so large that half of it would be wasted.
     fn take(&mut self, block: usize) -> Option<(u64, usize)> {
-        let (&size, pointers) = self.free.range_mut(block..=block + block / 2).next()?;
+        let (&size, pointers) = self.0.range_mut(block..=block + block / 2).next()?;
         let pointer = pointers.pop()?;
         if pointers.is_empty() {
-            self.free.remove(&size);
+            self.0.remove(&size);
         }
-        self.statistics.cached -= size;
-        self.statistics.reused += 1;
         Some((pointer, size))
+    }
+
+    fn put(&mut self, pointer: u64, block: usize) {
+        self.0.entry(block).or_default().push(pointer);
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = (u64, usize)> + use<> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        all.flat_map(|(size, pointers)| pointers.into_iter().map(move |pointer| (pointer, size)))
+    }
+}
+
+impl Pool {
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The graph is gone: leaves what is free to everybody.
+    pub(super) fn close(&self) {
+        let mut state = self.memory.state();
+        let mut owned = self.owned();
+        owned.closed = true;
+        let Owned { free, kept, .. } = &mut *owned;
+        for (pointer, block) in free.drain().chain(kept.drain()) {
+            state.statistics.graphs -= block;
+            state.statistics.cached += block;
+            state.free.put(pointer, block);
+        }
     }
 }
 
@@ -191,8 +281,22 @@ impl Drop for Buffer {
         }
         let mut state = self.memory.state();
         state.statistics.live -= self.block;
+        // Of a graph's own; or of others, which the graph being captured may have read.
+        let (pool, keep) = match self.pool.take() {
+            Some((pool, constant)) => (Some(pool), constant),
+            None => (state.pool(), true),
+        };
+        if let Some(pool) = pool {
+            let mut owned = pool.owned();
+            if !owned.closed {
+                state.statistics.graphs += self.block;
+                let Owned { free, kept, .. } = &mut *owned;
+                if keep { kept } else { free }.put(self.pointer, self.block);
+                return;
+            }
+        }
         state.statistics.cached += self.block;
-        state.free.entry(self.block).or_default().push(self.pointer);
+        state.free.put(self.pointer, self.block);
         if !state.caching {
             // A driver that refuses here refuses the next call, too, and says so there.
             let _ = self.memory.give_back(&mut state);
@@ -212,13 +316,12 @@ mod tests {
 
     #[test]
     fn a_cached_block_is_taken_if_it_fits_and_is_not_much_too_large() {
-        let free = BTreeMap::from([(1024, vec![7]), (4096, vec![8])]);
-        let statistics = Statistics { cached: 5120, ..Statistics::default() };
-        let mut state = State { free, caching: true, statistics };
-        assert_eq!(state.take(2048), None);
-        assert_eq!(state.take(1024), Some((7, 1024)));
-        assert_eq!(state.take(1024), None);
-        assert_eq!(state.take(3072), Some((8, 4096)));
-        assert_eq!((state.statistics.cached, state.statistics.reused), (0, 2));
+        let mut free = Blocks(BTreeMap::from([(1024, vec![7]), (4096, vec![8])]));
+        assert_eq!(free.take(2048), None);
+        assert_eq!(free.take(1024), Some((7, 1024)));
+        assert_eq!(free.take(1024), None);
+        assert_eq!(free.take(3072), Some((8, 4096)));
+        free.put(9, 512);
+        assert_eq!(free.drain().collect::<Vec<_>>(), [(9, 512)]);
     }
 }

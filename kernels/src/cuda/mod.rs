@@ -7,6 +7,7 @@
 //! | [`device`] | [`Gpu`]: an opened device with its one stream, copies to and from it |
 //! | [`memory`] | a caching allocator with statistics |
 //! | [`program`], [`compile`], [`cache`], [`module`] | kernel texts, compiled at run time, kept on disk |
+//! | [`mod@graph`] | work that is captured once and queued again with one call |
 //! | [`mod@launch`] | starting a kernel, its arguments compared with its text |
 //! | [`mod@slice`] | typed runs of device memory: what kernels read and write |
 //! | [`mod@gemm`], [`mod@affine`] | the matrix product, by cuBLAS; with a bias, by cuBLASLt |
@@ -32,6 +33,7 @@ mod error;
 mod event;
 mod fault;
 pub mod gemm;
+pub mod graph;
 pub mod group_norm;
 mod halves;
 pub mod index;
@@ -56,6 +58,7 @@ pub mod strided;
 
 pub use device::Gpu;
 pub use error::CudaError;
+pub use graph::Graph;
 pub use launch::{Arg, Dims, Grid, Image};
 pub use probe::{DeviceInfo, NoDevice, probe};
 pub use program::{Program, Text};

@@ -7,6 +7,7 @@ mod cached;
 mod convolutions;
 mod failures;
 mod faults;
+mod graphs;
 mod indices;
 mod long;
 mod memory;
