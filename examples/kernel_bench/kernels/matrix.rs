@@ -1,7 +1,11 @@
 //! Products: of matrices, of images with filters, of queries with keys.
 
+use std::rc::Rc;
+
 use alcyon::kernels::attention::{self, Attention};
 use alcyon::kernels::conv::{self, Conv2d, reference, unfolded, winograd};
+use alcyon::kernels::cuda::conv::{WORKSPACE, cudnn, direct, unfolded as patches};
+use alcyon::kernels::cuda::{CudaError, Gpu, SliceMut};
 use alcyon::kernels::gemm::{self, Matrix};
 use alcyon::kernels::unfold::Window;
 use alcyon::kernels::{Float, cuda};
@@ -69,6 +73,39 @@ impl<T: Float> Layer<T> {
     }
 }
 
+/// How a device computes a convolution.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Direct,
+    Patches,
+    Cudnn,
+    Chosen,
+}
+
+/// A rung for each way of the device's, but for those that it has not for this shape.
+fn on_device<T: Float>(
+    mut case: Case,
+    at: &At<'_>,
+    n: usize,
+    by: impl Fn(&Gpu, Way, &SliceMut<'_>) -> Result<bool, CudaError> + 'static,
+) -> Result<Case> {
+    let Some(gpu) = at.gpu else { return Ok(case) };
+    let by = Rc::new(by);
+    let ways = [
+        ("direct", Way::Direct),
+        ("patches", Way::Patches),
+        ("cudnn", Way::Cudnn),
+        ("cuda", Way::Chosen),
+    ];
+    for (name, way) in ways {
+        if by(gpu, way, &There::<T>::room(at, n)?.slice_mut())? {
+            let by = Rc::clone(&by);
+            case = case.cuda_rung::<T>(name, at, n, move |gpu, out| by(gpu, way, out).map(drop))?;
+        }
+    }
+    Ok(case)
+}
+
 pub(crate) fn conv_output<T: Float>(at: &At<'_>) -> Result<Case> {
     let layer = Layer::<T>::new(at)?;
     let (conv, n) = (layer.conv, layer.g.len());
@@ -85,8 +122,15 @@ pub(crate) fn conv_output<T: Float>(at: &At<'_>) -> Result<Case> {
         case = case.cpu(name, n, move |y| rung(&conv, &x, &w, None, y));
     }
     let there = [There::new(at, &layer.x)?, There::new(at, &layer.w)?];
-    case.cuda::<T>(at, n, move |gpu, y| {
-        cuda::conv::forward(gpu, &conv, there[0].slice(), there[1].slice(), None, y)
+    on_device::<T>(case, at, n, move |gpu, way, y| {
+        let (x, w) = (there[0].slice(), there[1].slice());
+        match way {
+            Way::Direct => direct::forward(gpu, &conv, x, w, None, y)?,
+            Way::Patches => patches::forward(gpu, &conv, WORKSPACE, x, w, None, y)?,
+            Way::Cudnn => return cudnn::forward(gpu, &conv, x, w, None, y),
+            Way::Chosen => cuda::conv::forward(gpu, &conv, x, w, None, y)?,
+        }
+        Ok(true)
     })
 }
 
@@ -108,8 +152,15 @@ pub(crate) fn conv_input_gradient<T: Float>(at: &At<'_>) -> Result<Case> {
         case = case.cpu(name, n, move |dx| rung(&conv, &g, &w, dx));
     }
     let there = [There::new(at, &layer.g)?, There::new(at, &layer.w)?];
-    case.cuda::<T>(at, n, move |gpu, dx| {
-        cuda::conv::backward_input(gpu, &conv, there[0].slice(), there[1].slice(), dx)
+    on_device::<T>(case, at, n, move |gpu, way, dx| {
+        let (g, w) = (there[0].slice(), there[1].slice());
+        match way {
+            Way::Direct => direct::backward_input(gpu, &conv, g, w, None, dx)?,
+            Way::Patches => patches::backward_input(gpu, &conv, WORKSPACE, g, w, None, dx)?,
+            Way::Cudnn => return cudnn::backward_input(gpu, &conv, g, w, None, dx),
+            Way::Chosen => cuda::conv::backward_input(gpu, &conv, g, w, None, dx)?,
+        }
+        Ok(true)
     })
 }
 
@@ -128,8 +179,15 @@ pub(crate) fn conv_weight_gradient<T: Float>(at: &At<'_>) -> Result<Case> {
         case = case.cpu(name, n, move |dw| rung(&conv, &x, &g, dw));
     }
     let there = [There::new(at, &layer.x)?, There::new(at, &layer.g)?];
-    case.cuda::<T>(at, n, move |gpu, dw| {
-        cuda::conv::backward_weight(gpu, &conv, there[0].slice(), there[1].slice(), dw)
+    on_device::<T>(case, at, n, move |gpu, way, dw| {
+        let (x, g) = (there[0].slice(), there[1].slice());
+        match way {
+            Way::Direct => direct::backward_weight(gpu, &conv, x, g, dw)?,
+            Way::Patches => patches::backward_weight(gpu, &conv, WORKSPACE, x, g, dw)?,
+            Way::Cudnn => return cudnn::backward_weight(gpu, &conv, x, g, dw),
+            Way::Chosen => cuda::conv::backward_weight(gpu, &conv, x, g, dw)?,
+        }
+        Ok(true)
     })
 }
 

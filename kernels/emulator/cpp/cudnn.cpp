@@ -120,8 +120,12 @@ void convolve(int map, const Shape& s, const void* a, const void* b, S beta, voi
         to[i] = beta == S(0) ? sums[(size_t)i] : sums[(size_t)i] + beta * (S)to[i]; // β = 0 reads nothing.
 }
 
-int compute(int map, const Shape& s, const Array& of_a, const void* a, const Array& of_b, const void* b, int algorithm,
-            void* room, size_t bytes, const void* alpha, const void* beta, const Array& of_out, void* out) {
+struct Handle {
+    void* stream = nullptr;
+};
+
+int compute(const Handle* handle, int map, const Shape& s, const Array& of_a, const void* a, const Array& of_b, const void* b,
+            int algorithm, void* room, size_t bytes, const void* alpha, const void* beta, const Array& of_out, void* out) {
     if (lost()) return FAILED;
     const int type = s.x.type, math = s.window.math;
     const bool transforms = algorithm == ALGORITHMS[map][2];
@@ -131,14 +135,20 @@ int compute(int map, const Shape& s, const Array& of_a, const void* a, const Arr
     if (!is_memory(a, of_a.bytes()) || !is_memory(b, of_b.bytes()) || !is_memory(out, of_out.bytes())) return BAD_PARAM;
     if (s.window.groups > 1 && s.weight.w % 2 == 0) return UNSUPPORTED; // When it shall compute.
     if (type == DOUBLE ? *(const double*)alpha != 1 : *(const float*)alpha != 1) return BAD_PARAM;
-    std::memset(room, 0xff, bytes);
-#define CONVOLVE(O, S, V) convolve<O, S, V>(map, s, a, b, *(const S*)beta, out)
-    if (type == DOUBLE) CONVOLVE(Double, double, Double);
-    else if (type == HALF) CONVOLVE(Half, float, Half);
-    else if (type == BFLOAT16) CONVOLVE(Bfloat, float, Bfloat);
-    else if (math == FMA_MATH) CONVOLVE(Single, float, Single);
-    else CONVOLVE(Tf32, float, Single);
-    return OK;
+    const Array x = s.x, weight = s.weight, y = s.y;
+    const Window window = s.window;
+    const Factor other(beta, type == DOUBLE ? COMPUTE_64F : COMPUTE_32F);
+    return queued(handle->stream, [=] {
+        const Shape s{x, weight, y, window};
+        std::memset(room, 0xff, bytes);
+#define CONVOLVE(O, S, V) convolve<O, S, V>(map, s, a, b, *(const S*)other.bytes, out)
+        if (type == DOUBLE) CONVOLVE(Double, double, Double);
+        else if (type == HALF) CONVOLVE(Half, float, Half);
+        else if (type == BFLOAT16) CONVOLVE(Bfloat, float, Bfloat);
+        else if (math == FMA_MATH) CONVOLVE(Single, float, Single);
+        else CONVOLVE(Tf32, float, Single);
+        return (int)OK;
+    });
 }
 
 int set(Array* array, int format, int type, int n, int c, int h, int w) {
@@ -151,12 +161,19 @@ int set(Array* array, int format, int type, int n, int c, int h, int w) {
 } // namespace
 
 extern "C" __attribute__((visibility("default"))) size_t cudnnGetVersion() { return (size_t)abs(version()); }
-API cudnnCreate(void** handle) {
+API cudnnCreate(Handle** handle) {
     if (version() < 0) return NOT_INITIALIZED;
-    *handle = new int;
+    *handle = new Handle;
     return OK;
 }
-API cudnnSetStream(void*, void*) { return OK; }
+API cudnnDestroy(Handle* handle) {
+    delete handle;
+    return OK;
+}
+API cudnnSetStream(Handle* handle, void* stream) {
+    handle->stream = stream;
+    return OK;
+}
 
 API cudnnCreateTensorDescriptor(Array** array) {
     *array = new Array;
@@ -218,15 +235,15 @@ API cudnnGetConvolutionBackwardFilterWorkspaceSize(void*, Array* x, Array* y, Wi
     return workspace(WEIGHT_GRADIENT, {*x, *w, *y, *v}, algorithm, bytes);
 }
 
-API cudnnConvolutionForward(void*, const void* alpha, Array* x, const void* px, Array* w, const void* pw, Window* v,
+API cudnnConvolutionForward(Handle* handle, const void* alpha, Array* x, const void* px, Array* w, const void* pw, Window* v,
                             int algorithm, void* room, size_t bytes, const void* beta, Array* y, void* py) {
-    return compute(OUTPUT, {*x, *w, *y, *v}, *x, px, *w, pw, algorithm, room, bytes, alpha, beta, *y, py);
+    return compute(handle, OUTPUT, {*x, *w, *y, *v}, *x, px, *w, pw, algorithm, room, bytes, alpha, beta, *y, py);
 }
-API cudnnConvolutionBackwardData(void*, const void* alpha, Array* w, const void* pw, Array* y, const void* py, Window* v,
+API cudnnConvolutionBackwardData(Handle* handle, const void* alpha, Array* w, const void* pw, Array* y, const void* py, Window* v,
                                  int algorithm, void* room, size_t bytes, const void* beta, Array* x, void* px) {
-    return compute(INPUT_GRADIENT, {*x, *w, *y, *v}, *w, pw, *y, py, algorithm, room, bytes, alpha, beta, *x, px);
+    return compute(handle, INPUT_GRADIENT, {*x, *w, *y, *v}, *w, pw, *y, py, algorithm, room, bytes, alpha, beta, *x, px);
 }
-API cudnnConvolutionBackwardFilter(void*, const void* alpha, Array* x, const void* px, Array* y, const void* py, Window* v,
+API cudnnConvolutionBackwardFilter(Handle* handle, const void* alpha, Array* x, const void* px, Array* y, const void* py, Window* v,
                                    int algorithm, void* room, size_t bytes, const void* beta, Array* w, void* pw) {
-    return compute(WEIGHT_GRADIENT, {*x, *w, *y, *v}, *x, px, *y, py, algorithm, room, bytes, alpha, beta, *w, pw);
+    return compute(handle, WEIGHT_GRADIENT, {*x, *w, *y, *v}, *x, px, *y, py, algorithm, room, bytes, alpha, beta, *w, pw);
 }

@@ -226,6 +226,39 @@ fn a_bias_costs_one_launch_and_patches_none_where_cudnn_computes() {
     assert_eq!(gpu.launches() - before - 2, 5);
 }
 
+#[test]
+fn a_captured_convolution_computes_from_what_lies_there_at_its_launch() {
+    let Some((gpu, _guard)) = device() else { return };
+    let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
+    let conv = Conv2d::new(2, 1, 1, 2, (3, 3), window).unwrap();
+    let [x, other, w, b] = [(18, 1), (18, 2), (18, 3), (2, 4)].map(|(n, seed)| numbers(n, seed));
+    let [x, other, w, b] = [x, other, w, b].map(|x| write(&gpu, Scalar::F32, &x));
+    fn of(buffer: &Buffer, n: usize) -> Slice<'_> {
+        Slice::new(buffer, Scalar::F32, 0, n)
+    }
+    for rung in [Rung::Cudnn, Rung::Unfolded(1)] {
+        let work = |x: &Buffer| {
+            let mut y = gpu.memory().allocate(36 * 4)?;
+            let (x, w, b) = (of(x, 18), of(&w, 18), Some(of(&b, 2)));
+            let out = SliceMut::new(&mut y, Scalar::F32, 36);
+            match rung {
+                Rung::Cudnn => assert!(cudnn::forward(&gpu, &conv, x, w, b, &out)?),
+                _ => unfolded::forward(&gpu, &conv, 1, x, w, b, &out)?,
+            }
+            Ok::<_, CudaError>(y)
+        };
+        let wanted = [&x, &other].map(|x| read::<f32>(&gpu, &work(x).unwrap(), 36));
+        assert_ne!(wanted[0], wanted[1]);
+        let place = write(&gpu, Scalar::F32, &[f64::NAN; 18]);
+        let (y, graph) = gpu.capture(|| work(&place)).unwrap();
+        for (x, wanted) in [&x, &other].into_iter().zip(&wanted) {
+            gpu.refill_from(of(&place, 18), of(x, 18)).unwrap();
+            graph.launch().unwrap();
+            assert_eq!(&read::<f32>(&gpu, &y, 36), wanted, "{rung:?}");
+        }
+    }
+}
+
 /// y = 1 · x for one channel, by a window of 1 × 3 of which the middle counts.
 fn through(gpu: &Gpu, rung: Rung, x: &[f32]) -> Vec<f32> {
     let window = Window { padding: (0, 1), ..Window::new((1, 3)) };
