@@ -13,7 +13,8 @@
 //! | [`mod@gemm`], [`mod@affine`] | the matrix product, by cuBLAS; with a bias, by cuBLASLt |
 //! | [`elementwise`], [`pairs`], [`strided`], [`mod@cast`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
-//! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
+//! | [`mod@conv`] | convolutions: by cuDNN, by products of patches, by the definition |
+//! | [`attention`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
 //! | [`step`], [`rule`] | parameter updates, all parameters in one launch |
 //!
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that

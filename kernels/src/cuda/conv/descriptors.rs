@@ -11,8 +11,8 @@ use crate::conv::Conv2d;
 use crate::cuda::slice::Scalar;
 use crate::unfold::Window;
 
-/// How many algorithms are asked for: all that there are of any map.
-const MOST: usize = 8;
+/// How many algorithms are asked for: more than there are of any map, in every arithmetic.
+const MOST: usize = 32;
 
 /// What is computed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
