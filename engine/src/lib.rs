@@ -41,6 +41,8 @@ pub use parameter::{Buffer, ParamId, Parameter, Parameters};
 pub use rng::Rng;
 pub use shape::Shape;
 pub use storage::Storage;
+#[cfg(feature = "cuda")]
+pub use tape::Replay;
 pub use tape::{
     Geometry, Gradients, Layer, LayerObserver, LayerRecord, Memory, Norm, Product, Rows, Tape,
     VarGradients,

@@ -107,6 +107,11 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) tf32: bool,
 
+    /// On a CUDA device, capture a batch's forward and backward pass and launch it as a whole from then on:
+    /// for small models, whose many kernels take longer to queue than to run.
+    #[arg(long)]
+    pub(crate) graph: bool,
+
     /// Fixes the starting weights, the order of the data and the masks of dropout.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -159,6 +164,7 @@ impl Options {
             accumulate: self.accumulate,
             clip_norm: self.clip,
             precision: self.precision,
+            graph: self.graph,
             average: self.average,
             patience: self.patience,
             evaluate: self.evaluate_every.map_or(Every::Epochs(1), Every::Steps),

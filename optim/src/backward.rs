@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "cuda")]
+use engine::Replay;
 use engine::{
     Error, Gradients, LayerObserver, LayerRecord, Likelihood, ParamId, Result, Tape, Tensor, Var,
 };
@@ -94,6 +96,41 @@ fn pass<O: Optimizer + ?Sized>(
         }
     };
     Ok(Pass { loss: nll.value(), gradients, curvature })
+}
+
+/// Whether the optimizer's next pass may be the launch of a captured one ([`Replay`]), and if so, whether that
+/// has to keep layer records. `None` when it wants more than one sweep, or to look at the tape.
+#[cfg(feature = "cuda")]
+pub fn replayable<O: Optimizer + ?Sized>(optimizer: &mut O) -> Option<bool> {
+    let looks = optimizer.hessian_diagonal().is_some_and(|estimator| estimator.due());
+    if looks || optimizer.needs_problem() {
+        return None;
+    }
+    match optimizer.curvature().filter(|source| source.due()) {
+        None => Some(false),
+        Some(source) => (source.fisher() == Fisher::Empirical).then_some(true),
+    }
+}
+
+/// What [`backward`] brings, from a captured pass that has been launched; feeds the optimizer's curvature
+/// estimator if it is due. The loss is a mean over `terms`. To be asked first: [`replayable`].
+///
+/// # Errors
+/// The estimator's own.
+#[cfg(feature = "cuda")]
+pub fn replayed<O: Optimizer + ?Sized>(
+    replay: &Replay,
+    terms: usize,
+    optimizer: &mut O,
+) -> Result<Pass> {
+    let start = Instant::now();
+    if let Some(source) = optimizer.curvature().filter(|source| source.due()) {
+        source.begin_sweep(0);
+        replay.observe(source)?;
+        source.finish(terms)?;
+    }
+    let (loss, gradients) = (replay.loss().clone(), replay.gradients().clone());
+    Ok(Pass { loss, gradients, curvature: start.elapsed() })
 }
 
 /// Refuses a device that the optimizer does not run on, before anything has been done there.

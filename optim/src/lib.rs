@@ -71,6 +71,8 @@ pub use adahessian::{AdaHessian, AdaHessianConfig};
 pub use adam::{Adam, AdamConfig};
 pub use averages::with_averages;
 pub use backward::{Pass, backward};
+#[cfg(feature = "cuda")]
+pub use backward::{replayable, replayed};
 pub use band::{Band, BandConfig};
 pub use coverage::Coverage;
 pub use curvature::{CurvatureSource, Fisher};

@@ -9,6 +9,8 @@ mod layer_record;
 mod loss_scale;
 mod memory;
 mod recording;
+#[cfg(feature = "cuda")]
+mod replay;
 mod staged;
 mod table;
 
@@ -18,6 +20,8 @@ pub use gradients::{Gradients, VarGradients};
 pub use layer_record::{Geometry, Layer, LayerObserver, LayerRecord, Norm, Product, Rows};
 pub use memory::Memory;
 use recording::{Node, Recording};
+#[cfg(feature = "cuda")]
+pub use replay::Replay;
 pub use staged::Staged;
 pub use table::Table;
 

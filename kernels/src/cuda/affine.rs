@@ -112,7 +112,7 @@ pub fn affine(
 /// Computes by plan; false if there is none.
 fn planned(gpu: &Gpu, key: Key, pointers: [u64; 4]) -> Result<bool> {
     let Some(plans) = &gpu.light().0 else { return Ok(false) };
-    gpu.bind()?;
+    let _open = gpu.bind()?;
     let mut plans = plans.lock().unwrap_or_else(PoisonError::into_inner);
     let handle = plans.handle;
     if plans.known.len() >= PLANS && !plans.known.contains_key(&key) {

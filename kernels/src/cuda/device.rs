@@ -1,7 +1,7 @@
 //! `Gpu`: an opened device, with its one stream, its memory and its programs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard};
 
 use cudarc::driver::{CudaContext, CudaStream, result};
 
@@ -161,7 +161,7 @@ impl Gpu {
         if to.len() == 0 {
             return Ok(());
         }
-        self.bind()?;
+        let _open = self.bind()?;
         let bytes = to.len() * to.scalar().bytes();
         // SAFETY: both runs lie in buffers, as long as asserted; all that uses them is on this stream.
         unsafe {
@@ -174,7 +174,7 @@ impl Gpu {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.bind()?;
+        let _open = self.bind()?;
         // SAFETY: there is room for as many bytes; the driver has copied the source (which is not
         // pinned) to memory of its own before it returns.
         unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }
@@ -212,7 +212,7 @@ impl Gpu {
     ) -> Result<()> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
         assert!(offset + bytes.len() <= buffer.bytes(), "cuda read: beyond its buffer");
-        self.bind()?;
+        let _open = self.bind()?;
         let from = buffer.pointer() + offset as u64;
         // SAFETY: the source lies in the buffer (asserted above); the target outlives the copy,
         // which is over when the stream has been waited for.
@@ -262,9 +262,10 @@ impl Gpu {
         self.launches.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Makes the device's context the thread's, if the device may be used by it now.
-    pub(super) fn bind(&self) -> Result<()> {
-        self.capturing.refuse_others()?;
-        self.stream.context().bind_to_thread().map_err(driver("cuCtxSetCurrent"))
+    /// Makes the device's context the thread's. What comes back is to be held while something is queued.
+    pub(super) fn bind(&self) -> Result<Option<RwLockReadGuard<'_, ()>>> {
+        let open = self.capturing.enter()?;
+        self.stream.context().bind_to_thread().map_err(driver("cuCtxSetCurrent"))?;
+        Ok(open)
     }
 }

@@ -46,9 +46,8 @@ pub enum CudaError {
         /// The driver's own name for the reason.
         code: String,
     },
-    /// While a graph is captured its work is only written down: nothing can be read or waited for, and no
-    /// other thread may use the device.
-    #[error("{call}: not while a graph is captured, when nothing has been computed yet")]
+    /// While a graph is captured its work is only written down: nothing can be read or waited for.
+    #[error("{call}: not while a graph is captured, when nothing is computed yet")]
     Captured {
         /// What was to be done.
         call: &'static str,

@@ -186,7 +186,7 @@ pub fn gemm_into(
             code: "strides that cuBLAS cannot take".into(),
         });
     };
-    gpu.bind()?;
+    let _open = gpu.bind()?;
     let blas = gpu.blas().0.lock().unwrap_or_else(PoisonError::into_inner);
     let flip = |flipped| {
         if flipped {

@@ -5,14 +5,19 @@
 //! so its memory belongs to it as long as it lives ([`memory`](super::memory)); to give it other numbers,
 //! write them to where it reads ([`Gpu::refill`]). Numbers that kernels were handed by value stay as they
 //! were, but for the seeds of random masks ([`Graph::shift_seeds`]).
+//!
+//! What other threads would queue meanwhile would be captured, too: they wait until the capture is over.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaGraph, CudaStream};
+use cudarc::driver::{CudaGraph, CudaStream, DriverError};
 
 use super::device::Gpu;
 use super::error::{CudaError, Result, driver};
@@ -25,8 +30,8 @@ pub struct Graph {
     ready: CudaGraph,
     gpu: Arc<Gpu>,
     pool: Arc<Pool>,
-    /// What is added to the seeds of random masks.
-    shift: Buffer,
+    /// What is added to the seeds of random masks, if any are drawn.
+    shift: Option<Buffer>,
     /// Whether a kernel in it may find an index out of range.
     checks: bool,
 }
@@ -34,10 +39,14 @@ pub struct Graph {
 /// Whether a graph is being captured, by whom, and what is different then.
 #[derive(Debug, Default)]
 pub(super) struct Capturing {
-    /// Looked at before each launch.
+    /// Held for reading while something is queued, for writing while a graph is captured.
+    gate: RwLock<()>,
     any: AtomicBool,
     by: Mutex<Option<Capture>>,
 }
+
+/// How long others wait: they may be what the captured work waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Capture {
@@ -45,12 +54,14 @@ struct Capture {
     /// For what is to happen now.
     beside: Arc<CudaStream>,
     shift: u64,
+    /// Whether a kernel has asked for the shift.
+    draws: bool,
 }
 
 impl Gpu {
     /// Captures what `work` queues on this device: nothing is computed, and what it returns has no numbers
     /// before the graph's first launch. Do the same work once without capturing, so that its kernels are
-    /// compiled and loaded. No other thread may use the device meanwhile.
+    /// compiled and loaded. Other threads that use the device wait meanwhile.
     ///
     /// # Errors
     /// What `work` refuses; [`CudaError::Captured`] if it reads, waits or captures in turn; what the
@@ -71,51 +82,66 @@ impl Gpu {
 /// A capture that ends, whatever happens.
 struct Open<'a> {
     gpu: &'a Arc<Gpu>,
+    gate: Option<RwLockWriteGuard<'a, ()>>,
     pool: Arc<Pool>,
     shift: Option<Buffer>,
     /// Whether a check was pending before.
     pending: bool,
     ended: bool,
+    /// Whether the memory has passed to a graph.
+    complete: bool,
+}
+
+/// What a capture came to.
+struct Ended {
+    ready: std::result::Result<Option<CudaGraph>, DriverError>,
+    /// Whether kernels may find an index out of range.
+    checks: bool,
+    /// Whether kernels draw random masks.
+    draws: bool,
 }
 
 impl<'a> Open<'a> {
     fn begin(gpu: &'a Arc<Gpu>) -> Result<Self> {
+        gpu.capturing().refuse("cuStreamBeginCapture")?;
         gpu.faults().prepare(gpu)?;
         gpu.blas().prepare_for_capture(gpu)?;
         let shift = gpu.write(&[0_u64])?;
         let beside = gpu.stream().context().new_stream().map_err(driver("cuStreamCreate"))?;
+        let gate = gpu.capturing().gate.write().unwrap_or_else(PoisonError::into_inner);
         // Constants are written beside the stream: to memory that earlier work must have left.
         gpu.synchronize()?;
-        let capture =
-            Capture { thread: std::thread::current().id(), beside, shift: shift.pointer() };
+        let (thread, at) = (std::thread::current().id(), shift.pointer());
+        let capture = Capture { thread, beside, shift: at, draws: false };
         // In this mode memory may be asked for meanwhile.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         gpu.stream().begin_capture(mode).map_err(driver("cuStreamBeginCapture"))?;
         *gpu.capturing().by() = Some(capture);
         gpu.capturing().any.store(true, Ordering::Release);
         let (pool, pending) = (gpu.memory().begin_capture(), gpu.faults().set_pending(false));
-        Ok(Self { gpu, pool, shift: Some(shift), pending, ended: false })
+        let (gate, shift) = (Some(gate), Some(shift));
+        Ok(Self { gpu, gate, pool, shift, pending, ended: false, complete: false })
     }
 
     fn end(mut self) -> Result<Graph> {
-        let (ready, checks) = self.stop();
-        let refused = || CudaError::Captured { call: "cuStreamEndCapture" };
-        let ready = ready?.ok_or_else(refused)?;
-        let shift = self.shift.take().ok_or_else(refused)?;
+        let Ended { ready, checks, draws } = self.stop();
+        let nothing = || CudaError::Captured { call: "cuStreamEndCapture" };
+        let ready = ready.map_err(driver("cuStreamEndCapture"))?.ok_or_else(nothing)?;
         let (gpu, pool) = (Arc::clone(self.gpu), Arc::clone(&self.pool));
+        self.complete = true;
+        let shift = self.shift.take().filter(|_| draws);
         Ok(Graph { ready, gpu, pool, shift, checks })
     }
 
-    /// The graph, and whether there are checks in it.
-    fn stop(&mut self) -> (Result<Option<CudaGraph>>, bool) {
+    fn stop(&mut self) -> Ended {
         self.ended = true;
         let gpu = self.gpu;
         let ready = gpu.stream().end_capture(CUgraphInstantiate_flags(0));
         gpu.memory().end_capture();
         gpu.capturing().any.store(false, Ordering::Release);
-        *gpu.capturing().by() = None;
-        let checks = gpu.faults().set_pending(self.pending);
-        (ready.map_err(driver("cuStreamEndCapture")), checks)
+        let draws = gpu.capturing().by().take().is_some_and(|capture| capture.draws);
+        drop(self.gate.take());
+        Ended { ready, checks: gpu.faults().set_pending(self.pending), draws }
     }
 }
 
@@ -124,7 +150,7 @@ impl Drop for Open<'_> {
         if !self.ended {
             let _ = self.stop(); // `work` has panicked: that is what will be told.
         }
-        if self.shift.is_some() {
+        if !self.complete {
             self.pool.close();
         }
     }
@@ -135,25 +161,35 @@ impl Capturing {
         self.by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn any(&self) -> bool {
-        self.any.load(Ordering::Acquire)
-    }
-
     /// Whether this thread is capturing.
     fn is_here(&self) -> bool {
         let thread = std::thread::current().id();
-        self.any() && self.by().as_ref().is_some_and(|capture| capture.thread == thread)
+        self.any.load(Ordering::Acquire)
+            && self.by().as_ref().is_some_and(|capture| capture.thread == thread)
     }
 
-    /// Refuses what cannot be captured.
+    /// Refuses what cannot be captured to the thread that captures.
     pub(super) fn refuse(&self, call: &'static str) -> Result<()> {
-        if self.any() { Err(CudaError::Captured { call }) } else { Ok(()) }
+        if self.is_here() { Err(CudaError::Captured { call }) } else { Ok(()) }
     }
 
-    /// Refuses other threads than the one that captures.
-    pub(super) fn refuse_others(&self) -> Result<()> {
-        let refused = self.any() && !self.is_here();
-        if refused { Err(CudaError::Captured { call: "use by another thread" }) } else { Ok(()) }
+    /// To be held while something is queued. Other threads than the one that captures wait for it here.
+    pub(super) fn enter(&self) -> Result<Option<RwLockReadGuard<'_, ()>>> {
+        if self.is_here() {
+            return Ok(None);
+        }
+        let mut since = None;
+        loop {
+            match self.gate.try_read() {
+                Ok(open) => return Ok(Some(open)),
+                Err(TryLockError::Poisoned(open)) => return Ok(Some(open.into_inner())),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                return Err(CudaError::Captured { call: "use by another thread" });
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// Where to do what is to happen now, if this thread is capturing.
@@ -166,8 +202,12 @@ impl Capturing {
 
     /// Where a kernel finds what to add to its seed; null outside of a capture.
     pub(super) fn seed_shift(&self) -> Arg {
-        let here = if self.is_here() { self.by().as_ref().map(|c| c.shift) } else { None };
-        Arg::Pointer(here.unwrap_or(0))
+        let mut by = if self.is_here() { Some(self.by()) } else { None };
+        let asked = by.as_mut().and_then(|by| by.as_mut()).map(|capture| {
+            capture.draws = true;
+            capture.shift
+        });
+        Arg::Pointer(asked.unwrap_or(0))
     }
 }
 
@@ -179,6 +219,7 @@ impl Graph {
     pub fn launch(&self) -> Result<()> {
         self.gpu.capturing().refuse("cuGraphLaunch")?;
         self.gpu.count_launch();
+        let _open = self.gpu.capturing().enter()?;
         self.ready.launch().map_err(driver("cuGraphLaunch"))?;
         if self.checks {
             self.gpu.faults().set_pending(true);
@@ -192,7 +233,8 @@ impl Graph {
     /// # Errors
     /// As [`Gpu::refill`].
     pub fn shift_seeds(&self, by: u64) -> Result<()> {
-        self.gpu.refill(Slice::new(&self.shift, Scalar::I64, 0, 1), &[by])
+        let Some(shift) = &self.shift else { return Ok(()) };
+        self.gpu.refill(Slice::new(shift, Scalar::I64, 0, 1), &[by])
     }
 }
 

@@ -223,7 +223,6 @@ impl Gpu {
         grid: Grid,
         arguments: &[Arg],
     ) -> Result<()> {
-        self.capturing().refuse_others()?;
         let kernel = self.modules().kernel(program, name)?;
         if !arguments.iter().map(Arg::kind).eq(kernel.parameters.iter().copied()) {
             let list = |kinds: Vec<Kind>| {
@@ -252,6 +251,7 @@ impl Gpu {
             shared_mem_bytes: grid.shared,
         };
         self.count_launch();
+        let _open = self.capturing().enter()?;
         // SAFETY: number and kinds of the arguments are the kernel's (compared above); pointers come
         // from slices, whose length the caller has asserted; all work is on one stream, so no
         // buffer is freed before the kernels that were queued before.

@@ -117,7 +117,7 @@ fn what_cannot_be_captured_is_refused_by_name_and_the_device_goes_on() {
     refused("cuMemcpyDtoH", &|| gpu.read(&x, 0, &mut [0.0_f32; 4]));
     refused("cuMemcpyHtoD", &|| gpu.refill(floats(&x, 4), &[0.0_f32; 4]));
     refused("cuStreamSynchronize", &|| gpu.synchronize());
-    refused("cuStreamSynchronize", &|| gpu.capture(|| Ok::<_, CudaError>(())).map(|_| ()));
+    refused("cuStreamBeginCapture", &|| gpu.capture(|| Ok::<_, CudaError>(())).map(|_| ()));
     refused("use by another thread", &|| {
         let other = std::thread::scope(|scope| scope.spawn(|| gpu.write(&[1.0_f32])).join());
         other.unwrap().map(|_| ())
@@ -128,6 +128,30 @@ fn what_cannot_be_captured_is_refused_by_name_and_the_device_goes_on() {
     assert!(panicked.is_err());
     assert_eq!(read::<f32>(&gpu, &x, 4), [1.0; 4]);
     assert_eq!(gpu.memory().statistics().graphs, 0);
+}
+
+#[test]
+fn other_threads_wait_for_the_end_of_a_capture_and_are_not_in_it() {
+    let Some((gpu, _guard)) = device() else { return };
+    let (x, weight) = (gpu.write(&[1.0_f32; 4]).unwrap(), gpu.write(&[2.0_f32; 4]).unwrap());
+    std::thread::scope(|scope| {
+        let ((y, other), graph) = gpu
+            .capture(|| {
+                let other = scope.spawn(|| {
+                    (0..100).map(|i| gpu.write(&[i as f32; 4]).unwrap()).collect::<Vec<_>>()
+                });
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                Ok::<_, CudaError>((work(&gpu, &x, &weight)?, other))
+            })
+            .unwrap();
+        let written = other.join().unwrap();
+        graph.launch().unwrap();
+        let want = read::<f32>(&gpu, &work(&gpu, &x, &weight).unwrap(), 4);
+        assert_eq!(read::<f32>(&gpu, &y, 4), want);
+        for (i, buffer) in written.iter().enumerate() {
+            assert_eq!(read::<f32>(&gpu, buffer, 4), [i as f32; 4]);
+        }
+    });
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod place;
 mod plan;
 mod precision;
 pub mod record;
+mod replays;
 pub mod report;
 mod snapshot;
 mod step;

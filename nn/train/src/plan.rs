@@ -28,6 +28,10 @@ pub struct Plan {
     pub clip_norm: Option<f64>,
     /// What products are computed in. Evaluations are in f32.
     pub precision: Precision,
+    /// On a CUDA device: forward and backward pass are captured once for each shape of batch and launched
+    /// as a whole from then on ([`engine::Tape`]'s numbers, in less of the host's time). The task must read
+    /// nothing, and draw at random by dropout alone. Elsewhere the run refuses.
+    pub graph: bool,
     /// The decay of an average of the weights, which evaluations then use: in 0 .. 1.
     pub average: Option<f64>,
     /// Ends the run when so many evaluations in a row were no better than the best.
@@ -48,6 +52,7 @@ impl Default for Plan {
             accumulate: 1,
             clip_norm: None,
             precision: Precision::F32,
+            graph: false,
             average: None,
             patience: None,
             evaluate: Every::Epochs(1),

@@ -1,10 +1,11 @@
 //! One optimizer step: from one batch or several to new weights.
 
-use engine::{Error, Gradients, Parameters, Result, Rng, Tape};
+use engine::{Device, Error, Gradients, Parameters, Result, Rng, Tape};
 use nn::data::Batch;
 use optim::Optimizer;
 use rand::Rng as _;
 
+use crate::replays::Replays;
 use crate::{LossScale, Plan, Precision, Task};
 
 /// What a step found.
@@ -29,34 +30,43 @@ pub(crate) fn take<M: Parameters>(
     plan: &Plan,
     batches: &[Batch],
     number: u64,
-    scale: &mut LossScale,
+    (scale, replays): (&mut LossScale, &mut Replays),
 ) -> Result<Taken> {
     let scaled = plan.precision == Precision::F16;
     let seed = |at: usize| mask_seed(plan, number, at);
     let outputs = |model: &M, tape: &Tape, batch: &Batch| {
         plan.precision.outputs(tape, || task.outputs(model, tape, batch))
     };
-    if plan.accumulate == 1 && plan.clip_norm.is_none() && !scaled {
+    if plan.accumulate == 1 && plan.clip_norm.is_none() && !scaled && !plan.graph {
         let [batch] = batches else { return Ok(Taken { loss: f64::NAN, ..Taken::default() }) };
         let loss = task.loss(batch);
         let forward = |model: &M, tape: &Tape| outputs(model, tape, batch);
         let mut problem = optim::Batch::new(model, forward, &*loss).training(seed(0));
         return Ok(Taken { loss: optimizer.minimize(&mut problem)?, ..Taken::default() });
     }
-    check(optimizer, scaled)?;
+    check(model, optimizer, plan)?;
     let (mut sum, mut loss_sum, mut terms_sum) = (Gradients::default(), 0.0, 0.0);
     for (at, batch) in batches.iter().enumerate() {
-        let tape = Tape::training(seed(at));
-        let outputs = outputs(model, &tape, batch)?;
-        if scaled {
-            tape.scale_loss(scale.factor)?;
-        }
         let loss = task.loss(batch);
         let terms = loss.terms() as f64;
-        let mut pass = optim::backward(&tape, &outputs, &*loss, optimizer)?;
-        let staged = tape.staged();
-        drop((outputs, tape));
-        model.commit(staged)?;
+        let factor = scaled.then_some(scale.factor);
+        let replayed = match plan.graph {
+            true => replays.pass(model, optimizer, (task, plan), batch, seed(at), factor)?,
+            false => None,
+        };
+        let mut pass = match replayed {
+            Some(pass) => pass,
+            None => {
+                let tape = Tape::training(seed(at));
+                let outputs = outputs(model, &tape, batch)?;
+                factor.map_or(Ok(()), |factor| tape.scale_loss(factor))?;
+                let pass = optim::backward(&tape, &outputs, &*loss, optimizer)?;
+                let staged = tape.staged();
+                drop((outputs, tape));
+                model.commit(staged)?;
+                pass
+            }
+        };
         loss_sum += terms * pass.loss.item()?;
         terms_sum += terms;
         if batches.len() > 1 {
@@ -81,20 +91,28 @@ pub(crate) fn take<M: Parameters>(
     Ok(Taken { loss, norm, skipped: false })
 }
 
-/// Refuses an optimizer that wants more than gradients which may turn out useless.
-fn check(optimizer: &mut dyn Optimizer, scaled: bool) -> Result<()> {
-    let refuse = |expected, optimizer: &dyn Optimizer| {
-        let (op, name, got) = ("train", "optimizer", optimizer.name().to_owned());
-        Err(Error::Argument { op, name, expected, got })
-    };
+/// Refuses an optimizer that wants more than gradients which may turn out useless, and a model that cannot
+/// be captured.
+fn check<M: Parameters>(model: &M, optimizer: &mut dyn Optimizer, plan: &Plan) -> Result<()> {
+    let refuse =
+        |name, expected, got: String| Err(Error::Argument { op: "train", name, expected, got });
     if optimizer.needs_problem() {
-        return refuse("one that steps on gradients, to accumulate, clip or scale them", optimizer);
+        let expected = "one that steps on gradients, to accumulate, clip, scale or capture them";
+        return refuse("optimizer", expected, optimizer.name().to_owned());
     }
     let curved = optimizer.curvature().is_some() || optimizer.hessian_diagonal().is_some();
-    if scaled && curved {
-        return refuse("one without curvature, to skip steps in f16 (bf16 skips none)", optimizer);
+    if plan.precision == Precision::F16 && curved {
+        let expected = "one without curvature, to skip steps in f16 (bf16 skips none)";
+        return refuse("optimizer", expected, optimizer.name().to_owned());
     }
-    Ok(())
+    let on_gpu = |device| matches!(device, Device::Cuda(_));
+    match model.parameters().iter().find(|(_, p)| !on_gpu(p.value().device())) {
+        Some((path, p)) if plan.graph => {
+            let got = format!("`{path}` on {}", p.value().device());
+            refuse("graph", "a model on a CUDA device", got)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The seed of a tape: another one for every batch of every step, and nothing to remember.

@@ -4,6 +4,7 @@ use engine::{Error, Parameters, Result};
 use nn::data::Batch;
 use optim::{Optimizer, with_averages};
 
+use crate::replays::Replays;
 use crate::snapshot::{Found, Snapshot};
 use crate::step::{self, Taken};
 use crate::{
@@ -39,6 +40,7 @@ pub struct Trainer<'a, M> {
     snapshots: Option<Snapshots>,
     average: Option<Average>,
     place: Place,
+    replays: Replays,
     last: Option<Evaluation>,
     saved_at: f64,
 }
@@ -66,6 +68,7 @@ impl<'a, M: Parameters> Trainer<'a, M> {
             snapshots: None,
             average,
             place: Place::default(),
+            replays: Replays::default(),
             last: None,
             saved_at: 0.0,
         })
@@ -202,9 +205,9 @@ impl<'a, M: Parameters> Trainer<'a, M> {
             let used = self.plan.budget.used(&self.place, steps_per_epoch);
             self.optimizer.set_rate(pace.rate(self.place.step, used));
         }
-        let (number, scale) = (self.place.step, &mut self.place.loss_scale);
-        let (task, plan) = (self.task, &self.plan);
-        let taken = step::take(self.model, self.optimizer, task, plan, &batches, number, scale)?;
+        let (number, task, plan) = (self.place.step, self.task, &self.plan);
+        let carried = (&mut self.place.loss_scale, &mut self.replays);
+        let taken = step::take(self.model, self.optimizer, task, plan, &batches, number, carried)?;
         if taken.skipped {
             let (step, loss_scale) = (number + 1, self.place.loss_scale);
             self.tell(&Event::Overflowed { step, loss_scale })?;

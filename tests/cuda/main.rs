@@ -3,6 +3,8 @@
 #![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
+mod graphs;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
