@@ -6,14 +6,16 @@
 //! | rung | used for | moves beside x, W and y |
 //! |---|---|---|
 //! | [`cudnn`] | what the lines below do not say, where the library can be loaded and takes the shape | what the library moves: it turns NCHW around for its tensor cores |
-//! | [`unfolded`] | pointwise windows (but for dW): a product of x or g as they lie | nothing |
+//! | [`unfolded`] | pointwise windows whose rows are whole vectors, but for dW: products of x or g as they lie | nothing |
 //! | | pointwise dW without cuDNN | x and g once more, read and written, in another order |
 //! | | all else without cuDNN | 2·N·P·D·groups numbers: patches, written and read; for dW, g once more |
 //! | [`direct`] | depthwise, where a patch of one channel is all there is to add; without cuDNN, also groups of few outputs; sizes of 0 | nothing, but what is read again comes from caches |
 //!
-//! A pointwise window goes to cuBLAS although cuDNN could take it, for there is nothing left to gain but the
-//! ways of the one library around the other. In groups of few outputs a product is a few rows high, and patches
-//! cost more than they save. Where the limit is best has not been measured.
+//! A pointwise window is cuBLAS's although cuDNN could take it, for there is nothing to lay out and nothing to turn
+//! around: but only where each of its rows, P numbers, is a multiple of 16 bytes, without which products are
+//! slow on tensor cores (NVIDIA, *Matrix Multiplication Background User's Guide*). In groups of few outputs a
+//! product is a few rows high, and patches cost more than they save. Where these limits are best has not been
+//! measured.
 //!
 //! On all rungs sums are f32 for numbers of 16 bits, biases are added before the one rounding, sums
 //! have the same order in every run, and operands of f32 are rounded to TF32 only if
@@ -27,13 +29,16 @@ pub mod unfolded;
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Image;
-use super::slice::{Slice, SliceMut};
+use super::slice::{Scalar, Slice, SliceMut};
 use super::strided;
 use crate::conv::Conv2d;
 
 /// What patches may take of the device's memory at a time, in bytes; more images are done in turns. Small, for
 /// what has just been written is in the second-level cache of a large GPU then, not in its memory.
 pub const WORKSPACE: usize = 64 << 20;
+
+/// Bytes of the vectors that products load.
+const VECTOR: usize = 16;
 
 /// Groups of fewer outputs are no product of matrices.
 const NARROW: usize = 8;
@@ -54,12 +59,13 @@ enum Rung {
     Unfolded,
 }
 
-/// The rungs to try, the best first; the last takes everything. A function of the sizes.
-fn rungs(conv: &Conv2d, map: Map) -> &'static [Rung] {
+/// The rungs to try, the best first; the last takes everything. A function of the sizes and the type.
+fn rungs(conv: &Conv2d, map: Map, scalar: Scalar) -> &'static [Rung] {
+    let in_vectors = (conv.positions() * scalar.bytes()).is_multiple_of(VECTOR);
     let products = conv.batch * conv.positions() * conv.out_channels * conv.patch();
     if products == 0 || conv.groups > 1 && conv.in_channels == conv.groups {
         &[Rung::Direct]
-    } else if conv.window.is_pointwise() && map != Map::WeightGradient {
+    } else if conv.window.is_pointwise() && in_vectors && map != Map::WeightGradient {
         &[Rung::Unfolded]
     } else if conv.groups > 1 && conv.out_channels / conv.groups < NARROW {
         &[Rung::Cudnn, Rung::Direct]
@@ -69,8 +75,8 @@ fn rungs(conv: &Conv2d, map: Map) -> &'static [Rung] {
 }
 
 /// Tries one after another, until one says that it has done it.
-fn climb(conv: &Conv2d, map: Map, by: impl Fn(Rung) -> Result<bool>) -> Result<()> {
-    for &rung in rungs(conv, map) {
+fn climb(rungs: &[Rung], by: impl Fn(Rung) -> Result<bool>) -> Result<()> {
+    for &rung in rungs {
         if by(rung)? {
             break;
         }
@@ -97,7 +103,7 @@ pub fn forward(
     if y.is_empty() {
         return Ok(());
     }
-    climb(conv, Map::Output, |rung| match rung {
+    climb(rungs(conv, Map::Output, y.scalar()), |rung| match rung {
         Rung::Cudnn => cudnn::forward(gpu, conv, x, weight, bias, y),
         Rung::Direct => direct::forward(gpu, conv, x, weight, bias, y).map(|()| true),
         Rung::Unfolded => {
@@ -126,7 +132,7 @@ pub fn backward_input(
     if dx.is_empty() {
         return Ok(());
     }
-    climb(conv, Map::InputGradient, |rung| match rung {
+    climb(rungs(conv, Map::InputGradient, dx.scalar()), |rung| match rung {
         Rung::Cudnn => cudnn::backward_input(gpu, conv, g, weight, bias, dx),
         Rung::Direct => direct::backward_input(gpu, conv, g, weight, bias, dx).map(|()| true),
         Rung::Unfolded => {
@@ -153,7 +159,7 @@ pub fn backward_weight(
     if dw.is_empty() {
         return Ok(());
     }
-    climb(conv, Map::WeightGradient, |rung| match rung {
+    climb(rungs(conv, Map::WeightGradient, dw.scalar()), |rung| match rung {
         Rung::Cudnn => cudnn::backward_weight(gpu, conv, x, g, dw),
         Rung::Direct => direct::backward_weight(gpu, conv, x, g, dw).map(|()| true),
         Rung::Unfolded => unfolded::backward_weight(gpu, conv, WORKSPACE, x, g, dw).map(|()| true),
@@ -198,7 +204,8 @@ mod tests {
     fn the_rungs_follow_from_the_sizes() {
         let around = Window { padding: (1, 1), ..Window::new((3, 3)) };
         let of = |batch, groups, outputs, window, map| {
-            Conv2d::new(batch, groups, 32, outputs, (9, 9), window).map(|conv| rungs(&conv, map))
+            let conv = Conv2d::new(batch, groups, 32, outputs, (10, 10), window);
+            conv.map(|conv| rungs(&conv, map, Scalar::F32))
         };
         let library: &[Rung] = &[Rung::Cudnn, Rung::Unfolded];
         assert_eq!(of(2, 1, 32, around, Map::Output), Some(library));
@@ -212,6 +219,11 @@ mod tests {
         assert_eq!(of(2, 1, 32, pointwise, Map::WeightGradient), Some(library));
         let strided = Window { stride: (2, 2), ..pointwise };
         assert_eq!(of(2, 1, 32, strided, Map::Output), Some(library));
+        let odd = Conv2d::new(2, 1, 32, 32, (7, 7), pointwise).unwrap();
+        assert_eq!(rungs(&odd, Map::Output, Scalar::F32), library, "196 bytes");
+        let half = Conv2d::new(2, 1, 32, 32, (14, 14), pointwise).unwrap();
+        assert_eq!(rungs(&half, Map::Output, Scalar::F32), [Rung::Unfolded], "784 bytes");
+        assert_eq!(rungs(&half, Map::Output, Scalar::BF16), library, "392 bytes");
         assert_eq!(of(0, 1, 32, around, Map::WeightGradient), Some(&[Rung::Direct][..]));
         assert_eq!(of(2, 1, 0, around, Map::InputGradient), Some(&[Rung::Direct][..]));
     }
