@@ -153,7 +153,8 @@ fn products_of_sixteen_bits_are_the_libraries_and_formulas_are_one_kernel_withou
         let (x, w) = (x.unwrap(), w.unwrap());
         let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
         let geometry = Geometry { window, groups: 1 };
-        assert_eq!(launched(&|| x.conv2d(&w, None, geometry)), 0, "cuDNN's");
+        let without_cudnn = u64::from(gpu.cudnn().is_err()); // Then patches are laid out.
+        assert_eq!(launched(&|| x.conv2d(&w, None, geometry)), without_cudnn);
         assert_eq!(launched(&|| a.gelu()), 1);
         assert_eq!(launched(&|| a.add(&a)), 1);
         assert_eq!(launched(&|| a.sum(&[1])), 1);
