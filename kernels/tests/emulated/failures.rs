@@ -5,10 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use alcyon_kernels::conv::Conv2d;
 use alcyon_kernels::cuda::cache::Cache;
 use alcyon_kernels::cuda::{
-    Arg, CudaError, Gpu, Grid, NoDevice, Program, Scalar, Text, library, probe,
+    Arg, CudaError, Gpu, Grid, NoDevice, Program, Scalar, Slice, SliceMut, Text, conv, library,
+    probe,
 };
+use alcyon_kernels::unfold::Window;
 
 use crate::device;
 
@@ -206,6 +209,7 @@ fn lost_device() {
     library::search_in(alcyon_emulator::folder().unwrap());
     let gpu = Gpu::open_with(0, Cache::new(None)).unwrap();
     let kept = gpu.write(&[7.0_f32]).unwrap();
+    let (weight, mut y) = (gpu.write(&[1.0_f32; 9]).unwrap(), gpu.write(&[0.0_f32]).unwrap());
     assert_eq!(twice(&gpu).unwrap(), [2.0, 4.0, 6.0]);
     let lost = |answer: Result<(), CudaError>| {
         assert!(
@@ -219,6 +223,12 @@ fn lost_device() {
     lost(gpu.synchronize());
     lost(gpu.timed(|| Ok(())).map(drop));
     lost(gpu.memory().allocate(64 << 20).map(drop));
+    let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
+    let convolution = Conv2d::new(1, 1, 1, 1, (1, 1), window).unwrap();
+    let (x, weight) =
+        (Slice::new(&kept, Scalar::F32, 0, 1), Slice::new(&weight, Scalar::F32, 0, 9));
+    let out = SliceMut::new(&mut y, Scalar::F32, 1);
+    lost(conv::forward(&gpu, &convolution, x, weight, None, &out));
     drop(kept);
     lost(gpu.memory().release());
     assert!(Gpu::open(0).is_ok(), "it is still the device that was opened");

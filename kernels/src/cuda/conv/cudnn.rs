@@ -206,7 +206,13 @@ impl Call<'_> {
         let workspace = self.gpu.memory().allocate(plan.workspace)?;
         let pointers = self.arrays.map(|array| array.pointer());
         let done = plan.run(handle, key.1, beta, pointers, workspace.pointer());
-        let done = done.map(Some).or_else(refused("cudnnConvolution"))?.is_some();
+        let done = done.map(Some).or_else(refused("cudnnConvolution"));
+        // That the device is lost the driver alone says.
+        let done = done.map_err(|error| match self.gpu.synchronize() {
+            Err(lost @ CudaError::Lost { .. }) => lost,
+            _ => error,
+        });
+        let done = done?.is_some();
         if !done {
             plans.known.insert(key, None);
         }

@@ -109,8 +109,8 @@ pub fn backward_weight(
     let wide = in_turns.then(|| SliceMut::new(&mut sums, scalar.computed_in(), dw.len()));
     let into = wide.as_ref().unwrap_or(dw);
     let (outputs, patch, p) = (conv.out_channels / conv.groups, conv.patch(), conv.positions());
-    let mut turned =
-        gpu.memory().allocate(patches.images * conv.out_channels * p * scalar.bytes())?;
+    let several = if patches.images > 1 { patches.images } else { 0 };
+    let mut turned = gpu.memory().allocate(several * conv.out_channels * p * scalar.bytes())?;
     for images in turns {
         let (beta, m) = (if images.start == 0 { 0.0 } else { 1.0 }, images.len());
         let columns = patches.unfold_together(gpu, &images, x)?;
