@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "cuda")]
 use engine::Replay;
 use engine::{
-    Error, Gradients, LayerObserver, LayerRecord, Likelihood, ParamId, Result, Tape, Tensor, Var,
+    Device, Error, Gradients, LayerObserver, LayerRecord, Likelihood, ParamId, Result, Tape,
+    Tensor, Var,
 };
 
 use crate::Optimizer;
@@ -14,7 +15,7 @@ use crate::curvature::{CurvatureSource, Fisher};
 /// What a backward pass brought.
 #[derive(Debug)]
 pub struct Pass {
-    /// The mean loss: a scalar.
+    /// The mean loss: a scalar, in main memory.
     pub loss: Tensor,
     /// The gradients of the loss.
     pub gradients: Gradients,
@@ -60,7 +61,8 @@ fn pass<O: Optimizer + ?Sized>(
 ) -> Result<Pass> {
     refuse_elsewhere(optimizer, outputs)?;
     let nll = loss.nll(outputs)?;
-    if !nll.item()?.is_finite()
+    let value = nll.value().to_device(Device::Cpu)?;
+    if !value.item()?.is_finite()
         && let Some(found) = tape.first_non_finite()?
     {
         return Err(found);
@@ -95,7 +97,7 @@ fn pass<O: Optimizer + ?Sized>(
             gradients
         }
     };
-    Ok(Pass { loss: nll.value(), gradients, curvature })
+    Ok(Pass { loss: value, gradients, curvature })
 }
 
 /// Whether the optimizer's next pass may be the launch of a captured one ([`Replay`]), and if so, whether that
@@ -113,24 +115,29 @@ pub fn replayable<O: Optimizer + ?Sized>(optimizer: &mut O) -> Option<bool> {
 }
 
 /// What [`backward`] brings, from a captured pass that has been launched; feeds the optimizer's curvature
-/// estimator if it is due. The loss is a mean over `terms`. To be asked first: [`replayable`].
+/// estimator if it is due. The loss is a mean over `terms`. `None`, and nothing has been fed, when it is not
+/// finite: a pass on a tape will tell where. To be asked first: [`replayable`].
 ///
 /// # Errors
-/// The estimator's own.
+/// The device's, and the estimator's own.
 #[cfg(feature = "cuda")]
 pub fn replayed<O: Optimizer + ?Sized>(
     replay: &Replay,
     terms: usize,
     optimizer: &mut O,
-) -> Result<Pass> {
+) -> Result<Option<Pass>> {
+    let loss = replay.loss().to_device(Device::Cpu)?;
+    if !loss.item()?.is_finite() {
+        return Ok(None);
+    }
     let start = Instant::now();
     if let Some(source) = optimizer.curvature().filter(|source| source.due()) {
         source.begin_sweep(0);
         replay.observe(source)?;
         source.finish(terms)?;
     }
-    let (loss, gradients) = (replay.loss().clone(), replay.gradients().clone());
-    Ok(Pass { loss, gradients, curvature: start.elapsed() })
+    let gradients = replay.gradients().clone();
+    Ok(Some(Pass { loss, gradients, curvature: start.elapsed() }))
 }
 
 /// Refuses a device that the optimizer does not run on, before anything has been done there.

@@ -46,6 +46,7 @@ pub mod problem;
 pub mod prodigy;
 pub mod psgd;
 pub mod radam;
+mod read;
 pub mod registry;
 pub mod rmsprop;
 pub mod sam;

@@ -236,6 +236,47 @@ fn a_step_of_adam_reads_nothing_back_and_is_one_launch() {
 }
 
 #[test]
+fn a_training_step_waits_for_the_loss_alone_and_a_look_at_factors_once_more() {
+    let Some((gpu, _guard)) = emulated() else { return };
+    let reads = |config: AdaFisherConfig| {
+        let (mut model, mut adafisher) = (network(), AdaFisher::new(config).unwrap());
+        train(&mut model, &mut adafisher, GPU, 2).unwrap();
+        let reads = gpu.reads();
+        train(&mut model, &mut adafisher, GPU, 3).unwrap();
+        gpu.reads() - reads
+    };
+    // Batch norm's counter has been moved to the device, and is read to be counted on the host again.
+    let thesis = AdaFisherConfig { rate: 1e-3, ..AdaFisherConfig::thesis() };
+    assert_eq!(reads(AdaFisherConfig { every: 100, ..thesis }), 1 + 3);
+    assert_eq!(reads(thesis), 1 + 3 * 2);
+    // Its factors are scaled to the gradient: read, too, all at once.
+    assert_eq!(reads(AdaFisherConfig::root()), 1 + 3 * 3);
+}
+
+#[test]
+fn clipping_reads_one_number() {
+    let Some((gpu, _guard)) = emulated() else { return };
+    let mut norms = Vec::new();
+    for scale in [1.0, 1e30] {
+        let mut weight = Parameter::new(Tensor::ones([2], DType::F32).to_device(GPU).unwrap());
+        let mut grads = Gradients::default();
+        let grad = Tensor::from_slice(&[3.0_f32, 4.0], [2]).unwrap().scale(scale).unwrap();
+        grads.set(&weight, grad.to_device(GPU).unwrap());
+        let reads = gpu.reads();
+        norms.push(grads.clip_norm(1.0).unwrap());
+        assert_eq!(gpu.reads() - reads, if scale == 1.0 { 1 } else { 2 });
+        Sgd::new(SgdConfig { rate: 1.0, ..SgdConfig::default() })
+            .unwrap()
+            .step(&mut weight, &grads)
+            .unwrap();
+        let left = weight.value().to_f64_vec().unwrap();
+        assert!((left[0] - 0.4).abs() < 1e-6 && (left[1] - 0.2).abs() < 1e-6, "{left:?}");
+    }
+    assert_eq!(norms[0], 5.0);
+    assert!((norms[1] / 5e30 - 1.0).abs() < 1e-6);
+}
+
+#[test]
 fn what_has_no_kernel_is_refused_before_anything_has_changed() {
     let Some((_gpu, _guard)) = emulated() else { return };
     let refused = |optimizer: &mut dyn Optimizer| {

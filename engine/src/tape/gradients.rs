@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use super::{NodeId, Recording};
-use crate::{Error, ParamId, Parameter, Result, Tensor, Var};
+use crate::{DType, Device, Error, ParamId, Parameter, Result, Tensor, Var};
 
 /// Gradients by parameter, and by watched variable.
 #[derive(Debug, Clone, Default)]
@@ -110,24 +110,35 @@ impl Gradients {
         let mut sum: Option<Tensor> = None;
         for id in self.params() {
             // 0 · x is 0, or NaN when x is not finite; zeros do not overflow when they are added.
-            let zero = self.by_param[&id].scale(0.0)?.sum_all()?.to_dtype(crate::DType::F64)?;
+            let zero = self.by_param[&id].scale(0.0)?.sum_all()?.to_dtype(DType::F64)?;
             sum = Some(sum.map_or(Ok(zero.clone()), |sum| sum.add(&zero))?);
         }
         Ok(sum.map_or(Ok(0.0), |sum| sum.item())?.is_finite())
     }
 
-    /// The Euclidean norm over all parameters' gradients together.
+    /// The Euclidean norm over all parameters' gradients together. Of gradients on a GPU one number is read.
     ///
     /// # Errors
     /// [`Error::NoKernel`] when gradients have no numbers (meta device).
     pub fn norm(&self) -> Result<f64> {
         // Summed in the order of identities, so that the result has the same bits every time.
-        let mut sum = 0.0;
+        let (mut here, mut there): (f64, Option<Tensor>) = (0.0, None);
         for id in self.params() {
-            let squares = self.by_param[&id].to_f64_vec()?;
-            sum += squares.iter().map(|x| x * x).sum::<f64>();
+            let grad = &self.by_param[&id];
+            if matches!(grad.device(), Device::Cuda(_)) {
+                let squares = grad.square()?.sum_all()?.to_dtype(DType::F64)?;
+                there = Some(there.map_or(Ok(squares.clone()), |sum| sum.add(&squares))?);
+            } else {
+                here += sum_of_squares(grad)?;
+            }
         }
-        Ok(sum.sqrt())
+        let there = there.map_or(Ok(0.0), |sum| sum.item())?;
+        if there.is_finite() {
+            return Ok((here + there).sqrt());
+        }
+        // Squares overflow before numbers do.
+        let all = self.params().into_iter().map(|id| sum_of_squares(&self.by_param[&id]));
+        Ok(all.sum::<Result<f64>>()?.sqrt())
     }
 
     /// Scales all gradients so that their common norm is at most `max_norm`; returns the norm
@@ -196,6 +207,11 @@ impl VarGradients {
         let node = var.node_on(&self.recording.upgrade()?)?;
         self.by_node.get(&node)
     }
+}
+
+/// In f64.
+fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    Ok(x.to_f64_vec()?.iter().map(|x| x * x).sum())
 }
 
 fn ascending<T>(by_param: &HashMap<ParamId, T>) -> Vec<ParamId> {

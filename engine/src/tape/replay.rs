@@ -51,7 +51,7 @@ pub struct Replay {
 /// What an observer was told.
 #[derive(Debug)]
 enum Seen {
-    Layer(LayerRecord),
+    Layer(Box<LayerRecord>),
     Unlayered(ParamId, &'static str),
 }
 
@@ -201,7 +201,7 @@ impl Replay {
 
 impl LayerObserver for Vec<Seen> {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
-        self.push(Seen::Layer(record.clone()));
+        self.push(Seen::Layer(Box::new(record.clone())));
         Ok(())
     }
 

@@ -158,7 +158,7 @@ impl Gpu {
     /// What the driver refuses.
     pub fn refill_from(&self, to: Slice<'_>, from: Slice<'_>) -> Result<()> {
         assert_eq!((to.len(), to.scalar()), (from.len(), from.scalar()), "cuda refill: lengths");
-        if to.len() == 0 {
+        if to.is_empty() {
             return Ok(());
         }
         let _open = self.bind()?;

@@ -76,11 +76,9 @@ impl Replays {
             known.replay = Some(replay);
         }
         let mut found = None;
-        if let Some(replay) = &known.replay
-            && replay.loss().item()?.is_finite()
-        {
-            found = Some(optim::replayed(replay, task.loss(batch).terms(), optimizer)?);
-            replay.commit(model)?;
+        if let Some(replay) = &known.replay {
+            found = optim::replayed(replay, task.loss(batch).terms(), optimizer)?;
+            found.as_ref().map_or(Ok(()), |_| replay.commit(model))?;
         }
         self.known.push(known);
         Ok(found)

@@ -3,8 +3,9 @@
 //! changed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
-use engine::{Error, ParamId, Parameter, Result, Tensor};
+use engine::{Error, ParamId, Result, Tensor};
 use kernels::cuda::step::{self, Curvature};
 use kernels::cuda::{Gpu, Slice};
 
@@ -13,13 +14,13 @@ use super::factor::Part;
 use crate::cuda::{Arrays, Gradient, count, groups, launch, move_all, place};
 use crate::per_parameter::zeros;
 
-/// A parameter's F without λ, on its device.
+/// A parameter's F without λ, by vectors that are somewhere: on its device.
 #[derive(Debug)]
-pub(super) enum Placed {
-    Outer(Tensor, Tensor),
-    Groups { s: Tensor, h: Tensor, groups: usize, width: usize },
-    Product(Tensor, Tensor),
-    Column(Tensor, f64),
+pub(super) enum Placed<V = Tensor> {
+    Outer(V, V),
+    Groups { s: V, h: V, groups: usize, width: usize },
+    Product(V, V),
+    Column(V, f64),
     Constant(f64),
 }
 
@@ -30,11 +31,8 @@ impl AdaFisher {
     /// As [`groups`], and of the device.
     pub(super) fn step_on_cuda<'a>(&mut self, all: Vec<Gradient<'a>>) -> Result<Vec<Gradient<'a>>> {
         let (groups, here) = groups("adafisher", all)?;
-        for (parameter, _) in groups.iter().flat_map(|(_, parameters)| parameters) {
-            if !self.placed.contains_key(&parameter.id()) {
-                let placed = self.place(parameter)?;
-                self.placed.insert(parameter.id(), placed);
-            }
+        for (_, parameters) in &groups {
+            self.place(parameters)?;
         }
         for (gpu, parameters) in groups {
             let mut alike: BTreeMap<u64, Vec<Gradient<'_>>> = BTreeMap::new();
@@ -95,25 +93,61 @@ impl AdaFisher {
         Ok(())
     }
 
-    /// `None` where Adam takes over.
-    fn place(&self, parameter: &Parameter) -> Result<Option<Placed>> {
+    /// Brings the factors of a group's parameters to their device, all at once.
+    fn place(&mut self, parameters: &[Gradient<'_>]) -> Result<()> {
+        let mut all = Vec::new();
+        let mut ranges = Vec::new();
+        for (parameter, _) in parameters {
+            if !self.placed.contains_key(&parameter.id()) {
+                ranges.push((parameter.id(), self.laid_out(parameter.id(), &mut all)));
+            }
+        }
+        let Some((parameter, _)) = parameters.first().filter(|_| !ranges.is_empty()) else {
+            return Ok(());
+        };
         let (device, dtype) = (parameter.value().device(), parameter.value().dtype());
-        let there =
-            |v: &[f64]| Tensor::from_slice(v, [v.len()])?.to_dtype(dtype)?.to_device(device);
-        let cover = self.factors.cover(parameter.id());
-        let scale = cover.map_or(1.0, |cover| cover.scale);
-        let scaled = |s: &[f64]| there(&s.iter().map(|s| scale * s).collect::<Vec<_>>());
-        Ok(match (cover.map(|cover| cover.part), self.config.constant()) {
+        let there = Tensor::from_slice(&all, [all.len()])?.to_dtype(dtype)?.to_device(device)?;
+        for (id, placed) in ranges {
+            let part = |range: Range<usize>| there.narrow(0, range.start, range.len());
+            self.placed.insert(id, placed.map(|placed| placed.map(part)).transpose()?);
+        }
+        Ok(())
+    }
+
+    /// Appends a parameter's vectors to all others'. `None` where Adam takes over.
+    fn laid_out(&self, parameter: ParamId, all: &mut Vec<f64>) -> Option<Placed<Range<usize>>> {
+        let cover = self.factors.cover(parameter);
+        let scale = cover.as_ref().map_or(1.0, |cover| cover.scale);
+        let mut put = |v: &[f64], scale: f64| {
+            let start = all.len();
+            all.extend(v.iter().map(|x| scale * x));
+            start..all.len()
+        };
+        Some(match (cover.map(|cover| cover.part), self.config.constant()) {
             (Some(Part::Outer { s, h, groups: 1, width }), _) => {
-                Some(Placed::Outer(scaled(s)?, there(&h[..width])?))
+                Placed::Outer(put(s, scale), put(&h[..width], 1.0))
             }
             (Some(Part::Outer { s, h, groups, width }), _) => {
-                Some(Placed::Groups { s: scaled(s)?, h: there(h)?, groups, width })
+                Placed::Groups { s: put(s, scale), h: put(h, 1.0), groups, width }
             }
-            (Some(Part::Product { s, h }), _) => Some(Placed::Product(scaled(s)?, there(h)?)),
-            (Some(Part::Column { s, h }), _) => Some(Placed::Column(scaled(s)?, h)),
-            (None, Some(f)) => Some(Placed::Constant(f)),
-            (None, None) => None,
+            (Some(Part::Product { s, h }), _) => Placed::Product(put(s, scale), put(h, 1.0)),
+            (Some(Part::Column { s, h }), _) => Placed::Column(put(s, scale), h),
+            (None, Some(f)) => Placed::Constant(f),
+            (None, None) => return None,
+        })
+    }
+}
+
+impl<V> Placed<V> {
+    fn map<W>(self, f: impl Fn(V) -> Result<W>) -> Result<Placed<W>> {
+        Ok(match self {
+            Self::Outer(s, h) => Placed::Outer(f(s)?, f(h)?),
+            Self::Groups { s, h, groups, width } => {
+                Placed::Groups { s: f(s)?, h: f(h)?, groups, width }
+            }
+            Self::Product(s, h) => Placed::Product(f(s)?, f(h)?),
+            Self::Column(s, root) => Placed::Column(f(s)?, root),
+            Self::Constant(f) => Placed::Constant(f),
         })
     }
 }

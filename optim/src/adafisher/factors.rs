@@ -6,8 +6,9 @@ use engine::{ParamId, Parameter, Parameters, Result, Shape, Tensor};
 
 use super::factor::{Factor, Part};
 use crate::State;
-use crate::curvature::diagonal::{Diagonal, Form, sum_of_squares};
+use crate::curvature::diagonal::{Diagonal, Form, partial_squares};
 use crate::curvature::running::{Averaging, EmaRule};
+use crate::read::together;
 use crate::saved::{Saved, refused};
 
 /// Factors by weight.
@@ -76,12 +77,15 @@ impl Factors {
         all: &[(&mut Parameter, Tensor)],
         rule: EmaRule,
     ) -> Result<()> {
-        for (parameter, grad) in all {
-            if self.cover(parameter.id()).is_some() {
-                let new = sum_of_squares(grad)? / grad.numel().max(1) as f64;
-                let v = self.magnitudes.entry(parameter.id()).or_insert(new);
-                *v = rule.keep * *v + rule.gain * new;
-            }
+        let covered = |(p, _): &&(&mut Parameter, Tensor)| self.cover(p.id()).is_some();
+        let covered: Vec<_> = all.iter().filter(covered).collect();
+        let squares = covered.iter().map(|(_, grad)| partial_squares(grad));
+        let squares = squares.collect::<Result<Vec<_>>>()?;
+        let squares = together(&squares.iter().collect::<Vec<_>>())?;
+        for ((parameter, grad), squares) in covered.into_iter().zip(squares) {
+            let new = squares.iter().sum::<f64>() / grad.numel().max(1) as f64;
+            let v = self.magnitudes.entry(parameter.id()).or_insert(new);
+            *v = rule.keep * *v + rule.gain * new;
         }
         Ok(())
     }

@@ -21,12 +21,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use engine::{DType, Layer, LayerObserver, LayerRecord, ParamId, Result, Rng, Shape};
+use engine::{
+    DType, Device, Layer, LayerObserver, LayerRecord, ParamId, Result, Rng, Shape, Tensor,
+};
 
 use super::communicator::{Communicator, exchange};
 use super::{CurvatureSource, Fisher};
-use sums::Sums;
-pub(crate) use sums::sum_of_squares;
+use crate::read::together;
+pub(crate) use sums::partial_squares;
+use sums::{Raw, Sums};
 
 /// The factors of normalising layers (scale γ, shift β).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +163,8 @@ pub(crate) struct Diagonal {
 pub(crate) struct Diagonals {
     rule: DiagonalRule,
     pub(crate) due: bool,
+    /// What of the batch being swept is still on a device, with the weight's op: read all at once.
+    unread: Vec<(ParamId, &'static str, Sums, Raw)>,
     /// The (micro-)batch being swept: s as it comes.
     batch: BTreeMap<ParamId, Sums>,
     /// The batches complete since the last step: d = N s.
@@ -176,6 +181,7 @@ impl Diagonals {
         Self {
             rule,
             due: true,
+            unread: Vec::new(),
             batch: BTreeMap::new(),
             total: BTreeMap::new(),
             terms: 0.0,
@@ -195,6 +201,21 @@ impl Diagonals {
         let all = total.into_iter().map(|(weight, sums)| (weight, sums.finish(terms, rule)));
         finite.then(|| all.collect())
     }
+
+    /// Adds what has been seen, with its numbers.
+    fn read(&mut self, seen: Vec<(ParamId, &'static str, Sums, Raw)>) -> Result<()> {
+        let raw: Vec<&Tensor> = seen.iter().flat_map(|(.., raw)| raw).collect();
+        let mut numbers = together(&raw)?.into_iter();
+        for (weight, op, sums, _) in seen {
+            let Some(h_and_s) = numbers.next().zip(numbers.next()) else { continue };
+            let sums = sums.filled(h_and_s.into());
+            self.finite &= sums.h.iter().chain(&sums.s).all(|x| x.is_finite());
+            if !add(&mut self.batch, weight, sums) {
+                self.elsewhere.insert(weight, op);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl LayerObserver for Diagonals {
@@ -212,11 +233,13 @@ impl LayerObserver for Diagonals {
             for param in std::iter::once(record.weight).chain(record.bias) {
                 self.elsewhere.insert(param, op);
             }
-        } else if let Some(sums) = Sums::of(record, self.rule)? {
-            self.finite &= sums.h.iter().chain(&sums.s).all(|x| x.is_finite());
-            if !add(&mut self.batch, record.weight, sums) {
-                self.elsewhere.insert(record.weight, op);
+        } else if let Some((sums, raw)) = Sums::of(record, self.rule)? {
+            let here = raw.iter().all(|x| x.device() == Device::Cpu);
+            let seen = (record.weight, op, sums, raw);
+            if here {
+                return self.read(vec![seen]);
             }
+            self.unread.push(seen);
         }
         Ok(())
     }
@@ -242,10 +265,13 @@ impl CurvatureSource for Diagonals {
 
     fn begin_sweep(&mut self, _index: usize) {
         // What a sweep left that ended in an error.
+        self.unread.clear();
         self.batch.clear();
     }
 
     fn finish(&mut self, terms: usize) -> Result<()> {
+        let unread = std::mem::take(&mut self.unread);
+        self.read(unread)?;
         self.terms += terms as f64;
         for (weight, mut sums) in std::mem::take(&mut self.batch) {
             sums.per_term(terms as f64);

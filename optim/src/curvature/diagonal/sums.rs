@@ -1,6 +1,6 @@
 //! One layer record → sums. The only place in AdaFisher that knows kinds of layers.
 
-use engine::{DType, Element, Layer, LayerRecord, Norm, ParamId, Result, Tensor, for_float};
+use engine::{DType, Device, Layer, LayerRecord, Norm, ParamId, Result, Tensor, for_float};
 use kernels::conv::Conv2d;
 #[cfg(feature = "cuda")]
 use kernels::cuda::{CudaError, Gpu, Slice, SliceMut, second_moment as cuda};
@@ -26,11 +26,16 @@ pub(super) struct Sums {
     rows: f64,
     /// For `Switch`: T, the positions over which one entry of `h` is summed.
     extent: f64,
+    /// The entries of one group's H, where the groups of a convolution share theirs.
+    shared: Option<usize>,
 }
 
+/// h and s as they were made, and where.
+pub(super) type Raw = [Tensor; 2];
+
 impl Sums {
-    /// Reduces a record; `None` if it has no rows.
-    pub(super) fn of(record: &LayerRecord, rule: DiagonalRule) -> Result<Option<Self>> {
+    /// Reduces a record; `None` if it has no rows. What comes beside is for [`Sums::filled`].
+    pub(super) fn of(record: &LayerRecord, rule: DiagonalRule) -> Result<Option<(Self, Raw)>> {
         if record.output_grad.numel() == 0 {
             return Ok(None);
         }
@@ -44,44 +49,47 @@ impl Sums {
             s: Vec::new(),
             rows: 0.0,
             extent: 1.0,
+            shared: None,
         };
-        match record.layer {
+        let raw = match record.layer {
             Layer::Conv2d(_) => sums.convolution(record, rule)?,
             Layer::Lookup => sums.table(record)?,
             Layer::ScaleShift(norm) => match rule.norm_factor {
                 NormFactor::Thesis | NormFactor::Identity => {
-                    sums.channels(record, norm, rule.norm_input)?;
+                    sums.channels(record, norm, rule.norm_input)?
                 }
                 NormFactor::Paper => sums.switch(record, norm, false)?,
                 NormFactor::Official => sums.switch(record, norm, true)?,
             },
             _ => sums.dense(record)?,
-        }
-        Ok(Some(sums))
+        };
+        Ok(Some((sums, raw)))
     }
 
-    fn dense(&mut self, record: &LayerRecord) -> Result<()> {
-        self.h = last_axis_squares(&record.input)?;
-        self.s = last_axis_squares(&record.output_grad)?;
+    /// With the numbers of h and s.
+    pub(super) fn filled(self, [h, s]: [Vec<f64>; 2]) -> Self {
+        let h = match self.shared {
+            Some(n) => (0..n).map(|d| h.iter().skip(d).step_by(n).sum()).collect(),
+            None => h,
+        };
+        Self { h, s, ..self }
+    }
+
+    fn dense(&mut self, record: &LayerRecord) -> Result<Raw> {
         self.rows = rows_of(&record.output_grad);
         self.h_scale = self.rows;
         self.ones = if record.bias.is_some() { self.rows } else { 0.0 };
-        Ok(())
+        Ok([last_axis_squares(&record.input)?, last_axis_squares(&record.output_grad)?])
     }
 
-    fn convolution(&mut self, record: &LayerRecord, rule: DiagonalRule) -> Result<()> {
+    fn convolution(&mut self, record: &LayerRecord, rule: DiagonalRule) -> Result<Raw> {
         let (x, g) = (record.input.contiguous()?, record.output_grad.contiguous()?);
         let conv = record.convolution()?;
         let (m, groups, (_, ow)) = (conv.batch, conv.groups, conv.output);
         let patch = conv.patch();
-        self.h = patch_squares_of(&conv, &x)?;
-        self.s = channel_squares_of(&g)?;
         self.rows = (m * conv.positions()) as f64;
         let shared = rule.conv_groups == ConvGroups::Shared;
-        if shared {
-            let add = |d| self.h.iter().skip(d).step_by(patch).sum();
-            self.h = (0..patch).map(add).collect();
-        }
+        self.shared = shared.then_some(patch);
         self.form = Form::Outer { groups: if shared { 1 } else { groups } };
         let ones = self.rows * if shared { groups as f64 } else { 1.0 };
         self.ones = if record.bias.is_some() { ones } else { 0.0 };
@@ -90,24 +98,18 @@ impl Sums {
             ConvScale::Official => self.rows * patch as f64,
             ConvScale::Spring2024 => (m * ow * patch) as f64,
         };
-        Ok(())
+        Ok([patch_squares_of(&conv, &x)?, channel_squares_of(&g)?])
     }
 
-    fn table(&mut self, record: &LayerRecord) -> Result<()> {
+    fn table(&mut self, record: &LayerRecord) -> Result<Raw> {
         self.form = Form::Table;
-        self.h = vec![0.0; record.weight_shape[0]];
-        for index in record.input.to_vec::<i64>()? {
-            if let Some(count) = usize::try_from(index).ok().and_then(|i| self.h.get_mut(i)) {
-                *count += 1.0;
-            }
-        }
-        self.s = last_axis_squares(&record.output_grad)?;
         self.rows = rows_of(&record.output_grad);
         self.h_scale = self.rows;
-        Ok(())
+        let counts = frequencies(&record.input, record.weight_shape[0])?;
+        Ok([counts, last_axis_squares(&record.output_grad)?])
     }
 
-    fn channels(&mut self, record: &LayerRecord, norm: Norm, input: NormInput) -> Result<()> {
+    fn channels(&mut self, record: &LayerRecord, norm: Norm, input: NormInput) -> Result<Raw> {
         let x = match input {
             NormInput::Raw => record.input.clone(),
             NormInput::Normalized => record.normalized()?,
@@ -117,17 +119,16 @@ impl Sums {
             Norm::Layer | Norm::Rms => last_axis_squares,
         };
         self.form = Form::Hadamard;
-        self.h = squares(&x.contiguous()?)?;
-        self.s = squares(&record.output_grad.contiguous()?)?;
-        self.rows = (x.numel() / self.s.len().max(1)) as f64;
+        let raw = [squares(&x.contiguous()?)?, squares(&record.output_grad.contiguous()?)?];
+        self.rows = (x.numel() / raw[1].numel().max(1)) as f64;
         self.h_scale = self.rows;
-        Ok(())
+        Ok(raw)
     }
 
     /// The two-entry rules. What is summed, and T: batch norm and group norm sum each channel, T =
     /// positions. Layer norm and RMS norm: the paper sums each position, T = features; the program
     /// sums each entry of axis 1, T = the sizes of the axes after it.
-    fn switch(&mut self, record: &LayerRecord, norm: Norm, official: bool) -> Result<()> {
+    fn switch(&mut self, record: &LayerRecord, norm: Norm, official: bool) -> Result<Raw> {
         let (x, g) = (&record.input, &record.output_grad);
         let c = record.weight_shape.numel();
         let m = if x.rank() > 1 { x.shape()[0] } else { 1 };
@@ -140,17 +141,15 @@ impl Sums {
             }
         };
         self.form = Form::Switch;
-        self.h = x.sum(&[0, 2])?.to_f64_vec()?;
         let by_channel = match norm {
             Norm::Batch | Norm::Group { .. } => {
                 g.reshape([m, c, g.numel() / (m * c)])?.sum(&[0, 2])?
             }
             Norm::Layer | Norm::Rms => g.reshape([g.numel() / c, c])?.sum(&[0])?,
         };
-        self.s = by_channel.to_f64_vec()?;
         self.rows = m as f64;
         self.extent = x.shape()[2] as f64;
-        Ok(())
+        Ok([x.sum(&[0, 2])?, by_channel])
     }
 
     pub(super) fn fits(&self, other: &Self) -> bool {
@@ -185,7 +184,7 @@ impl Sums {
 
     /// The diagonals, for s of the mean over `terms`.
     pub(super) fn finish(self, terms: f64, rule: DiagonalRule) -> Diagonal {
-        let Self { form, biases, dtype, h, ones, h_scale, s, rows, extent } = self;
+        let Self { form, biases, dtype, h, ones, h_scale, s, rows, extent, shared: _ } = self;
         let (h, s) = if form == Form::Switch {
             let official = rule.norm_factor == NormFactor::Official;
             let scale = rows * if official { extent * extent } else { extent };
@@ -206,10 +205,25 @@ impl Sums {
     }
 }
 
-/// Σ x² over all axes.
-pub(crate) fn sum_of_squares(x: &Tensor) -> Result<f64> {
+/// Numbers whose sum is Σ x² over all axes.
+pub(crate) fn partial_squares(x: &Tensor) -> Result<Tensor> {
     let rows = x.shape().first().copied().unwrap_or(1).max(1);
-    Ok(last_axis_squares(&x.reshape([rows, x.numel() / rows])?)?.iter().sum())
+    last_axis_squares(&x.reshape([rows, x.numel() / rows])?)
+}
+
+/// How often each of `n` indices occurs.
+fn frequencies(indices: &Tensor, n: usize) -> Result<Tensor> {
+    if indices.device() != Device::Cpu {
+        let ones = Tensor::full_on(indices.device(), [indices.numel()], 1.0, DType::F32)?;
+        return ones.scatter_add(0, &indices.reshape([indices.numel()])?, n);
+    }
+    let mut counts = vec![0.0; n];
+    for index in indices.to_vec::<i64>()? {
+        if let Some(count) = usize::try_from(index).ok().and_then(|i| counts.get_mut(i)) {
+            *count += 1.0;
+        }
+    }
+    Tensor::from_vec(counts, [n])
 }
 
 /// All axes but the last.
@@ -219,7 +233,7 @@ fn rows_of(x: &Tensor) -> f64 {
 }
 
 /// Σ x² over all axes but the last.
-fn last_axis_squares(x: &Tensor) -> Result<Vec<f64>> {
+fn last_axis_squares(x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let width = x.shape().last().copied().unwrap_or(1);
     #[cfg(feature = "cuda")]
@@ -229,12 +243,13 @@ fn last_axis_squares(x: &Tensor) -> Result<Vec<f64>> {
     for_float!(x.dtype(), T => {
         let mut squares = vec![T::default(); width];
         column_squares(x.as_slice::<T>()?, x.numel() / width.max(1), width, &mut squares);
-        Ok(squares.into_iter().map(Element::to_f64).collect())
+        let len = squares.len();
+        Tensor::from_vec(squares, [len])
     })
 }
 
 /// Σ x² over all axes but axis 1; `x` is contiguous.
-fn channel_squares_of(x: &Tensor) -> Result<Vec<f64>> {
+fn channel_squares_of(x: &Tensor) -> Result<Tensor> {
     let (n, c) = (x.shape()[0], x.shape()[1]);
     let positions = x.numel() / (n * c).max(1);
     #[cfg(feature = "cuda")]
@@ -244,12 +259,13 @@ fn channel_squares_of(x: &Tensor) -> Result<Vec<f64>> {
     for_float!(x.dtype(), T => {
         let mut squares = vec![T::default(); c];
         channel_squares(x.as_slice::<T>()?, n, c, positions, &mut squares);
-        Ok(squares.into_iter().map(Element::to_f64).collect())
+        let len = squares.len();
+        Tensor::from_vec(squares, [len])
     })
 }
 
 /// Σ over images and positions of the squares of patches; `x` is contiguous.
-fn patch_squares_of(conv: &Conv2d, x: &Tensor) -> Result<Vec<f64>> {
+fn patch_squares_of(conv: &Conv2d, x: &Tensor) -> Result<Tensor> {
     let entries = conv.groups * conv.patch();
     #[cfg(feature = "cuda")]
     if x.gpu().is_some() {
@@ -258,20 +274,21 @@ fn patch_squares_of(conv: &Conv2d, x: &Tensor) -> Result<Vec<f64>> {
     for_float!(x.dtype(), T => {
         let mut squares = vec![T::default(); entries];
         patch_squares(conv, x.as_slice::<T>()?, &mut squares);
-        Ok(squares.into_iter().map(Element::to_f64).collect())
+        let len = squares.len();
+        Tensor::from_vec(squares, [len])
     })
 }
 
-/// Sums of squares made on a device, of which the host reads the `len` results.
+/// `len` sums of squares made on a device, which stay there.
 #[cfg(feature = "cuda")]
 fn on_cuda(
     x: &Tensor,
     len: usize,
     sums: impl FnOnce(&Gpu, Slice<'_>, &SliceMut<'_>) -> std::result::Result<(), CudaError>,
-) -> Result<Vec<f64>> {
+) -> Result<Tensor> {
     let mut squares = Tensor::full_on(x.device(), [len], 0.0, x.dtype())?;
     if let (Some(gpu), Some(x)) = (x.gpu(), x.cuda_slice()) {
         sums(gpu, x, &squares.make_cuda_mut()?)?;
     }
-    squares.to_f64_vec()
+    Ok(squares)
 }
