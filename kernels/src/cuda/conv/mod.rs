@@ -35,7 +35,7 @@ use crate::conv::Conv2d;
 
 /// What patches may take of the device's memory at a time, in bytes; more images are done in turns. Small, for
 /// what has just been written is in the second-level cache of a large GPU then, not in its memory.
-pub const WORKSPACE: usize = 64 << 20;
+pub const WORKSPACE: usize = 32 << 20;
 
 /// Bytes of the vectors that products load.
 const VECTOR: usize = 16;
