@@ -29,9 +29,9 @@ pub(super) fn layer(at: &At<'_>) -> Result<Conv2d> {
 
 /// With any window; without a number of outputs, each channel by itself.
 fn layer_of(at: &At<'_>, window: Window) -> Result<Conv2d> {
-    let conv = match at.shape {
-        &[n, c, o, h, w] => Conv2d::new(n, 1, c, o, (h, w), window),
-        &[n, c, h, w] => Conv2d::new(n, c, c, c, (h, w), window),
+    let conv = match *at.shape {
+        [n, c, o, h, w] => Conv2d::new(n, 1, c, o, (h, w), window),
+        [n, c, h, w] => Conv2d::new(n, c, c, c, (h, w), window),
         _ => None,
     };
     let (op, name, expected) = ("kernel_bench", "--shape", "images that the window fits in");
