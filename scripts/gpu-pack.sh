@@ -4,7 +4,8 @@
 #   scripts/gpu-pack.sh [-p PACKAGE ...]     # default: alcyon-kernels and alcyon-engine
 #
 # They go, stripped, to .gpu/bin/NAME-KIND (the kind keeps a library's tests apart from a test of its
-# name). There, run them through scripts/gpu-run.sh from the root of the repository. They need glibc
+# name); beside them kernel_bench, train_image, train_text and compare, and the program that
+# benches/peers/run.py compares with PyTorch. There, run them through scripts/gpu-run.sh from the root of the repository. They need glibc
 # of the version that is printed at the end, or newer, and load NVIDIA's libraries when they run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +22,12 @@ features=()
 for package in "${packages[@]}"; do
     [[ $package == -p ]] || features+=(--features "$package/cuda")
 done
-cargo test --no-run --release --message-format=json "${packages[@]}" "${features[@]}" --tests --benches |
+{
+    cargo test --no-run --release --message-format=json "${packages[@]}" "${features[@]}" --tests --benches
+    cargo build --release --message-format=json --example kernel_bench --example train_image \
+        --example train_text --example compare
+    (cd benches/peers/alcyon && cargo build --release --message-format=json --target-dir ../../../target/peers/alcyon)
+} |
     python3 -c '
 import json, sys
 for line in sys.stdin:

@@ -84,6 +84,20 @@ impl Case {
         self.cuda_from(at, &vec![T::of(f64::NAN); n], kernel)
     }
 
+    /// The same of a kernel that has rungs of its own there.
+    pub(crate) fn cuda_rung<T: Float>(
+        self,
+        name: &'static str,
+        at: &At<'_>,
+        n: usize,
+        kernel: impl FnMut(&Gpu, &SliceMut<'_>) -> Result<(), CudaError> + 'static,
+    ) -> Result<Self> {
+        let before = self.rungs.len();
+        let mut case = self.cuda::<T>(at, n, kernel)?;
+        case.rungs[before..].iter_mut().for_each(|rung| rung.name = name);
+        Ok(case)
+    }
+
     /// A kernel that changes numbers of device memory in place, if there is a device.
     pub(crate) fn cuda_from<T: Float>(
         mut self,

@@ -5,7 +5,7 @@ use alcyon::prelude::*;
 
 use crate::case::{At, Case};
 use crate::cli::Precision;
-use crate::kernels::{matrix, memory, moments, rows, updates};
+use crate::kernels::{convolution, matrix, memory, moments, rows, updates};
 
 /// A kernel by name.
 #[derive(Debug)]
@@ -74,11 +74,15 @@ pub(crate) const KERNELS: &[Kernel] = kernels! {
     "max_pool", "largest of windows of 2 x 2", ["planes", "height", "width"], [4096, 32, 32], [8, 8, 8],
         rows::max_pool;
     "gemm", "C = A B", ["m", "k", "n"], [512, 512, 512], [48, 64, 32], matrix::gemm;
-    "conv_output", "y = x * w", CONV, [64, 16, 32, 14, 14], [2, 4, 8, 6, 6], matrix::conv_output;
+    "conv_output", "y = x * w", CONV, [64, 16, 32, 14, 14], [2, 4, 8, 6, 6], convolution::conv_output;
     "conv_input_gradient", "dx = g * w, turned", CONV, [64, 16, 32, 14, 14], [2, 4, 8, 6, 6],
-        matrix::conv_input_gradient;
+        convolution::conv_input_gradient;
     "conv_weight_gradient", "dw = x * g", CONV, [64, 16, 32, 14, 14], [2, 4, 8, 6, 6],
-        matrix::conv_weight_gradient;
+        convolution::conv_weight_gradient;
+    "conv_pointwise", "y = x * w of 1 x 1", CONV, [64, 64, 64, 28, 28], [2, 4, 8, 6, 6],
+        convolution::conv_pointwise;
+    "conv_depthwise", "y = x * w, each channel by itself", ["images", "channels", "height", "width"],
+        [64, 64, 28, 28], [2, 4, 6, 6], convolution::conv_depthwise;
     "attention", "softmax(Q KT / sqrt d) V, causal", ["heads", "tokens", "width"], [32, 256, 32], [2, 16, 8],
         matrix::attention;
     "column_squares", "y[j] = sum of x[r, j]^2: AdaFisher's factor", ROWS, [4096, 256], [64, 48],

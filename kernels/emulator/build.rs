@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const LIBRARIES: [(&str, &str); 4] = [
+const LIBRARIES: [(&str, &str); 5] = [
     ("driver.cpp", "libcuda.so.1"),
     ("nvrtc.cpp", "libnvrtc.so.13"),
     ("cublas.cpp", "libcublas.so.13"),
     ("cublaslt.cpp", "libcublasLt.so.13"),
+    ("cudnn.cpp", "libcudnn.so.9"),
 ];
 
 /// If it is set, everything is compiled with AddressSanitizer: scripts/emulator-asan.sh.

@@ -1,6 +1,7 @@
 """PyTorch's side of the comparison: one line of JSON a case.
 
     python bench.py --threads 2 --case mlp_adam [--fused | --compile]
+    python bench.py --case resnet18_256,gpt_small --device cuda --precision bf16 [--compile]
 """
 import argparse
 import json
@@ -14,6 +15,8 @@ ap.add_argument("--case", required=True)
 ap.add_argument("--iterations", type=int, default=20, help="least number of timed iterations")
 ap.add_argument("--seconds", type=float, default=1.0, help="go on timing for at least this long")
 ap.add_argument("--compile", action="store_true", help="wrap models in torch.compile")
+ap.add_argument("--device", default="cpu", help="cpu or cuda")
+ap.add_argument("--precision", default="f32", help="on cuda: f32, tf32 or bf16 products")
 ap.add_argument("--fused", action="store_true", help="fused=True in Adam/AdamW")
 args = ap.parse_args()
 os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
@@ -26,6 +29,9 @@ import models  # noqa: E402
 torch.set_num_threads(args.threads)
 torch.set_num_interop_threads(1)
 torch.manual_seed(0)
+cuda = args.device.startswith("cuda")
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
+torch.backends.cudnn.benchmark = True
 
 
 def memory():
@@ -96,27 +102,28 @@ def elementwise(kind):
 
 def train(name, make, batch, opt):
     def run():
-        model = make()
+        model = make().to(args.device)
         model.train()
-        x, y = batch()
+        x, y = (z.to(args.device) for z in batch())
         o = opt(model.parameters())
         fwd = torch.compile(model) if args.compile else model
         losses = []
 
         def step():
             o.zero_grad(set_to_none=True)
-            logits = fwd(x)
+            with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16"):
+                logits = fwd(x).float()
             loss = F.cross_entropy(logits.flatten(0, -2), y.flatten())
             loss.backward()
             o.step()
             losses.append(loss.item())
 
-        ts = measure(step, warm=5 if name != "resnet18_sgd" else 2)
+        ts = measure(step, warm=2 if name.startswith("resnet18") else 5)
         report(name, ts, losses)
     return run
 
 
-fused = dict(fused=True) if args.fused else {}
+fused = dict(fused=True) if args.fused or cuda else {}
 
 
 def adam(p):
@@ -145,6 +152,10 @@ CASES = {
                        lambda: (torch.randint(256, (16, 64)), torch.randint(256, (16, 64))), adamw),
     "gpt_adamw_sdpa": train("gpt_adamw_sdpa", lambda: models.Gpt(sdpa=True),
                             lambda: (torch.randint(256, (16, 64)), torch.randint(256, (16, 64))), adamw),
+    "resnet18_256": train("resnet18_256", models.ResNet18,
+                          lambda: (torch.randn(256, 3, 32, 32), torch.randint(10, (256,))), sgd),
+    "gpt_small": train("gpt_small", lambda: models.Gpt(50304, 512, 768, 12, 12, sdpa=True),
+                       lambda: (torch.randint(50304, (8, 512)), torch.randint(50304, (8, 512))), adamw),
     "add_16m": elementwise("add"),
     "relu_16m": elementwise("relu"),
     "sum_16m": elementwise("sum"),

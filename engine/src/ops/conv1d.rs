@@ -4,7 +4,7 @@
 use kernels::conv;
 
 use super::conv2d::{check_geometry, input_gradient, sizes, weight_gradient};
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -98,6 +98,10 @@ impl Op for Conv1d {
         let bias = inputs.get(2).map(CudaView::slice);
         kernels::cuda::conv::forward(inputs[0].gpu(), &sizes, x, w, bias, &out.slice_mut())?;
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
     }
 
     fn is_product(&self) -> bool {

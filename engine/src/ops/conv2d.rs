@@ -4,7 +4,7 @@
 
 use kernels::conv;
 
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -92,6 +92,10 @@ impl Op for Conv2d {
         Ok(Saved::new())
     }
 
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
+    }
+
     fn is_product(&self) -> bool {
         true
     }
@@ -165,8 +169,12 @@ impl Op for InputGradient {
         let [c, h, w] = self.image;
         let sizes = sizes(&self.geometry, &[inputs[0].shape()[0], c, h, w], inputs[1].shape()[0])?;
         let (g, w) = (inputs[0].slice(), inputs[1].slice());
-        kernels::cuda::conv::backward_input(inputs[0].gpu(), &sizes, g, w, &out.slice_mut())?;
+        kernels::cuda::conv::backward_input(inputs[0].gpu(), &sizes, g, w, None, &out.slice_mut())?;
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
     }
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
@@ -211,6 +219,10 @@ impl Op for WeightGradient {
         Ok(Saved::new())
     }
 
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
+    }
+
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let [x, g] = at.inputs else { return Ok(Vec::new()) };
         let d_x = at.want(0, || input_gradient(self.0, x.shape(), g, at.grad))?;
@@ -233,9 +245,7 @@ pub(super) fn sizes(geometry: &Geometry, x: &[usize], outputs: usize) -> Result<
 
 /// Nothing that a window is divided by or made of is 0.
 pub(super) fn check_geometry(op: &'static str, geometry: &Geometry) -> Result<()> {
-    let wrong = |name, got: String| {
-        Err(Error::Argument { op, name, expected: "at least 1", got })
-    };
+    let wrong = |name, got: String| Err(Error::Argument { op, name, expected: "at least 1", got });
     let window = &geometry.window;
     let pairs =
         [("kernel", window.kernel), ("stride", window.stride), ("dilation", window.dilation)];
@@ -265,6 +275,7 @@ pub(super) const SPEC: OpSpec = OpSpec {
             sample([2, 4, 3, 3], [2, 2, 2, 2], true, geometry((2, 2), one, (0, 0), one, 2)),
             sample([1, 3, 4, 4], [3, 1, 3, 3], true, geometry((3, 3), (2, 1), (1, 1), one, 3)),
             sample([2, 3, 2, 2], [2, 3, 1, 1], true, geometry(one, one, (0, 0), one, 1)),
+            sample([2, 4, 2, 3], [4, 2, 1, 1], false, geometry(one, one, (0, 0), one, 2)),
             sample([0, 2, 3, 3], [2, 2, 2, 2], true, geometry((2, 2), one, (0, 0), one, 1)),
             sample([2, 0, 3, 3], [2, 0, 2, 2], true, geometry((2, 2), one, (0, 0), one, 1)),
         ]
@@ -296,7 +307,8 @@ mod tests {
         let bias = Tensor::zeros([3], DType::F32);
         assert!(matches!(x.conv2d(&w, Some(&bias), geometry(window, 2)), Err(Error::Shape { .. })));
 
-        let zero = |window, groups, option: &str| match x.conv2d(&w, None, geometry(window, groups)) {
+        let zero = |window, groups, option: &str| match x.conv2d(&w, None, geometry(window, groups))
+        {
             Err(Error::Argument { name, .. }) => assert_eq!(name, option),
             other => panic!("{other:?}"),
         };

@@ -2,11 +2,9 @@
 //! x in the place of its output: d_x = g ⋆ W, dW the correlation of g and x. db = Σ g.
 
 use kernels::conv;
-#[cfg(feature = "cuda")]
-use kernels::cuda::pairs;
 
 use super::conv2d::{check_geometry, sizes, weight_gradient};
-use crate::op::{Keeps, Op, Saved, Site, sample_input};
+use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
@@ -106,15 +104,13 @@ impl Op for ConvTranspose2d {
         let sizes = sizes(&self.geometry, &[x[0], channels, height, width], x[1])?;
         let (gpu, y) = (inputs[0].gpu(), out.slice_mut());
         let (x, w) = (inputs[0].slice(), inputs[1].slice());
-        kernels::cuda::conv::backward_input(gpu, &sizes, x, w, &y)?;
-        if let Some(bias) = inputs.get(2).map(CudaView::slice) {
-            // Each element reads its own place alone, so it can be written where it is read.
-            let shape = [sizes.batch, channels, height * width];
-            let (image, add) = (channels * height * width, pairs::Formula("add", "a + b"));
-            let here = (y.read(), &[image, height * width, 1][..]);
-            pairs::broadcast(gpu, add, &shape, here, (bias, &[0, 1, 0]), &y)?;
-        }
+        let bias = inputs.get(2).map(CudaView::slice);
+        kernels::cuda::conv::backward_input(gpu, &sizes, x, w, bias, &y)?;
         Ok(Saved::new())
+    }
+
+    fn halves(&self) -> Halves {
+        Halves::InCudaAndRule
     }
 
     fn is_product(&self) -> bool {

@@ -286,7 +286,9 @@ fn patches_and_pixels(
     let image = image.contiguous()?;
     #[cfg(feature = "cuda")]
     if image.gpu().is_some() {
-        return (0..groups).map(|k| pair((k, patches_there(&conv, k, &image)?))).collect();
+        let columns = patches_there(&conv, &image)?;
+        let rows = |k: usize| columns.narrow(0, k * width, width)?.transpose(0, 1);
+        return (0..groups).map(|k| pair((k, rows(k)?))).collect();
     }
     let (c, (h, w)) = (conv.in_channels, conv.input);
     let columns = crate::for_float!(image.dtype(), T => {
@@ -303,16 +305,16 @@ fn patches_and_pixels(
     (0..groups).map(|k| pair((k, rows(k)?))).collect()
 }
 
-/// The patches of one group, on the images' device.
+/// The patches of all groups as columns, on the images' device.
 #[cfg(feature = "cuda")]
-fn patches_there(conv: &Conv2d, group: usize, image: &Tensor) -> Result<Tensor> {
-    let shape = [conv.batch * conv.positions(), conv.patch()];
+fn patches_there(conv: &Conv2d, image: &Tensor) -> Result<Tensor> {
+    let shape = [conv.groups * conv.patch(), conv.batch * conv.positions()];
     let (Some(gpu), Some(x)) = (image.gpu(), image.cuda_slice()) else {
         return Err(Error::NoKernel { op: "rows", device: image.device() });
     };
     let mut out =
         crate::storage::CudaStorage::unspecified(gpu, image.dtype(), shape[0] * shape[1])?;
-    kernels::cuda::patches::patches(gpu, conv, group, x, &out.slice_mut())?;
+    kernels::cuda::patches::patches(gpu, conv, x, &out.slice_mut())?;
     Ok(Tensor::from_cuda(out, shape.into()))
 }
 

@@ -13,6 +13,7 @@ use alcyon_engine::ops::OPS;
 use alcyon_engine::{DType, Device, Tape, Tensor, Var, Window};
 use kernels::conv::Conv2d;
 use kernels::cuda::compile::{compile, is_available, version};
+use kernels::cuda::conv::{direct, unfolded};
 use kernels::cuda::{
     Gpu, Scalar, Slice, SliceMut, cast, cholesky, inner, patches, rule, running, second_moment,
     step,
@@ -32,6 +33,9 @@ const ARCHITECTURES: [(i32, i32); 2] = [(8, 0), (9, 0)];
 fn the_device_compiler_takes_every_text_without_spills_and_finds_every_kernel() {
     let Some((gpu, _guard)) = emulated() else { return };
     [DType::F16, DType::BF16].into_iter().for_each(run_all_ops);
+    for scalar in [Scalar::F16, Scalar::BF16, Scalar::F32, Scalar::F64] {
+        run_all_convolutions(&gpu, scalar);
+    }
     for dtype in [DType::F32, DType::F64] {
         run_all_ops(dtype);
         run_all_steps(&gpu, dtype);
@@ -88,6 +92,22 @@ fn run_all_casts(gpu: &Gpu) {
     }
 }
 
+/// Convolutions of one number by the rungs that are kernels, whatever else there is.
+fn run_all_convolutions(gpu: &Gpu, scalar: Scalar) {
+    let [a, b] = [(); 2].map(|()| gpu.write(&[0.0_f64; 9]).unwrap());
+    let mut out = gpu.write(&[0.0_f64]).unwrap();
+    let conv = Conv2d::new(1, 1, 1, 1, (1, 1), Window { padding: (1, 1), ..Window::new((3, 3)) });
+    let conv = conv.unwrap();
+    let (a, b) = (Slice::new(&a, scalar, 0, 1), Slice::new(&b, scalar, 0, 9));
+    let y = SliceMut::new(&mut out, scalar, 1);
+    direct::forward(gpu, &conv, a, b, None, &y).unwrap();
+    direct::backward_input(gpu, &conv, a, b, None, &y).unwrap();
+    unfolded::forward(gpu, &conv, 0, a, b, None, &y).unwrap();
+    unfolded::backward_input(gpu, &conv, 0, a, b, None, &y).unwrap();
+    let mut out = gpu.write(&[0.0_f64; 9]).unwrap();
+    direct::backward_weight(gpu, &conv, a, a, &SliceMut::new(&mut out, scalar, 9)).unwrap();
+}
+
 /// The sums of squares of one number.
 fn run_all_squares(gpu: &Gpu, dtype: DType) {
     let scalar = if dtype == DType::F32 { Scalar::F32 } else { Scalar::F64 };
@@ -106,7 +126,7 @@ fn run_all_sums(gpu: &Gpu, dtype: DType) {
     let mut flag = gpu.write(&[0_i64]).unwrap();
     let (x, y) = (Slice::new(&x, scalar, 0, 1), SliceMut::new(&mut y, scalar, 1));
     let conv = Conv2d::new(1, 1, 1, 1, (1, 1), Window::new((1, 1))).unwrap();
-    patches::patches(gpu, &conv, 0, x, &y).unwrap();
+    patches::patches(gpu, &conv, x, &y).unwrap();
     let flag = SliceMut::new(&mut flag, Scalar::I64, 1);
     running::look(gpu, x, &flag).unwrap();
     running::average(gpu, x, flag.read(), (1.0, 1.0), &y).unwrap();

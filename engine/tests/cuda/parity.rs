@@ -61,10 +61,10 @@ fn results(sample: &Sample, dtype: DType, device: Device) -> Result<(Vec<Vec<f64
     Ok((all, records))
 }
 
-fn compare(dtype: DType) {
+fn compare(dtype: DType, is_meant: impl Fn(&str) -> bool) {
     let Some((_gpu, _guard)) = emulated() else { return };
     let mut missing = Vec::new();
-    for spec in OPS {
+    for spec in OPS.iter().filter(|spec| is_meant(spec.name)) {
         for (i, sample) in (spec.samples)().iter().enumerate() {
             let (here, records) = results(sample, dtype, Device::Cpu).unwrap();
             let (there, _) = match results(sample, dtype, Device::Cuda(0)) {
@@ -94,22 +94,22 @@ fn compare(dtype: DType) {
 
 #[test]
 fn every_sample_of_every_op_gives_the_numbers_of_the_cpu_in_f64() {
-    compare(DType::F64);
+    compare(DType::F64, |_| true);
 }
 
 #[test]
 fn every_sample_of_every_op_gives_the_numbers_of_the_cpu_in_f32() {
-    compare(DType::F32);
+    compare(DType::F32, |_| true);
 }
 
 #[test]
 fn every_sample_of_every_op_gives_the_numbers_of_the_cpu_in_f16() {
-    compare(DType::F16);
+    compare(DType::F16, |_| true);
 }
 
 #[test]
 fn every_sample_of_every_op_gives_the_numbers_of_the_cpu_in_bf16() {
-    compare(DType::BF16);
+    compare(DType::BF16, |_| true);
 }
 
 #[test]
@@ -126,4 +126,31 @@ fn it_does_so_in_whatever_order_the_threads_of_a_block_run() {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("4 passed"), "{order}:\n{text}");
     }
+}
+
+#[test]
+fn convolutions_do_so_without_cudnn() {
+    let Some((gpu, guard)) = emulated() else { return };
+    if gpu.info().name != "emulated" {
+        return;
+    }
+    assert!(gpu.cudnn().is_ok(), "the others have it");
+    drop(guard);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "parity::all_convolutions", "--ignored"])
+        .env("ALCYON_EMULATOR_CUDNN", "-91000")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn all_convolutions() {
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        compare(dtype, |op| op.starts_with("conv"));
+    }
+    let Some((gpu, _guard)) = emulated() else { return };
+    assert!(gpu.cudnn().is_err());
 }

@@ -1,6 +1,6 @@
 //! What moves between host and device, and what is found wrong on the way.
 
-use alcyon_engine::{DType, Device, Error, Tape, Tensor};
+use alcyon_engine::{DType, Device, Error, Geometry, Tape, Tensor, Window};
 
 use crate::emulated;
 
@@ -132,7 +132,7 @@ fn a_double_between_two_halves_becomes_the_nearest() {
 }
 
 #[test]
-fn products_of_sixteen_bits_are_cublass_and_formulas_are_one_kernel_without_a_cast() {
+fn products_of_sixteen_bits_are_the_libraries_and_formulas_are_one_kernel_without_a_cast() {
     let Some((gpu, _guard)) = emulated() else { return };
     for dtype in [DType::F16, DType::BF16] {
         let of = |shape: [usize; 2]| {
@@ -149,6 +149,12 @@ fn products_of_sixteen_bits_are_cublass_and_formulas_are_one_kernel_without_a_ca
         assert_eq!(launched(&|| a.linear(&a, None)), 0);
         let bias = of([1, 3]).reshape([3]).unwrap();
         assert_eq!(launched(&|| a.linear(&a, Some(&bias))), 0);
+        let (x, w) = (of([1, 12]).reshape([1, 1, 3, 4]), of([2, 9]).reshape([2, 1, 3, 3]));
+        let (x, w) = (x.unwrap(), w.unwrap());
+        let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
+        let geometry = Geometry { window, groups: 1 };
+        let without_cudnn = u64::from(gpu.cudnn().is_err()); // Then patches are laid out.
+        assert_eq!(launched(&|| x.conv2d(&w, None, geometry)), without_cudnn);
         assert_eq!(launched(&|| a.gelu()), 1);
         assert_eq!(launched(&|| a.add(&a)), 1);
         assert_eq!(launched(&|| a.sum(&[1])), 1);

@@ -1,9 +1,7 @@
-//! Products: of matrices, of images with filters, of queries with keys.
+//! Products: of matrices, of queries with keys.
 
 use alcyon::kernels::attention::{self, Attention};
-use alcyon::kernels::conv::{self, Conv2d, reference, unfolded, winograd};
 use alcyon::kernels::gemm::{self, Matrix};
-use alcyon::kernels::unfold::Window;
 use alcyon::kernels::{Float, cuda};
 use alcyon::prelude::*;
 
@@ -32,104 +30,6 @@ pub(crate) fn gemm<T: Float>(at: &At<'_>) -> Result<Case> {
         let a = cuda::gemm::Matrices::new(there[0].slice(), m, k);
         let b = cuda::gemm::Matrices::new(there[1].slice(), k, n);
         cuda::gemm::gemm(gpu, 1, 1.0, a, b, 0.0, c)
-    })
-}
-
-/// A layer of 3 × 3 filters: its sizes, and a convolution's usual three arrays.
-struct Layer<T> {
-    conv: Conv2d,
-    x: Vec<T>,
-    w: Vec<T>,
-    g: Vec<T>,
-}
-
-/// Images of some channels with a window of 3 × 3 and padding 1.
-pub(super) fn layer(at: &At<'_>) -> Result<Conv2d> {
-    let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
-    let conv = match at.shape {
-        &[n, c, o, h, w] => Conv2d::new(n, 1, c, o, (h, w), window),
-        _ => None,
-    };
-    let (op, name, expected) = ("kernel_bench", "--shape", "images that the window fits in");
-    conv.ok_or_else(|| Error::Argument { op, name, expected, got: format!("{:?}", at.shape) })
-}
-
-impl<T: Float> Layer<T> {
-    fn new(at: &At<'_>) -> Result<Self> {
-        let conv = layer(at)?;
-        let x = numbers(conv.batch * conv.in_channels * conv.input.0 * conv.input.1, 0);
-        let g = numbers(conv.batch * conv.out_channels * conv.positions(), 1);
-        let w = numbers(conv.out_channels * conv.patch(), 2);
-        Ok(Self { conv, x, w, g })
-    }
-
-    fn case(&self) -> Case {
-        let moved = self.x.len() + self.w.len() + self.g.len();
-        Case::new::<T>(2 * self.g.len() * self.conv.patch(), moved)
-    }
-}
-
-pub(crate) fn conv_output<T: Float>(at: &At<'_>) -> Result<Case> {
-    let layer = Layer::<T>::new(at)?;
-    let (conv, n) = (layer.conv, layer.g.len());
-    type Rung<T> = fn(&Conv2d, &[T], &[T], Option<&[T]>, &mut [T]);
-    let rungs: [(&str, Rung<T>); 4] = [
-        ("reference", reference::forward),
-        ("unfolded", unfolded::forward),
-        ("winograd", winograd::forward),
-        ("chosen", conv::forward),
-    ];
-    let mut case = layer.case();
-    for (name, rung) in rungs {
-        let (x, w) = (layer.x.clone(), layer.w.clone());
-        case = case.cpu(name, n, move |y| rung(&conv, &x, &w, None, y));
-    }
-    let there = [There::new(at, &layer.x)?, There::new(at, &layer.w)?];
-    case.cuda::<T>(at, n, move |gpu, y| {
-        cuda::conv::forward(gpu, &conv, there[0].slice(), there[1].slice(), None, y)
-    })
-}
-
-/// A rung of one of the two gradients.
-type Backward<T> = fn(&Conv2d, &[T], &[T], &mut [T]);
-
-pub(crate) fn conv_input_gradient<T: Float>(at: &At<'_>) -> Result<Case> {
-    let layer = Layer::<T>::new(at)?;
-    let (conv, n) = (layer.conv, layer.x.len());
-    let rungs: [(&str, Backward<T>); 4] = [
-        ("reference", reference::backward_input),
-        ("unfolded", unfolded::backward_input),
-        ("winograd", winograd::backward_input),
-        ("chosen", conv::backward_input),
-    ];
-    let mut case = layer.case();
-    for (name, rung) in rungs {
-        let (g, w) = (layer.g.clone(), layer.w.clone());
-        case = case.cpu(name, n, move |dx| rung(&conv, &g, &w, dx));
-    }
-    let there = [There::new(at, &layer.g)?, There::new(at, &layer.w)?];
-    case.cuda::<T>(at, n, move |gpu, dx| {
-        cuda::conv::backward_input(gpu, &conv, there[0].slice(), there[1].slice(), dx)
-    })
-}
-
-pub(crate) fn conv_weight_gradient<T: Float>(at: &At<'_>) -> Result<Case> {
-    let layer = Layer::<T>::new(at)?;
-    let (conv, n) = (layer.conv, layer.w.len());
-    let rungs: [(&str, Backward<T>); 4] = [
-        ("reference", reference::backward_weight),
-        ("unfolded", unfolded::backward_weight),
-        ("winograd", winograd::backward_weight),
-        ("chosen", conv::backward_weight),
-    ];
-    let mut case = layer.case();
-    for (name, rung) in rungs {
-        let (x, g) = (layer.x.clone(), layer.g.clone());
-        case = case.cpu(name, n, move |dw| rung(&conv, &x, &g, dw));
-    }
-    let there = [There::new(at, &layer.x)?, There::new(at, &layer.g)?];
-    case.cuda::<T>(at, n, move |gpu, dw| {
-        cuda::conv::backward_weight(gpu, &conv, there[0].slice(), there[1].slice(), dw)
     })
 }
 

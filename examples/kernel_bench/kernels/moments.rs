@@ -5,7 +5,7 @@ use alcyon::kernels::second_moment::{self, ladder};
 use alcyon::kernels::{Float, cuda};
 use alcyon::prelude::*;
 
-use super::matrix::layer;
+use super::convolution::layer;
 use crate::case::{At, Case, There, numbers};
 
 pub(crate) fn column_squares<T: Float>(at: &At<'_>) -> Result<Case> {

@@ -145,6 +145,11 @@ API cuCtxGetCurrent(void** context) {
 // A lost device answers everything so. cuBLAS asks, too.
 #define ALIVE if (lost_) return ILLEGAL_ADDRESS
 extern "C" __attribute__((visibility("default"))) bool emulator_is_lost() { return lost_; }
+// Whether a range lies in one allocation. cuDNN asks.
+extern "C" __attribute__((visibility("default"))) bool emulator_holds(uint64_t at, size_t bytes) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    return inside(at, bytes);
+}
 
 API cuCtxSynchronize() {
     ALIVE;

@@ -1,4 +1,4 @@
-//! Stand-ins for NVIDIA's driver, run-time compiler, cuBLAS and cuBLASLt that run CUDA kernels on the CPU.
+//! Stand-ins for NVIDIA's driver, run-time compiler, cuBLAS, cuBLASLt and cuDNN that run CUDA kernels on the CPU.
 //!
 //! For tests only. The unmodified CUDA code of Alcyon loads these libraries in place of NVIDIA's,
 //! compiles the unmodified kernel texts (with the machine's C++ compiler, behind a shim) and runs

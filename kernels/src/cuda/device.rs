@@ -7,6 +7,7 @@ use cudarc::driver::{CudaContext, CudaStream, result};
 
 use super::affine::Light;
 use super::cache::Cache;
+use super::conv::cudnn::Dnn;
 use super::error::{Result, driver};
 use super::fault::Faults;
 use super::gemm::Blas;
@@ -26,6 +27,7 @@ pub struct Gpu {
     modules: Modules,
     blas: Blas,
     light: Light,
+    dnn: Dnn,
     faults: Faults,
     capturing: Capturing,
     reads: AtomicU64,
@@ -65,6 +67,7 @@ impl Gpu {
             modules: Modules::new(context, info.compute_capability, cache),
             blas: Blas::new(&stream)?,
             light: Light::new()?,
+            dnn: Dnn::default(),
             faults: Faults::default(),
             capturing: Capturing::default(),
             stream,
@@ -249,6 +252,10 @@ impl Gpu {
 
     pub(super) const fn light(&self) -> &Light {
         &self.light
+    }
+
+    pub(super) const fn dnn(&self) -> &Dnn {
+        &self.dnn
     }
 
     pub(super) fn count_launch(&self) {

@@ -126,6 +126,17 @@ impl<'a> Matrices<'a> {
     }
 }
 
+/// Where row-major results of a batch go.
+#[derive(Debug, Clone, Copy)]
+pub struct Results<'a> {
+    /// The elements they are among.
+    pub data: &'a SliceMut<'a>,
+    /// The first matrix's first element.
+    pub start: usize,
+    /// From a matrix to the next.
+    pub batch: usize,
+}
+
 /// C = α A B + β C for `batch` pairs of matrices; C is row-major, one after another. With β = 0, C is
 /// not read. Of 16-bit operands C may be f32: then nothing is rounded.
 ///
@@ -140,16 +151,35 @@ pub fn gemm(
     beta: f64,
     c: &SliceMut<'_>,
 ) -> Result<()> {
+    let size = a.size.0 * b.size.1;
+    assert_eq!(c.len(), batch * size, "cuda gemm: output");
+    gemm_into(gpu, batch, alpha, a, b, beta, Results { data: c, start: 0, batch: size })
+}
+
+/// The same, the results somewhere among others that are left as they are.
+///
+/// # Errors
+/// As [`gemm()`].
+pub fn gemm_into(
+    gpu: &Gpu,
+    batch: usize,
+    alpha: f64,
+    a: Matrices<'_>,
+    b: Matrices<'_>,
+    beta: f64,
+    c: Results<'_>,
+) -> Result<()> {
     let ((m, k), (inner, n)) = (a.size, b.size);
     assert_eq!(k, inner, "cuda gemm: inner sizes");
-    assert_eq!(c.len(), batch * m * n, "cuda gemm: output");
+    if batch * m * n == 0 {
+        return Ok(());
+    }
+    assert!(batch == 1 || c.batch >= m * n, "cuda gemm: results on each other");
+    assert!(c.start + (batch - 1) * c.batch + m * n <= c.data.len(), "cuda gemm: results");
     assert!(
         a.extent(batch) <= a.data.len() && b.extent(batch) <= b.data.len(),
         "cuda gemm: operands"
     );
-    if c.is_empty() {
-        return Ok(());
-    }
     let (Some((a_flipped, lda)), Some((b_flipped, ldb))) = (a.form(), b.form()) else {
         return Err(CudaError::Call {
             call: "gemm",
@@ -167,9 +197,10 @@ pub fn gemm(
     };
     let [m, n, k, lda, ldb, count] = [m, n, k, lda, ldb, batch].map(|size| size as i64);
     let (step_a, step_b) = (a.batch as i64, b.batch as i64);
-    let (step_c, ldc) = (m * n, n);
-    let (pa, pb, pc) = (a.data.pointer(), b.data.pointer(), c.pointer());
-    let (scalar, result) = (a.data.scalar(), c.scalar());
+    let (step_c, ldc) = (c.batch as i64, n);
+    let (scalar, result) = (a.data.scalar(), c.data.scalar());
+    let (pa, pb) = (a.data.pointer(), b.data.pointer());
+    let pc = c.data.pointer() + (c.start * result.bytes()) as u64;
     assert_eq!(b.data.scalar(), scalar, "cuda gemm: the operands' types");
     assert!(result == scalar || result == scalar.computed_in(), "cuda gemm: the result's type");
     let unknown =
@@ -184,8 +215,8 @@ pub fn gemm(
         _ => [(&raw const single[0]).cast(), (&raw const single[1]).cast()],
     };
     // SAFETY: the handle is valid and ours while locked; the operands are of the types that are named, their
-    // extents lie in their slices, and C is as long as its sizes say (asserted above); α and β, of the type
-    // that `compute` implies, outlive the call.
+    // extents lie in their slices, as C's does (asserted above); α and β, of the type that `compute` implies,
+    // outlive the call.
     unsafe {
         sys::cublasGemmStridedBatchedEx_64(
             blas.handle,

@@ -9,7 +9,7 @@
 //! cached is given back to it and the request made once more.
 //!
 //! While a graph is captured ([`Graph`](super::Graph)), what is handed out goes to the graph's own
-//! [`Pool`]: its launches will write there, so nobody else gets it while the graph lives.
+//! pool: its launches will write there, so nobody else gets it while the graph lives.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

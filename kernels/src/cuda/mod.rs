@@ -14,7 +14,8 @@
 //! | [`elementwise`], [`pairs`], [`strided`], [`mod@cast`] | formulas of one and two elements; copies and casts |
 //! | [`reduce`], [`softmax`], [`norm`], [`index`], [`along`] | as on the CPU |
 //! | [`cholesky`], [`mod@inner`], [`mod@newton_schulz`], [`mod@patches`], [`running`] | inverses, inner products, orthogonal matrices, rows and averages for curvature |
-//! | [`attention`], [`conv`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
+//! | [`mod@conv`] | convolutions: by cuDNN, by products of patches, by the definition |
+//! | [`attention`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
 //! | [`step`], [`rule`] | parameter updates, all parameters in one launch |
 //!
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that

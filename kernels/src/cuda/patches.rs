@@ -1,36 +1,32 @@
-//! Images as rows of patches, what a convolution multiplies its weight with.
+//! Images as columns of patches, what a convolution multiplies its weight with: im2col (Chellapilla, Puri &
+//! Simard 2006).
 
 use super::conv::image;
+use super::conv::unfolded::TEXT;
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
-use super::program::{Program, Text};
+use super::program::Program;
 use super::slice::{Slice, SliceMut};
 use crate::conv::Conv2d;
 
-const TEXT: Text = Text { name: "patches", source: include_str!("../../cuda/patches.cu") };
-
-/// y\[image · position, channel · tap\]: the patches of the channels of one group.
+/// y\[channel · tap, image · position\]: a group's channels are neighbouring rows.
 ///
 /// # Shape
-/// x: \[N, C, H, W\] · y: \[N · OH · OW, C/groups · KH · KW\]
+/// x: \[N, C, H, W\] · y: \[C · KH · KW, N · OH · OW\]
 ///
 /// # Errors
 /// What the driver or the compiler refuses.
-pub fn patches(
-    gpu: &Gpu,
-    conv: &Conv2d,
-    group: usize,
-    x: Slice<'_>,
-    y: &SliceMut<'_>,
-) -> Result<()> {
-    let (height, width) = conv.input;
+pub fn patches(gpu: &Gpu, conv: &Conv2d, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
+    let (columns, (height, width)) = (conv.batch * conv.positions(), conv.input);
     assert_eq!(x.len(), conv.batch * conv.in_channels * height * width, "cuda patches: x");
-    assert_eq!(y.len(), conv.batch * conv.positions() * conv.patch(), "cuda patches: y");
-    assert!(group < conv.groups && x.scalar() == y.scalar(), "cuda patches: group and type");
+    assert_eq!(y.len(), columns * conv.groups * conv.patch(), "cuda patches: y");
+    assert_eq!(x.scalar(), y.scalar(), "cuda patches: types");
     if y.is_empty() {
         return Ok(());
     }
-    let arguments = [image(conv).into(), group.into(), x.into(), y.into()];
-    gpu.launch(&Program::new(TEXT, y.scalar()), "patches", Grid::over(y.len()), &arguments)
+    let arguments =
+        [image(conv).into(), conv.positions().into(), columns.into(), x.into(), y.into()];
+    let grid = Grid::over(conv.in_channels * columns);
+    gpu.launch(&Program::new(TEXT, y.scalar()), "unfold", grid, &arguments)
 }

@@ -2,7 +2,7 @@
 //!
 //! `cudarc` panics at the first call into a library that cannot be loaded, so each library is asked
 //! for by name before it is touched. The order matters: driver library, devices, driver version,
-//! context, then the libraries that kernels need. cuDNN and cuSOLVER are optional and not asked.
+//! context, then the libraries that kernels need. cuDNN, which is optional, is asked for when it is first needed.
 
 use std::path::PathBuf;
 

@@ -78,25 +78,21 @@ fn patches_are_what_stands_under_the_window() {
     let on_x = gpu.write(&x).unwrap();
     for (window, groups) in windows.into_iter().flat_map(|window| [(window, 1), (window, 2)]) {
         let conv = Conv2d::new(n, groups, c, 2, (h, w), window).unwrap();
-        for group in 0..groups {
-            let len = n * conv.positions() * conv.patch();
-            let mut y = gpu.memory().allocate(len * 8).unwrap();
-            let from = Slice::new(&on_x, Scalar::F64, 0, x.len());
-            patches(&gpu, &conv, group, from, &SliceMut::new(&mut y, Scalar::F64, len)).unwrap();
-            let (kh, kw) = window.kernel;
-            let entry = |at: usize| {
-                let (row, d) = (at / conv.patch(), at % conv.patch());
-                let (image, place) = (row / conv.positions(), row % conv.positions());
-                let (p, q) = (place / conv.output.1, place % conv.output.1);
-                let (channel, a, b) = (group * c / groups + d / (kh * kw), d / kw % kh, d % kw);
-                let i =
-                    (p * window.stride.0 + a * window.dilation.0).wrapping_sub(window.padding.0);
-                let j =
-                    (q * window.stride.1 + b * window.dilation.1).wrapping_sub(window.padding.1);
-                if i < h && j < w { x[((image * c + channel) * h + i) * w + j] } else { 0.0 }
-            };
-            assert_eq!(read::<f64>(&gpu, &y, len), (0..len).map(entry).collect::<Vec<_>>());
-        }
+        let (columns, (kh, kw)) = (n * conv.positions(), window.kernel);
+        let len = columns * c * kh * kw;
+        let mut y = gpu.memory().allocate(len * 8).unwrap();
+        let from = Slice::new(&on_x, Scalar::F64, 0, x.len());
+        patches(&gpu, &conv, from, &SliceMut::new(&mut y, Scalar::F64, len)).unwrap();
+        let entry = |at: usize| {
+            let (d, column) = (at / columns, at % columns);
+            let (image, place) = (column / conv.positions(), column % conv.positions());
+            let (p, q) = (place / conv.output.1, place % conv.output.1);
+            let (channel, a, b) = (d / (kh * kw), d / kw % kh, d % kw);
+            let i = (p * window.stride.0 + a * window.dilation.0).wrapping_sub(window.padding.0);
+            let j = (q * window.stride.1 + b * window.dilation.1).wrapping_sub(window.padding.1);
+            if i < h && j < w { x[((image * c + channel) * h + i) * w + j] } else { 0.0 }
+        };
+        assert_eq!(read::<f64>(&gpu, &y, len), (0..len).map(entry).collect::<Vec<_>>());
     }
 }
 

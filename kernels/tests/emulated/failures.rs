@@ -5,10 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use alcyon_kernels::conv::Conv2d;
 use alcyon_kernels::cuda::cache::Cache;
 use alcyon_kernels::cuda::{
-    Arg, CudaError, Gpu, Grid, NoDevice, Program, Scalar, Text, library, probe,
+    Arg, CudaError, Gpu, Grid, NoDevice, Program, Scalar, Slice, SliceMut, Text, conv, library,
+    probe,
 };
+use alcyon_kernels::unfold::Window;
 
 use crate::device;
 
@@ -152,6 +155,45 @@ fn no_cublaslt() {
     crate::products::check_affine(&gpu);
 }
 
+#[test]
+fn without_cudnn_or_with_one_that_is_of_no_use_convolutions_are_the_same_numbers() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("without-cudnn");
+    let libraries = fs::read_dir(alcyon_emulator::folder().unwrap()).unwrap();
+    for file in libraries.map(|entry| entry.unwrap().path()) {
+        let name = file.file_name().unwrap().to_owned();
+        if !name.to_string_lossy().contains("cudnn") {
+            fs::copy(&file, folder.0.join(name)).unwrap();
+        }
+    }
+    done(start("no_cudnn", &folder.0, &[(REASON, "cannot be loaded")]));
+    let here = alcyon_emulator::folder().unwrap();
+    for (version, reason) in
+        [("-91000", "CUDNN_STATUS_NOT_INITIALIZED"), ("80907", "version 80907")]
+    {
+        done(start("no_cudnn", here, &[("ALCYON_EMULATOR_CUDNN", version), (REASON, reason)]));
+    }
+}
+
+/// What the process is to say.
+const REASON: &str = "ALCYON_TEST_REASON";
+
+#[test]
+#[ignore = "a process of the test above"]
+fn no_cudnn() {
+    library::search_in(own_folder());
+    let gpu = Gpu::open_with(0, Cache::new(None)).unwrap();
+    match gpu.cudnn() {
+        Ok(version) => println!("*** SKIPPED: this machine has a cuDNN {version} of its own ***"),
+        Err(reason) => {
+            assert!(reason.contains(&std::env::var(REASON).unwrap()), "{reason}");
+            assert_eq!(reason.lines().count(), 1);
+            assert_eq!(gpu.cudnn_plans(), (0, 0));
+        }
+    }
+    crate::convolutions::check_chosen(&gpu);
+}
+
 // ---- a device that is lost -----------------------------------------------------------------------
 
 #[test]
@@ -167,6 +209,7 @@ fn lost_device() {
     library::search_in(alcyon_emulator::folder().unwrap());
     let gpu = Gpu::open_with(0, Cache::new(None)).unwrap();
     let kept = gpu.write(&[7.0_f32]).unwrap();
+    let (weight, mut y) = (gpu.write(&[1.0_f32; 9]).unwrap(), gpu.write(&[0.0_f32]).unwrap());
     assert_eq!(twice(&gpu).unwrap(), [2.0, 4.0, 6.0]);
     let lost = |answer: Result<(), CudaError>| {
         assert!(
@@ -180,6 +223,12 @@ fn lost_device() {
     lost(gpu.synchronize());
     lost(gpu.timed(|| Ok(())).map(drop));
     lost(gpu.memory().allocate(64 << 20).map(drop));
+    let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
+    let convolution = Conv2d::new(1, 1, 1, 1, (1, 1), window).unwrap();
+    let (x, weight) =
+        (Slice::new(&kept, Scalar::F32, 0, 1), Slice::new(&weight, Scalar::F32, 0, 9));
+    let out = SliceMut::new(&mut y, Scalar::F32, 1);
+    lost(conv::forward(&gpu, &convolution, x, weight, None, &out));
     drop(kept);
     lost(gpu.memory().release());
     assert!(Gpu::open(0).is_ok(), "it is still the device that was opened");

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may do as tests do")]
 
 mod cached;
+mod convolutions;
 mod curvature;
 mod failures;
 mod faults;

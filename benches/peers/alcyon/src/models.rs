@@ -164,7 +164,7 @@ impl Module for Block {
     }
 }
 
-/// A decoder with the norm before each half: 4 blocks, width 128, 4 heads, 64 tokens, vocabulary 256.
+/// A decoder with the norm before each half.
 pub struct Gpt {
     tokens: Embedding,
     places: Embedding,
@@ -175,15 +175,28 @@ pub struct Gpt {
 parameters!(Gpt { tokens, places, blocks, norm, head });
 
 impl Gpt {
-    /// `fused`: with attention in one op.
+    /// 4 blocks, width 128, 4 heads, 64 tokens, vocabulary 256. `fused`: with attention in one op.
     pub fn new(fused: bool, rng: &mut Rng) -> Self {
-        let (vocabulary, t, width) = (256, 64, 128);
+        Self::sized((4, 128, 4), (64, 256), fused, rng)
+    }
+
+    /// 12 blocks, width 768, 12 heads, 512 tokens, vocabulary 50304.
+    pub fn small(rng: &mut Rng) -> Self {
+        Self::sized((12, 768, 12), (512, 50304), true, rng)
+    }
+
+    fn sized(
+        (blocks, width, heads): (usize, usize, usize),
+        (t, vocabulary): (usize, usize),
+        fused: bool,
+        rng: &mut Rng,
+    ) -> Self {
         let later = |i: usize| if i % t > i / t { f64::NEG_INFINITY } else { 0.0 };
         let mask = (!fused).then(|| Tensor::from_fn([t, t], DType::F32, later));
         Self {
             tokens: Embedding::new(vocabulary, width, rng),
             places: Embedding::new(t, width, rng),
-            blocks: (0..4).map(|_| Block::new(width, 4, mask.clone(), rng)).collect(),
+            blocks: (0..blocks).map(|_| Block::new(width, heads, mask.clone(), rng)).collect(),
             norm: LayerNorm::new(width),
             head: Linear::new(width, vocabulary, rng).without_bias(),
         }
@@ -194,7 +207,7 @@ impl Module for Gpt {
     /// ids: `[N, T]` · result: `[N·T, V]`
     fn forward(&self, ids: &Var) -> Result<Var> {
         let t = ids.shape()[1];
-        let places = ids.tape()?.input(Tensor::arange(t, DType::I64));
+        let places = ids.tape()?.input(Tensor::arange(t, DType::I64).to_device(ids.device())?);
         let mut x = self.tokens.forward(ids)?.add(&self.places.forward(&places)?)?;
         for block in &self.blocks {
             x = block.forward(&x)?;

@@ -14,25 +14,42 @@ pub struct Args {
     pub iterations: usize,
     /// Timing goes on for at least this long.
     pub seconds: f64,
+    /// `cpu` or `cuda`: ours alone.
+    pub device: String,
+    /// On a device: `f32`, `tf32` or `bf16` products.
+    pub precision: String,
+    /// On a device: whether passes are captured.
+    pub graph: bool,
 }
 
 /// The memory of the program before it began: what is there without the work.
 static BEFORE: OnceLock<Memory> = OnceLock::new();
 
 impl Args {
-    /// `--case a,b --iterations 20 --seconds 1` from the command line.
+    /// `--case a,b --iterations 20 --seconds 1 --device cuda --precision bf16 --graph yes` from the command
+    /// line.
     ///
     /// # Panics
     /// When an argument is unknown or not a number.
     pub fn read() -> Self {
         BEFORE.get_or_init(Memory::start);
-        let mut args = Self { cases: Vec::new(), iterations: 20, seconds: 1.0 };
+        let mut args = Self {
+            cases: Vec::new(),
+            iterations: 20,
+            seconds: 1.0,
+            device: "cpu".to_owned(),
+            precision: "f32".to_owned(),
+            graph: false,
+        };
         let mut words = std::env::args().skip(1);
         while let (Some(key), Some(value)) = (words.next(), words.next()) {
             match key.as_str() {
                 "--case" => args.cases = value.split(',').map(str::to_owned).collect(),
                 "--iterations" => args.iterations = value.parse().expect("a number of iterations"),
                 "--seconds" => args.seconds = value.parse().expect("a number of seconds"),
+                "--device" => args.device = value,
+                "--precision" => args.precision = value,
+                "--graph" => args.graph = value == "yes",
                 _ => panic!("unknown argument {key}"),
             }
         }
