@@ -60,8 +60,8 @@ struct Cli {
     #[arg(long, default_value_t = 30)]
     epochs: u64,
 
-    /// Where to compute: `cpu`, `cuda` or `cuda:N`. The CPU on every machine unless this says otherwise,
-    /// since most optimizers have no steps on a GPU yet; those say so.
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`. The CPU on every machine unless this says otherwise;
+    /// an optimizer that has no steps on a GPU says so.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: Device,
 

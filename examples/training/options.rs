@@ -98,8 +98,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) keep: usize,
 
-    /// Where to compute: `cpu`, `cuda` or `cuda:N`. The CPU on every machine unless this says otherwise,
-    /// since most optimizers have no steps on a GPU yet; those say so.
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`. The CPU on every machine unless this says otherwise;
+    /// an optimizer that has no steps on a GPU says so.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
 
