@@ -3,14 +3,13 @@
 //! | rung              | changes                                                       | gain |
 //! |-------------------|---------------------------------------------------------------|------|
 //! | [`mod@reference`] | three loops, the definition                                   | 1    |
-//! | [`mod@blocked`]   | a tile of B is copied to contiguous memory and stays in cache | 14   |
-//! | [`mod@packed`]    | both operands in panels, a tile of C in registers, vector instructions chosen at run time | 51 |
-//! | [`sequential()`]  | the `gemm` crate: tuned for the caches that it finds          | 66   |
-//! | [`gemm()`]        | the same with threads                                         | 77   |
+//! | [`mod@blocked`]   | a tile of B is copied to contiguous memory and stays in cache | 8.5  |
+//! | [`mod@packed`]    | both operands in panels, a tile of C in registers, vector instructions chosen at run time | 46 |
+//! | [`sequential()`]  | the `gemm` crate: tuned for the caches that it finds          | 58   |
+//! | [`gemm()`]        | the same with threads                                         | 62   |
 //!
-//! The gain over the first rung: `kernel/gemm` of `benches/kernels.rs`, 256³ f32, the median of four
-//! runs on an EPYC 7003 (AVX2), two cores, 2026-11-21. Others used the machine meanwhile: the last
-//! rung is not a fair measure of threads.
+//! The gain over the first rung: `kernel/gemm` of `benches/kernels.rs`, 256³ f32, the median of three
+//! runs on an EPYC 7003 (AVX2), two cores, 2026-11-22.
 //!
 //! The rung in use is the last, by the `gemm` crate. All rungs take the same [`Matrix`] views with
 //! any strides, and are tested against the first. The library packs an operand whose columns are

@@ -3,14 +3,13 @@
 //! | rung          | changes                                                               | gain |
 //! |---------------|-----------------------------------------------------------------------|------|
 //! | [`fn@reference`] | each formula is a pass over the whole matrix, as separate ops would do it | 1 |
-//! | [`lanes`]     | 16 sums side by side: no addition waits for the last                  | 2.9 |
-//! | [`fused`]     | all formulas of a row while it is in the cache                        | 3.5 |
-//! | [`wide`]      | the loop compiled for the vectors of this machine                     | 4.9 |
-//! | [`layer_norm()`](super::layer_norm) | rows shared out among threads                   | 4.6 |
+//! | [`lanes`]     | 16 sums side by side: no addition waits for the last                  | 2.3 |
+//! | [`fused`]     | all formulas of a row while it is in the cache                        | 2.8 |
+//! | [`wide`]      | the loop compiled for the vectors of this machine                     | 4.7 |
+//! | [`layer_norm()`](super::layer_norm) | rows shared out among threads                   | 7.1 |
 //!
 //! The gain over the first rung: `kernel/layer_norm` of `benches/kernels.rs`, 4096 × 256 f32, the
-//! median of five runs on an EPYC 7003 (AVX2), two cores, 2026-11-21. Others used the machine
-//! meanwhile: the last rung is not a fair measure of threads.
+//! median of three runs on an EPYC 7003 (AVX2), two cores, 2026-11-22.
 
 use super::{Affine, check_layer_norm, normalise_row};
 use crate::float::Float;

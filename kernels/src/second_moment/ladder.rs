@@ -6,22 +6,21 @@
 //! | rung                        | changes                                                 | gain |
 //! |-----------------------------|---------------------------------------------------------|------|
 //! | [`reference_patch_squares`] | the patches of all images as rows, then their squares   | 1    |
-//! | [`unfolded_patch_squares`]  | the patches of one image at a time, which the cache holds | 5.3 |
-//! | [`shifted_patch_squares`]   | no patches: a tap sees the image shifted, a box of it   | 6.3 |
-//! | [`patch_squares`](super::patch_squares) | images are squared and added first: a box is added up once, not once for each image; threads take channels | 130 |
+//! | [`unfolded_patch_squares`]  | the patches of one image at a time, which the cache holds | 5.4 |
+//! | [`shifted_patch_squares`]   | no patches: a tap sees the image shifted, a box of it   | 4.6 |
+//! | [`patch_squares`](super::patch_squares) | images are squared and added first: a box is added up once, not once for each image; threads take channels | 160 |
 //!
 //! xᵀx for rows x:
 //!
 //! | rung                   | changes                                                      | gain |
 //! |------------------------|--------------------------------------------------------------|------|
 //! | [`reference_gram`]     | three loops, the definition                                  | 1    |
-//! | [`product_gram`]       | a matrix product: [`gemm`](mod@crate::gemm) is a ladder of its own | 120 |
-//! | [`gram`](super::gram()) | half of a symmetric matrix is enough: tiles above the diagonal, and a mirror | 140 |
+//! | [`product_gram`]       | a matrix product: [`gemm`](mod@crate::gemm) is a ladder of its own | 160 |
+//! | [`gram`](super::gram()) | half of a symmetric matrix is enough: tiles above the diagonal, and a mirror | 200 |
 //!
 //! The gains over the first rungs: `kernel/patch_squares` (64 images of 16 channels and 14², 3 × 3)
-//! and `kernel/gram` (4096 × 256) of `benches/kernels.rs`, f32, the medians of five runs on an EPYC
-//! 7003 (AVX2), two cores, 2026-11-21. Others used the machine meanwhile: the last rung is not a fair
-//! measure of threads.
+//! and `kernel/gram` (4096 × 256) of `benches/kernels.rs`, f32, the medians of three runs on an EPYC
+//! 7003 (AVX2), two cores, 2026-11-22.
 
 use crate::conv::Conv2d;
 use crate::float::Float;

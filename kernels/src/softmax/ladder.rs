@@ -3,15 +3,14 @@
 //! | rung             | changes                                                            | gain |
 //! |------------------|--------------------------------------------------------------------|------|
 //! | [`fn@reference`]    | the formula: maximum, exponentials, sum, quotient of a row         | 1    |
-//! | [`polynomial`]   | exponentials without tables and branches: the compiler takes four at once | 2.4 |
-//! | [`lanes`]        | 16 maxima and 16 sums side by side: no addition waits for the last | 4.2 |
-//! | [`wide`]         | the loop compiled for the vectors of this machine                  | 7.3 |
-//! | [`softmax()`](super::softmax) | rows shared out among threads                         | 7.1 |
-//! | [`online`]       | beside the ladder: one pass less over a row, two exponentials more | 2.2 |
+//! | [`polynomial`]   | exponentials without tables and branches: the compiler takes four at once | 2.8 |
+//! | [`lanes`]        | 16 maxima and 16 sums side by side: no addition waits for the last | 4.3 |
+//! | [`wide`]         | the loop compiled for the vectors of this machine                  | 7.8 |
+//! | [`softmax()`](super::softmax) | rows shared out among threads                         | 12 |
+//! | [`online`]       | beside the ladder: one pass less over a row, two exponentials more | 2.5 |
 //!
 //! The gain over the first rung: `kernel/softmax` of `benches/kernels.rs`, 4096 × 256 f32, the median
-//! of five runs on an EPYC 7003 (AVX2), two cores, 2026-11-21. Others used the machine meanwhile: the
-//! last rung is not a fair measure of threads.
+//! of three runs on an EPYC 7003 (AVX2), two cores, 2026-11-22.
 
 use super::{larger, largest, row};
 use crate::float::Float;

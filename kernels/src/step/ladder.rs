@@ -4,20 +4,19 @@
 //! | rung                  | changes                                                           | gain |
 //! |-----------------------|-------------------------------------------------------------------|------|
 //! | [`reference_adam`]    | each formula is a pass over memory, as separate ops would do it   | 1    |
-//! | [`one_pass_adam`]     | every number is read once and written once                        | 2.4 |
-//! | [`wide_adam`]         | the loop compiled for the vectors of this machine                 | 3.9 |
-//! | [`adam`](super::adam()) | pieces shared out among threads                                 | 4.6 |
+//! | [`one_pass_adam`]     | every number is read once and written once                        | 2.8 |
+//! | [`wide_adam`]         | the loop compiled for the vectors of this machine                 | 4.4 |
+//! | [`adam`](super::adam()) | pieces shared out among threads                                 | 6.7 |
 //!
 //! | rung                      | changes                                                       | gain |
 //! |---------------------------|---------------------------------------------------------------|------|
 //! | [`reference_adafisher`](super::reference_adafisher) | F is built, then divided by         | 1    |
-//! | [`one_pass_adafisher`]    | F\[o, p\] = s\[o\]·h\[p\] + λ where it is used, never stored  | 4.1 |
-//! | [`wide_adafisher`]        | the loop compiled for the vectors of this machine             | 6.2 |
-//! | [`adafisher`](super::adafisher()) | pieces shared out among threads                       | 6.4 |
+//! | [`one_pass_adafisher`]    | F\[o, p\] = s\[o\]·h\[p\] + λ where it is used, never stored  | 3.9 |
+//! | [`wide_adafisher`]        | the loop compiled for the vectors of this machine             | 6.8 |
+//! | [`adafisher`](super::adafisher()) | pieces shared out among threads                       | 8.6 |
 //!
 //! The gains over the first rungs: `kernel/adam` and `kernel/adafisher` of `benches/kernels.rs`, a
-//! weight of 4096 × 256 f32, the medians of six runs on an EPYC 7003 (AVX2), two cores, 2026-11-21.
-//! Others used the machine meanwhile: the last rung is not a fair measure of threads.
+//! weight of 4096 × 256 f32, the medians of three runs on an EPYC 7003 (AVX2), two cores, 2026-11-22.
 
 use super::{AdaFisher, Adam, AdamConstants, correction};
 use crate::float::Float;
