@@ -40,8 +40,13 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Where the figures and `audit.json` go.
-    #[arg(long, value_name = "DIR", default_value = "target/alcyon/audit")]
+    /// Where the figures and `audit.json` go; those of `--quick` to `quick` in it.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "target/alcyon/audit",
+        default_value_if("quick", "true", "target/alcyon/audit/quick")
+    )]
     pub(crate) out: PathBuf,
 }
 

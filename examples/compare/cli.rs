@@ -74,8 +74,13 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) coverage: bool,
 
-    /// Where the figures and `results.json` go.
-    #[arg(long, value_name = "DIR", default_value = "target/alcyon/compare")]
+    /// Where the figures and `results.json` go; those of `--quick` to `quick` in it.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "target/alcyon/compare",
+        default_value_if("quick", "true", "target/alcyon/compare/quick")
+    )]
     pub(crate) out: PathBuf,
 }
 

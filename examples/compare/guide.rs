@@ -37,7 +37,7 @@ COLUMNS
   / Adam         The sum of the three over Adam's.
   state          What the optimizer keeps between steps.
 
-  A run whose loss is not finite stops; the table says at which step, and the line above it which
+  A run whose loss is not finite stops; a line below the tables says at which step, and one above them which
   operation first produced such a value. The others go on.
 
 EXAMPLES

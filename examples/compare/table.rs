@@ -4,21 +4,32 @@ use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 use crate::outcome::{Spread, Summary};
 
-/// One line an optimizer.
-pub(crate) fn results(summaries: &[Summary]) -> Table {
-    let mut table = plain([
-        "optimizer",
-        "rate",
-        "test accuracy %",
-        "train loss",
-        "test loss",
-        "pass ms",
-        "factors ms",
-        "step ms",
-        "/ Adam",
-        "state",
-        "remarks",
-    ]);
+/// What was reached and what a step cost, one line an optimizer, and below them what went wrong.
+pub(crate) fn results(summaries: &[Summary]) -> String {
+    let mut text = format!("{}\nMilliseconds a step\n{}", reached(summaries), cost(summaries));
+    for (optimizer, remark) in
+        summaries.iter().flat_map(|s| s.remarks.iter().map(move |r| (&s.optimizer, r)))
+    {
+        text += &format!("\n{optimizer}: {remark}");
+    }
+    text
+}
+
+fn reached(summaries: &[Summary]) -> Table {
+    let mut table = plain(["optimizer", "test accuracy %", "train loss", "test loss"]);
+    for s in summaries {
+        table.add_row(cells([
+            s.optimizer.clone(),
+            spread(s.test_accuracy, 100.0, 2),
+            spread(s.train_loss, 1.0, 4),
+            spread(s.test_loss, 1.0, 4),
+        ]));
+    }
+    table
+}
+
+fn cost(summaries: &[Summary]) -> Table {
+    let mut table = plain(["optimizer", "rate", "pass", "factors", "step", "/ Adam", "state"]);
     let adam = summaries.iter().find(|s| s.optimizer == "adam").map(|s| s.per_step.total());
     for s in summaries {
         let cost = s.per_step;
@@ -26,15 +37,11 @@ pub(crate) fn results(summaries: &[Summary]) -> Table {
         table.add_row(cells([
             s.optimizer.clone(),
             s.rate.to_string(),
-            spread(s.test_accuracy, 100.0, 2),
-            spread(s.train_loss, 1.0, 4),
-            spread(s.test_loss, 1.0, 4),
-            format!("{:.2}", cost.pass),
-            format!("{:.2}", cost.factors),
-            format!("{:.2}", cost.step),
+            milliseconds(cost.pass),
+            milliseconds(cost.factors),
+            milliseconds(cost.step),
             ratio,
             bytes(s.state_bytes),
-            s.remarks.join("\n"),
         ]));
     }
     table
@@ -61,6 +68,11 @@ fn spread(value: Option<Spread>, scale: f64, digits: usize) -> String {
             format!("{:.digits$} ± {:.digits$}", scale * mean, scale * d)
         }
     }
+}
+
+/// Hundredths, where they say anything.
+fn milliseconds(time: f64) -> String {
+    if time < 100.0 { format!("{time:.2}") } else { format!("{time:.0}") }
 }
 
 fn bytes(n: usize) -> String {
@@ -119,6 +131,9 @@ mod tests {
     use super::*;
     use crate::outcome::{Ending, Epoch, Run};
 
+    /// The widest that a terminal is sure to be.
+    const COLUMNS: usize = 80;
+
     /// An optimizer whose seeds reached these accuracies.
     fn summary(name: &str, accuracies: &[f64]) -> Summary {
         let run = |&test_accuracy: &f64| {
@@ -149,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_fit_a_terminal_of_eighty_columns() {
+        let mut wide = summary("adafisher-official", &[1.0, 0.0]);
+        wide.train_loss = Spread::of(&[123.4567, 9.0]);
+        wide.test_loss = wide.train_loss;
+        wide.rate = 0.00001;
+        wide.per_step.pass = 1234.56;
+        wide.per_step.step = 1234.56;
+        wide.state_bytes = 1023 << 10;
+        let text = results(&[wide, summary("adam", &[0.5, 0.5])]);
+        let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(longest <= COLUMNS, "{longest} columns:\n{text}");
+    }
+
+    #[test]
     fn a_run_that_diverged_counts_in_the_remarks_and_not_in_the_means() {
         let mut lost = Run::new("sgd", 9.0, 1);
         lost.ending = Ending::Diverged { step: 7, cause: "mul".into() };
@@ -157,6 +186,6 @@ mod tests {
         let summary = Summary::of(&[&whole, &lost]);
         assert_eq!(summary.remarks, ["seed 1 diverged at step 7"]);
         assert_eq!(summary.test_accuracy.unwrap().count, 1);
-        assert!(results(&[summary]).to_string().contains("diverged at step 7"));
+        assert!(results(&[summary]).contains("diverged at step 7"));
     }
 }

@@ -10,11 +10,20 @@ use crate::case::{At, There, numbers};
 use crate::cli::Precision;
 use crate::measure::{Effort, Machine};
 
-/// The roof.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Ceilings {
-    /// Bytes a second, read and written, of a copy that no cache holds.
+/// How fast a copy of one size is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Level {
+    /// Bytes of both arrays.
+    pub(crate) bytes: f64,
+    /// Bytes a second, read and written.
     pub(crate) bytes_per_second: f64,
+}
+
+/// The roof.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Ceilings {
+    /// Copies from the smallest, which a cache holds, to the largest. On a GPU the largest alone.
+    pub(crate) levels: Vec<Level>,
     /// Operations a second of the best matrix product.
     pub(crate) flops_per_second: f64,
     /// Seconds: a launch on a GPU; on a CPU, waking all threads and waiting for them.
@@ -29,17 +38,31 @@ impl Ceilings {
         }
     }
 
-    /// Operations a second that are within reach at so many operations a byte: Williams et al. 2009.
-    pub(crate) fn roof(&self, intensity: f64) -> f64 {
-        self.flops_per_second.min(self.bytes_per_second * intensity)
+    /// Bytes a second that are within reach of a kernel that moves so many bytes: those of the fastest
+    /// copy that moves as many or more. So a kernel whose numbers a cache holds is judged by that cache.
+    pub(crate) fn bandwidth(&self, bytes: f64) -> f64 {
+        let large_enough = self.levels.iter().filter(|level| level.bytes >= bytes);
+        let fastest = large_enough.map(|level| level.bytes_per_second).reduce(f64::max);
+        fastest.unwrap_or_else(|| self.memory())
+    }
+
+    /// Bytes a second of the largest copy.
+    pub(crate) fn memory(&self) -> f64 {
+        self.levels.last().map_or(f64::NAN, |level| level.bytes_per_second)
+    }
+
+    /// Operations a second that are within reach at so many operations a byte, of so many bytes: Williams
+    /// et al. 2009.
+    pub(crate) fn roof(&self, intensity: f64, bytes: f64) -> f64 {
+        self.flops_per_second.min(self.bandwidth(bytes) * intensity)
     }
 
     /// Which share of what is within reach a run of so many seconds has reached.
     pub(crate) fn share(&self, flops: f64, bytes: f64, seconds: f64) -> f64 {
         if flops == 0.0 {
-            return bytes / seconds / self.bytes_per_second;
+            return bytes / seconds / self.bandwidth(bytes);
         }
-        flops / seconds / self.roof(flops / bytes)
+        flops / seconds / self.roof(flops / bytes, bytes)
     }
 
     pub(crate) fn describe(&self, machine: &Machine) -> String {
@@ -48,8 +71,13 @@ impl Ceilings {
             Machine::Gpu(_) => "a launch",
         };
         format!(
-            "Ceilings, measured now: copy {:.1} GB/s, matrix product {:.1} GFLOP/s; {:.1} µs {overhead}.",
-            self.bytes_per_second / 1e9,
+            "Ceilings, measured now: copy {:.1} GB/s{}, matrix product {:.1} GFLOP/s; {:.1} µs {overhead}.",
+            self.memory() / 1e9,
+            if self.levels.len() > 1 {
+                format!(" ({:.1} in the fastest cache)", self.bandwidth(0.0) / 1e9)
+            } else {
+                String::new()
+            },
             self.flops_per_second / 1e9,
             self.overhead_seconds * 1e6,
         )
@@ -61,10 +89,14 @@ fn measure<T: Float>(machine: &Machine, effort: Effort) -> Result<Ceilings> {
     let (x, a, b) = (numbers::<T>(n, 0), numbers::<T>(m * m, 1), numbers::<T>(m * m, 2));
     let Machine::Gpu(gpu) = machine else {
         let (mut y, mut c) = (x.clone(), a.clone());
-        let (copy, _) = machine.median(effort, || {
-            elementwise::map(&x, &mut y, |x| x);
-            Ok(())
-        })?;
+        let copies = copied(n).map(|n| {
+            let (copy, _) = machine.median(effort, || {
+                elementwise::map(&x[..n], &mut y[..n], |x| x);
+                Ok(())
+            })?;
+            Ok(level::<T>(n, copy))
+        });
+        let levels = copies.collect::<Result<_>>()?;
         let (product, _) = machine.median(effort, || {
             let (a, b) = (Matrix::new(&a, m, m), Matrix::new(&b, m, m));
             gemm::gemm(T::ONE, a, b, T::ZERO, &mut c);
@@ -75,7 +107,7 @@ fn measure<T: Float>(machine: &Machine, effort: Effort) -> Result<Ceilings> {
             parallel::pieces(&mut nothing, 1, |_, piece| piece[0] = 1);
             Ok(())
         })?;
-        return Ok(roof::<T>((n, copy), (m, product), overhead));
+        return Ok(roof(levels, (m, product), overhead));
     };
     let at = At { shape: &[], gpu: Some(gpu) };
     let [x, a, b] = [&x, &a, &b].map(|v| There::new(&at, v));
@@ -90,12 +122,24 @@ fn measure<T: Float>(machine: &Machine, effort: Effort) -> Result<Ceilings> {
     let mut one = There::<T>::room(&at, 1)?;
     let (overhead, _) =
         machine.median(effort, || Ok(cuda::strided::fill(gpu, 0.0, &one.slice_mut())?))?;
-    Ok(roof::<T>((n, copy), (m, product), overhead))
+    Ok(roof(vec![level::<T>(n, copy)], (m, product), overhead))
 }
 
-fn roof<T>((n, copy): (usize, f64), (m, product): (usize, f64), overhead: f64) -> Ceilings {
+/// Numbers of the copies on the CPU, four times as many each time, up to `most`.
+fn copied(most: usize) -> impl Iterator<Item = usize> {
+    const FIRST: usize = 1 << 11;
+    let sizes = std::iter::successors(Some(FIRST), |n| Some(4 * n));
+    sizes.take_while(move |&n| n < most).chain([most])
+}
+
+fn level<T>(n: usize, seconds: f64) -> Level {
+    let bytes = (2 * n * size_of::<T>()) as f64;
+    Level { bytes, bytes_per_second: bytes / seconds }
+}
+
+fn roof(levels: Vec<Level>, (m, product): (usize, f64), overhead: f64) -> Ceilings {
     Ceilings {
-        bytes_per_second: (2 * n * size_of::<T>()) as f64 / copy,
+        levels,
         flops_per_second: 2.0 * (m as f64).powi(3) / product,
         overhead_seconds: overhead,
     }
@@ -105,11 +149,26 @@ fn roof<T>((n, copy): (usize, f64), (m, product): (usize, f64), overhead: f64) -
 mod tests {
     use super::*;
 
+    fn level(bytes: f64, bytes_per_second: f64) -> Level {
+        Level { bytes, bytes_per_second }
+    }
+
     #[test]
     fn the_roof_rises_with_intensity_up_to_the_product_and_a_copy_is_judged_by_its_bytes() {
-        let c = Ceilings { bytes_per_second: 10.0, flops_per_second: 40.0, overhead_seconds: 0.0 };
-        assert_eq!([1.0, 4.0, 100.0].map(|intensity| c.roof(intensity)), [10.0, 40.0, 40.0]);
+        let levels = vec![level(100.0, 10.0)];
+        let c = Ceilings { levels, flops_per_second: 40.0, overhead_seconds: 0.0 };
+        assert_eq!([1.0, 4.0, 100.0].map(|i| c.roof(i, 200.0)), [10.0, 40.0, 40.0]);
         assert_eq!(c.share(20.0, 20.0, 4.0), 0.5);
         assert_eq!(c.share(0.0, 20.0, 4.0), 0.5);
+    }
+
+    #[test]
+    fn numbers_in_a_cache_are_judged_by_the_fastest_cache_that_holds_them() {
+        let levels = vec![level(1.0, 20.0), level(10.0, 50.0), level(100.0, 30.0), level(1e3, 5.0)];
+        let c = Ceilings { levels, flops_per_second: 1e9, overhead_seconds: 0.0 };
+        let bandwidths = [0.5, 10.0, 11.0, 100.0, 101.0, 1e6].map(|bytes| c.bandwidth(bytes));
+        assert_eq!(bandwidths, [50.0, 50.0, 30.0, 30.0, 5.0, 5.0]);
+        assert_eq!(c.memory(), 5.0);
+        assert_eq!(copied(1 << 14).collect::<Vec<_>>(), [1 << 11, 1 << 13, 1 << 14]);
     }
 }

@@ -37,8 +37,13 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Where the plot and `results.json` go.
-    #[arg(long, value_name = "DIR", default_value = "target/alcyon/kernel_bench")]
+    /// Where the plot and `results.json` go; those of `--quick` to `quick` in it.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "target/alcyon/kernel_bench",
+        default_value_if("quick", "true", "target/alcyon/kernel_bench/quick")
+    )]
     pub(crate) out: PathBuf,
 }
 
@@ -117,9 +122,11 @@ HOW TO READ THE TABLE
               A kernel that reads its input twice moves more, and gets no credit for it.
   GFLOP/s     Operations of the definition over the time: a function such as exp is one. A cleverer
               algorithm that needs fewer (Winograd's convolution) gets credit for all of them.
-  of roof     Share of what is within reach at the kernel's operations a byte: the copy's bandwidth
+  of roof     Share of what is within reach at the kernel's operations a byte: a copy's bandwidth
               times those, or the matrix product's speed if that is less (the roofline: Williams,
-              Waterman & Patterson 2009). Above 100 % the data lay in a cache: choose larger sizes.
+              Waterman & Patterson 2009). The copy is the fastest of those, measured in the same run,
+              that move as many bytes as the kernel or more: numbers that a cache holds are judged
+              by that cache. Choose large sizes to learn about memory.
   difference  From the reference, the first rung (on a GPU: from what the CPU uses), the greatest over
               all numbers, relative to the larger of 1 and the number. A fast kernel with a difference
               that rounding does not explain is wrong.

@@ -65,8 +65,12 @@ fn bench(cli: &Cli) -> Result<()> {
     fs::create_dir_all(&cli.out).map_err(|e| Error::io(&cli.out, e))?;
     let title = format!("{}, {}", machine.name(), cli.dtype.name());
     let mut written = roofline::draw(&outcomes, &ceilings, &title, &cli.out)?;
-    let report =
-        Report { machine: &machine, dtype: cli.dtype.name(), ceilings, outcomes: &outcomes };
+    let report = Report {
+        machine: &machine,
+        dtype: cli.dtype.name(),
+        ceilings: &ceilings,
+        outcomes: &outcomes,
+    };
     written.push(report.write(&cli.out)?);
     println!("Written:");
     written.iter().for_each(|path| println!("  {}", path.display()));

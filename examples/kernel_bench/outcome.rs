@@ -21,7 +21,7 @@ pub(crate) struct Outcome {
     pub(crate) runs: usize,
     pub(crate) flops: f64,
     pub(crate) bytes: f64,
-    /// Of what is within reach; above 1 if a cache holds the data.
+    /// Of what is within reach of as many bytes.
     pub(crate) share: f64,
     /// From the reference, relative to the larger of 1 and the number.
     pub(crate) difference: f64,
@@ -49,7 +49,7 @@ impl Outcome {
 pub(crate) struct Report<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) dtype: &'static str,
-    pub(crate) ceilings: Ceilings,
+    pub(crate) ceilings: &'a Ceilings,
     pub(crate) outcomes: &'a [Outcome],
 }
 

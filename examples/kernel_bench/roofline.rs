@@ -1,5 +1,6 @@
 //! The roofline: operations a second against operations a byte, both logarithmic, under the roof that was
-//! measured. Williams, Waterman & Patterson 2009. As SVG and PNG.
+//! measured, black for memory and grey for each size of a copy that a cache may hold. Williams, Waterman &
+//! Patterson 2009. As SVG and PNG.
 //!
 //! A kernel's rungs stand above each other, hollow, and the one that is used is filled and numbered.
 
@@ -94,7 +95,7 @@ fn chart<B: DrawingBackend>(
     ceilings: &Ceilings,
     title: &str,
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-    let ridge = ceilings.flops_per_second / ceilings.bytes_per_second;
+    let ridge = ceilings.flops_per_second / ceilings.memory();
     let all = || ladders.iter().flat_map(|ladder| &ladder.rungs);
     let (left, right) = bounds(all().map(|o| o.intensity()).chain([ridge]));
     let points = all().map(|o| o.flops_per_second());
@@ -116,7 +117,13 @@ fn chart<B: DrawingBackend>(
         .bold_line_style(BLACK.mix(0.15))
         .light_line_style(BLACK.mix(0.04))
         .draw()?;
-    let roof = [left, ridge, right].map(|x| (x, ceilings.roof(x) / 1e9));
+    for level in &ceilings.levels {
+        let slant = ceilings.flops_per_second / ceilings.bandwidth(level.bytes);
+        let roof = |x: f64| (x, ceilings.roof(x, level.bytes) / 1e9);
+        let roof = [left, slant.clamp(left, right), right].map(roof);
+        chart.draw_series(LineSeries::new(roof, BLACK.mix(0.3).stroke_width(1)))?;
+    }
+    let roof = [left, ridge, right].map(|x| (x, ceilings.roof(x, f64::INFINITY) / 1e9));
     chart.draw_series(LineSeries::new(roof, BLACK.stroke_width(2)))?;
     for (i, ladder) in ladders.iter().enumerate() {
         let colour = colour(i, ladders.len());
