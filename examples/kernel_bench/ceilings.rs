@@ -70,14 +70,13 @@ impl Ceilings {
             Machine::Cpu => "to wake the threads and wait for them",
             Machine::Gpu(_) => "a launch",
         };
+        let cache = match self.levels.len() {
+            0 | 1 => String::new(),
+            _ => format!(" ({:.1} in the fastest cache)", self.bandwidth(0.0) / 1e9),
+        };
         format!(
-            "Ceilings, measured now: copy {:.1} GB/s{}, matrix product {:.1} GFLOP/s; {:.1} µs {overhead}.",
+            "Ceilings, measured now:\n  copy {:.1} GB/s{cache}\n  matrix product {:.1} GFLOP/s\n  {:.1} µs {overhead}",
             self.memory() / 1e9,
-            if self.levels.len() > 1 {
-                format!(" ({:.1} in the fastest cache)", self.bandwidth(0.0) / 1e9)
-            } else {
-                String::new()
-            },
             self.flops_per_second / 1e9,
             self.overhead_seconds * 1e6,
         )
