@@ -1,7 +1,7 @@
 //! `Gpu`: an opened device, with its one stream, its memory and its programs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, result};
 
@@ -11,7 +11,7 @@ use super::conv::cudnn::Dnn;
 use super::error::{Result, driver};
 use super::fault::Faults;
 use super::gemm::Blas;
-use super::graph::Capturing;
+use super::graph::{Capturing, Queueing};
 use super::memory::{Buffer, Memory};
 use super::module::Modules;
 use super::program::Program;
@@ -131,6 +131,7 @@ impl Gpu {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let beside = self.capturing.stream_beside();
         let buffer = self.memory.allocate_for(bytes.len(), beside.is_some())?;
+        let _open = self.bind()?;
         match beside {
             None => self.copy_in(buffer.pointer(), bytes, &self.stream)?,
             Some(beside) => {
@@ -149,6 +150,7 @@ impl Gpu {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         assert_eq!(bytes.len(), to.len() * to.scalar().bytes(), "cuda refill: lengths");
         self.capturing.refuse("cuMemcpyHtoD")?;
+        let _open = self.bind()?;
         self.copy_in(to.pointer(), bytes, &self.stream)
     }
 
@@ -170,11 +172,11 @@ impl Gpu {
         .map_err(driver("cuMemcpyDtoD"))
     }
 
-    fn copy_in(&self, to: u64, bytes: &[u8], stream: &CudaStream) -> Result<()> {
+    /// The copy alone, for who has called [`Gpu::bind`].
+    pub(super) fn copy_in(&self, to: u64, bytes: &[u8], stream: &CudaStream) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let _open = self.bind()?;
         // SAFETY: there is room for as many bytes; the driver has copied the source (which is not
         // pinned) to memory of its own before it returns.
         unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }
@@ -199,11 +201,12 @@ impl Gpu {
         }
         self.capturing.refuse("cuMemcpyDtoH")?;
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let _open = self.bind()?;
         self.fetch(buffer, offset, values)?;
         self.faults.look(self)
     }
 
-    /// The copy alone.
+    /// The copy alone, for who has called [`Gpu::bind`].
     pub(super) fn fetch<T: bytemuck::Pod>(
         &self,
         buffer: &Buffer,
@@ -212,13 +215,12 @@ impl Gpu {
     ) -> Result<()> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
         assert!(offset + bytes.len() <= buffer.bytes(), "cuda read: beyond its buffer");
-        let _open = self.bind()?;
         let from = buffer.pointer() + offset as u64;
         // SAFETY: the source lies in the buffer (asserted above); the target outlives the copy,
         // which is over when the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }
             .map_err(driver("cuMemcpyDtoH"))?;
-        self.synchronize()
+        self.wait()
     }
 
     /// Waits for all that is queued.
@@ -227,6 +229,12 @@ impl Gpu {
     /// The failure of any kernel queued before.
     pub fn synchronize(&self) -> Result<()> {
         self.capturing.refuse("cuStreamSynchronize")?;
+        let _open = self.bind()?;
+        self.wait()
+    }
+
+    /// The same for who has called [`Gpu::bind`].
+    pub(super) fn wait(&self) -> Result<()> {
         self.stream.synchronize().map_err(driver("cuStreamSynchronize"))
     }
 
@@ -262,8 +270,9 @@ impl Gpu {
         self.launches.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Makes the device's context the thread's. What comes back is to be held while something is queued.
-    pub(super) fn bind(&self) -> Result<Option<RwLockReadGuard<'_, ()>>> {
+    /// Makes the device's context the thread's. What comes back is to be held while something is queued, by no
+    /// more than one at a time in a thread: the second would wait for who waits for the first.
+    pub(super) fn bind(&self) -> Result<Queueing<'_>> {
         let open = self.capturing.enter()?;
         self.stream.context().bind_to_thread().map_err(driver("cuCtxSetCurrent"))?;
         Ok(open)

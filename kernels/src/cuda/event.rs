@@ -10,7 +10,7 @@ impl Gpu {
     /// counted among the reads.
     ///
     /// # Errors
-    /// What `queue` and the driver refuse.
+    /// What `queue` and the driver refuse; [`CudaError::Captured`](super::CudaError::Captured) while capturing.
     pub fn timed(&self, queue: impl FnOnce() -> Result<()>) -> Result<f64> {
         let begin = self.mark()?;
         queue()?;
@@ -21,6 +21,8 @@ impl Gpu {
 
     /// A point of the stream.
     fn mark(&self) -> Result<CudaEvent> {
+        self.capturing().refuse("cuEventRecord")?;
+        let _open = self.bind()?;
         let with_time = sys::CUevent_flags::CU_EVENT_DEFAULT;
         self.stream().record_event(Some(with_time)).map_err(driver("cuEventRecord"))
     }

@@ -7,7 +7,6 @@ use super::device::Gpu;
 use super::error::{CudaError, Result};
 use super::launch::Arg;
 use super::memory::Buffer;
-use super::slice::{Scalar, Slice};
 
 /// Whether something was found; the index, its place, the bound, who asked.
 const WORDS: usize = 5;
@@ -26,25 +25,30 @@ struct Notes {
 }
 
 impl Faults {
-    /// Lets `queue` launch a check that may write the note, in the name of `op`.
+    /// Lets `queue` launch a check that may write the note, in the name of `op`. It may have to wait for another
+    /// thread's capture, which asks here too: nothing is locked meanwhile.
     pub(super) fn asked_by(
         &self,
         gpu: &Gpu,
         op: &'static str,
         queue: impl FnOnce(usize, Arg) -> Result<()>,
     ) -> Result<()> {
+        let (asker, words) = self.place(gpu, op)?;
+        queue(asker, Arg::Pointer(words))?;
+        self.set_pending(true);
+        Ok(())
+    }
+
+    /// The number of who asks, and where the note is.
+    fn place(&self, gpu: &Gpu, op: &'static str) -> Result<(usize, u64)> {
+        self.prepare(gpu)?;
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let asker =
             notes.askers.iter().position(|&known| known == op).unwrap_or(notes.askers.len());
         if asker == notes.askers.len() {
             notes.askers.push(op);
         }
-        let pointer = match &notes.words {
-            Some(words) => words.pointer(),
-            None => notes.words.insert(gpu.write(&[0_i64; WORDS])?).pointer(),
-        };
-        notes.pending = true;
-        queue(asker, Arg::Pointer(pointer))
+        Ok((asker, notes.words.as_ref().map_or(0, Buffer::pointer)))
     }
 
     /// Makes room for the note.
@@ -62,7 +66,8 @@ impl Faults {
         std::mem::replace(&mut notes.pending, pending)
     }
 
-    /// Looks at the note, if it may have been written, and clears it.
+    /// Looks at the note, if it may have been written, and clears it. For who has called [`Gpu::bind`], since a
+    /// capture would have to wait for the lock.
     pub(super) fn look(&self, gpu: &Gpu) -> Result<()> {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Notes { words, askers, pending } = &mut *notes;
@@ -73,7 +78,7 @@ impl Faults {
         let [0, ..] = found else {
             let [_, index, at, bound, asker] = found;
             // In the same place: graphs write there.
-            gpu.refill(Slice::new(words, Scalar::I64, 0, WORDS), &[0_i64; WORDS])?;
+            gpu.copy_in(words.pointer(), bytemuck::bytes_of(&[0_i64; WORDS]), gpu.stream())?;
             let op = askers.get(asker as usize).copied().unwrap_or("index");
             return Err(CudaError::Index { op, index, at: at as usize, bound: bound as usize });
         };

@@ -45,6 +45,13 @@ pub(super) struct Capturing {
     by: Mutex<Option<Capture>>,
 }
 
+/// Held while something is queued. The thread that captures needs no more than its capture.
+#[must_use = "others may begin a capture as soon as it is dropped"]
+#[derive(Debug)]
+pub(super) struct Queueing<'a>(
+    #[allow(dead_code, reason = "dropped last")] Option<RwLockReadGuard<'a, ()>>,
+);
+
 /// How long others wait: they may be what the captured work waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -82,14 +89,13 @@ impl Gpu {
 /// A capture that ends, whatever happens.
 struct Open<'a> {
     gpu: &'a Arc<Gpu>,
+    /// Shut until the capture has ended.
     gate: Option<RwLockWriteGuard<'a, ()>>,
-    pool: Arc<Pool>,
+    /// Until it passes to a graph.
+    pool: Option<Arc<Pool>>,
     shift: Option<Buffer>,
     /// Whether a check was pending before.
     pending: bool,
-    ended: bool,
-    /// Whether the memory has passed to a graph.
-    complete: bool,
 }
 
 /// What a capture came to.
@@ -110,7 +116,7 @@ impl<'a> Open<'a> {
         let beside = gpu.stream().context().new_stream().map_err(driver("cuStreamCreate"))?;
         let gate = gpu.capturing().gate.write().unwrap_or_else(PoisonError::into_inner);
         // Constants are written beside the stream: to memory that earlier work must have left.
-        gpu.synchronize()?;
+        gpu.wait()?;
         let (thread, at) = (std::thread::current().id(), shift.pointer());
         let capture = Capture { thread, beside, shift: at, draws: false };
         // In this mode memory may be asked for meanwhile.
@@ -119,39 +125,40 @@ impl<'a> Open<'a> {
         *gpu.capturing().by() = Some(capture);
         gpu.capturing().any.store(true, Ordering::Release);
         let (pool, pending) = (gpu.memory().begin_capture(), gpu.faults().set_pending(false));
-        let (gate, shift) = (Some(gate), Some(shift));
-        Ok(Self { gpu, gate, pool, shift, pending, ended: false, complete: false })
+        Ok(Self { gpu, gate: Some(gate), pool: Some(pool), shift: Some(shift), pending })
     }
 
     fn end(mut self) -> Result<Graph> {
         let Ended { ready, checks, draws } = self.stop();
         let nothing = || CudaError::Captured { call: "cuStreamEndCapture" };
         let ready = ready.map_err(driver("cuStreamEndCapture"))?.ok_or_else(nothing)?;
-        let (gpu, pool) = (Arc::clone(self.gpu), Arc::clone(&self.pool));
-        self.complete = true;
+        let pool = self.pool.take().ok_or_else(nothing)?;
         let shift = self.shift.take().filter(|_| draws);
-        Ok(Graph { ready, gpu, pool, shift, checks })
+        Ok(Graph { ready, gpu: Arc::clone(self.gpu), pool, shift, checks })
     }
 
     fn stop(&mut self) -> Ended {
-        self.ended = true;
         let gpu = self.gpu;
         let ready = gpu.stream().end_capture(CUgraphInstantiate_flags(0));
         gpu.memory().end_capture();
         gpu.capturing().any.store(false, Ordering::Release);
         let draws = gpu.capturing().by().take().is_some_and(|capture| capture.draws);
-        drop(self.gate.take());
-        Ended { ready, checks: gpu.faults().set_pending(self.pending), draws }
+        let checks = gpu.faults().set_pending(false);
+        if checks || self.pending {
+            gpu.faults().set_pending(true); // Other threads' checks look like ours.
+        }
+        self.gate = None;
+        Ended { ready, checks, draws }
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        if !self.ended {
+        if self.gate.is_some() {
             let _ = self.stop(); // `work` has panicked: that is what will be told.
         }
-        if !self.complete {
-            self.pool.close();
+        if let Some(pool) = &self.pool {
+            pool.close();
         }
     }
 }
@@ -174,15 +181,17 @@ impl Capturing {
     }
 
     /// To be held while something is queued. Other threads than the one that captures wait for it here.
-    pub(super) fn enter(&self) -> Result<Option<RwLockReadGuard<'_, ()>>> {
+    pub(super) fn enter(&self) -> Result<Queueing<'_>> {
         if self.is_here() {
-            return Ok(None);
+            return Ok(Queueing(None));
         }
         let mut since = None;
         loop {
             match self.gate.try_read() {
-                Ok(open) => return Ok(Some(open)),
-                Err(TryLockError::Poisoned(open)) => return Ok(Some(open.into_inner())),
+                Ok(open) => return Ok(Queueing(Some(open))),
+                Err(TryLockError::Poisoned(open)) => {
+                    return Ok(Queueing(Some(open.into_inner())));
+                }
                 Err(TryLockError::WouldBlock) => {}
             }
             if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {

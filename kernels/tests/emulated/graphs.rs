@@ -1,8 +1,13 @@
 //! Work that is captured once and launched again: the numbers of the same work done step by step.
 
+use std::sync::Arc;
+
+use alcyon_kernels::conv::Conv2d;
+use alcyon_kernels::cuda::conv::cudnn;
 use alcyon_kernels::cuda::memory::Buffer;
 use alcyon_kernels::cuda::{CudaError, Gpu, Scalar, Slice, SliceMut};
 use alcyon_kernels::cuda::{affine, dropout, gemm, index, pairs};
+use alcyon_kernels::unfold::Window;
 
 use crate::{device, read};
 
@@ -130,28 +135,59 @@ fn what_cannot_be_captured_is_refused_by_name_and_the_device_goes_on() {
     assert_eq!(gpu.memory().statistics().graphs, 0);
 }
 
-#[test]
-fn other_threads_wait_for_the_end_of_a_capture_and_are_not_in_it() {
-    let Some((gpu, _guard)) = device() else { return };
+/// Whatever another thread does while this one captures: it is done afterwards, and is not in the graph.
+fn beside<T: Send>(gpu: &Arc<Gpu>, other: impl Fn() -> T + Send + Sync) -> T {
     let (x, weight) = (gpu.write(&[1.0_f32; 4]).unwrap(), gpu.write(&[2.0_f32; 4]).unwrap());
+    let indices = gpu.write(&[0_i64, 1]).unwrap();
+    let want = read::<f32>(gpu, &work(gpu, &x, &weight).unwrap(), 4);
     std::thread::scope(|scope| {
         let ((y, other), graph) = gpu
             .capture(|| {
-                let other = scope.spawn(|| {
-                    (0..100).map(|i| gpu.write(&[i as f32; 4]).unwrap()).collect::<Vec<_>>()
-                });
+                let other = scope.spawn(&other);
                 std::thread::sleep(std::time::Duration::from_millis(20));
-                Ok::<_, CudaError>((work(&gpu, &x, &weight)?, other))
+                index::check(gpu, "here", Slice::new(&indices, Scalar::I64, 0, 2), 2)?;
+                Ok::<_, CudaError>((work(gpu, &x, &weight)?, other))
             })
             .unwrap();
-        let written = other.join().unwrap();
+        let done = other.join().unwrap();
         graph.launch().unwrap();
-        let want = read::<f32>(&gpu, &work(&gpu, &x, &weight).unwrap(), 4);
-        assert_eq!(read::<f32>(&gpu, &y, 4), want);
-        for (i, buffer) in written.iter().enumerate() {
-            assert_eq!(read::<f32>(&gpu, buffer, 4), [i as f32; 4]);
-        }
-    });
+        assert_eq!(read::<f32>(gpu, &y, 4), want);
+        done
+    })
+}
+
+#[test]
+fn other_threads_wait_for_the_end_of_a_capture_and_are_not_in_it() {
+    let Some((gpu, _guard)) = device() else { return };
+    let written =
+        beside(&gpu, || (0..100).map(|i| gpu.write(&[i as f32; 4]).unwrap()).collect::<Vec<_>>());
+    for (i, buffer) in written.iter().enumerate() {
+        assert_eq!(read::<f32>(&gpu, buffer, 4), [i as f32; 4]);
+    }
+    // Who waits, waits for the end of the capture, too.
+    assert!(beside(&gpu, || gpu.timed(|| gpu.synchronize())).is_ok());
+    // A check writes to a note that the capturing thread's checks write to, too.
+    let fine = gpu.write(&[1_i64]).unwrap();
+    let (there, numbers) = (Slice::new(&fine, Scalar::I64, 0, 1), gpu.write(&[3.0_f32]).unwrap());
+    beside(&gpu, || {
+        index::check(&gpu, "there", there, 2)?;
+        gpu.read(&numbers, 0, &mut [0.0_f32])
+    })
+    .unwrap();
+    // And a convolution of cuDNN, which queues by itself.
+    let window = Window { padding: (1, 1), ..Window::new((3, 3)) };
+    let conv = Conv2d::new(1, 1, 2, 3, (4, 4), window).unwrap();
+    let numbers = |n: usize| (0..n).map(|i| (i % 5) as f32 - 2.0).collect::<Vec<_>>();
+    let (x, weight) = (gpu.write(&numbers(32)).unwrap(), gpu.write(&numbers(54)).unwrap());
+    let convolved = || {
+        let mut y = gpu.memory().allocate(48 * 4).unwrap();
+        let out = SliceMut::new(&mut y, Scalar::F32, 48);
+        assert!(cudnn::forward(&gpu, &conv, floats(&x, 32), floats(&weight, 54), None, &out)?);
+        Ok::<_, CudaError>(y)
+    };
+    let want = read::<f32>(&gpu, &convolved().unwrap(), 48);
+    let got = beside(&gpu, convolved).unwrap();
+    assert_eq!(read::<f32>(&gpu, &got, 48), want);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::descriptors::{Algorithm, Arithmetic, Descriptors};
 use super::{Map, lay_down};
 use crate::conv::Conv2d;
 use crate::cuda::device::Gpu;
-use crate::cuda::error::{CudaError, Result};
+use crate::cuda::error::{CudaError, Result, driver};
 use crate::cuda::slice::{Scalar, Slice, SliceMut};
 
 /// What an algorithm may ask for beside the arrays, in bytes.
@@ -95,7 +95,9 @@ impl Library {
         if !VERSIONS.contains(&version) {
             return Err(format!("cuDNN is of version {version}, {VERSIONS:?} are known"));
         }
-        gpu.bind().map_err(|error| error.to_string())?;
+        // Nothing is queued here: who waited for a capture to end would keep the thread that captures out.
+        let context = gpu.stream().context();
+        context.bind_to_thread().map_err(|e| driver("cuCtxSetCurrent")(e).to_string())?;
         let handle =
             result::create_handle().map_err(|error| code("cudnnCreate")(error).to_string())?;
         // SAFETY: the handle has just been made, and the stream lives as long as the device.
@@ -184,7 +186,7 @@ impl Call<'_> {
             return Ok(false);
         }
         let Ok(library) = self.gpu.library() else { return Ok(false) };
-        self.gpu.bind()?;
+        let _open = self.gpu.bind()?;
         let mut plans = library.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, handle) = (self.key(), plans.handle);
         if let Some(plan) = plans.known.get(&key) {
@@ -200,6 +202,7 @@ impl Call<'_> {
     /// What the map writes = its value + β of what was there; false if the library refuses after all.
     fn run(&self, beta: f64) -> Result<bool> {
         let Ok(library) = self.gpu.library() else { return Ok(false) };
+        let _open = self.gpu.bind()?;
         let mut plans = library.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, handle) = (self.key(), plans.handle);
         let Some(Some(plan)) = plans.known.get(&key) else { return Ok(false) };
@@ -208,7 +211,7 @@ impl Call<'_> {
         let done = plan.run(handle, key.1, beta, pointers, workspace.pointer());
         let done = done.map(Some).or_else(refused("cudnnConvolution"));
         // That the device is lost the driver alone says.
-        let done = done.map_err(|error| match self.gpu.synchronize() {
+        let done = done.map_err(|error| match self.gpu.wait() {
             Err(lost @ CudaError::Lost { .. }) => lost,
             _ => error,
         });
