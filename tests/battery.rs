@@ -7,11 +7,14 @@
 
 #[path = "battery/checks.rs"]
 mod checks;
+#[path = "battery/hostile.rs"]
+mod hostile;
 #[path = "battery/landscapes.rs"]
 mod landscapes;
 #[path = "battery/models.rs"]
 mod models;
 
+use hostile::{Kind, survives};
 use landscapes::STARTS;
 use optim::known;
 
@@ -30,22 +33,37 @@ pub(crate) enum Cell {
 
 type Question = (&'static str, fn(&str) -> Cell);
 
-const QUESTIONS: [Question; 15] = [
-    ("bowl", landscapes::bowl),
-    ("valley 1", |name| landscapes::rosenbrock(name, STARTS[0])),
-    ("valley 2", |name| landscapes::rosenbrock(name, STARTS[1])),
-    ("valley 3", |name| landscapes::rosenbrock(name, STARTS[2])),
-    ("valley 4", |name| landscapes::rosenbrock(name, STARTS[3])),
-    ("resume", checks::resume),
-    ("order", checks::order),
-    ("f32", checks::precision),
-    ("micro", checks::micro_batches),
-    ("tied", checks::tied),
-    ("zero", checks::zero),
-    ("NaN", checks::not_finite),
-    ("1 unit", |name| checks::thin(name, 0.5)),
-    ("dead", |name| checks::thin(name, -100.0)),
-    ("moves", checks::moves),
+/// A block of the table: 80 columns are enough for each.
+const BLOCKS: [&[Question]; 2] = [
+    &[
+        ("bowl", landscapes::bowl),
+        ("val1", |name| landscapes::rosenbrock(name, STARTS[0])),
+        ("val2", |name| landscapes::rosenbrock(name, STARTS[1])),
+        ("val3", |name| landscapes::rosenbrock(name, STARTS[2])),
+        ("val4", |name| landscapes::rosenbrock(name, STARTS[3])),
+        ("resume", checks::resume),
+        ("order", checks::order),
+        ("f32", checks::precision),
+        ("micro", checks::micro_batches),
+        ("tied", checks::tied),
+        ("moves", checks::moves),
+    ],
+    &[
+        ("zero", checks::zero),
+        ("1unit", |name| checks::thin(name, 0.5)),
+        ("shut", |name| checks::thin(name, -100.0)),
+        ("huge", |name| survives(name, Kind::Huge)),
+        ("tiny", |name| survives(name, Kind::Tiny)),
+        ("NaN", |name| match checks::not_finite(name) {
+            Cell::Pass => survives(name, Kind::NotANumber),
+            other => other,
+        }),
+        ("inf", |name| survives(name, Kind::Infinite)),
+        ("dead", |name| survives(name, Kind::Dead)),
+        ("const", |name| survives(name, Kind::Constant)),
+        ("twice", |name| survives(name, Kind::Duplicate)),
+        ("one", |name| survives(name, Kind::One)),
+    ],
 ];
 
 /// What a cell looks like; its words, if it has any, become a note.
@@ -66,18 +84,24 @@ fn shown(cell: &Cell, notes: &mut Vec<String>) -> String {
 #[test]
 fn every_optimizer_answers_every_question() {
     let (mut notes, mut failures) = (Vec::new(), Vec::new());
-    let head: String = QUESTIONS.iter().map(|(title, _)| format!(" {title:>8}")).collect();
-    println!("{:22}{head}", "");
-    for name in known() {
-        let cells: Vec<Cell> = QUESTIONS.iter().map(|(_, ask)| ask(name)).collect();
-        let row: String =
-            cells.iter().map(|cell| format!(" {:>8}", shown(cell, &mut notes))).collect();
-        println!("{name:22}{row}");
-        for ((title, _), cell) in QUESTIONS.iter().zip(cells) {
-            if let Cell::Fail(how) = cell {
-                failures.push(format!("{name}, {title}: {how}"));
+    for block in BLOCKS {
+        let line = |words: &[String]| -> String {
+            let widths = block.iter().map(|(title, _)| title.len().max(4));
+            words.iter().zip(widths).map(|(word, width)| format!(" {word:>width$}")).collect()
+        };
+        let titles: Vec<String> = block.iter().map(|(title, _)| (*title).to_owned()).collect();
+        println!("{:20}{}", "", line(&titles));
+        for name in known() {
+            let cells: Vec<Cell> = block.iter().map(|(_, ask)| ask(name)).collect();
+            let row: Vec<String> = cells.iter().map(|cell| shown(cell, &mut notes)).collect();
+            println!("{name:20}{}", line(&row));
+            for ((title, _), cell) in block.iter().zip(cells) {
+                if let Cell::Fail(how) = cell {
+                    failures.push(format!("{name}, {title}: {how}"));
+                }
             }
         }
+        println!();
     }
     println!("valleys 1 to 4: Rosenbrock's from {STARTS:?}");
     notes.iter().enumerate().for_each(|(at, note)| println!("{}: {note}", at + 1));

@@ -5,8 +5,8 @@
 use engine::{DType, Gradients, Parameter, Rng, Tensor};
 use optim::per_parameter::{PerParameter, Rule};
 use optim::{
-    AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, LambConfig, LarsConfig, LionConfig,
-    NAdamConfig, Optimizer, RAdamConfig, RmsPropConfig, ScheduleFreeConfig,
+    AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdafactorConfig, LambConfig, LarsConfig,
+    LionConfig, NAdamConfig, Optimizer, RAdamConfig, RmsPropConfig, ScheduleFreeConfig,
 };
 
 const STEPS: usize = 12;
@@ -72,25 +72,28 @@ impl Moments {
 #[test]
 fn adagrad_and_rmsprop_divide_by_roots_of_sums_and_averages() {
     let mut s = [0.1; 5];
-    let config = AdaGradConfig { rate: 0.3, epsilon: 1e-6, start: 0.1 };
+    let config = AdaGradConfig { rate: 0.3, epsilon: 1e-6, start: 0.1, weight_decay: 0.01 };
     agrees(config, |_, theta, g| {
         (0..5)
             .map(|i| {
-                s[i] += g[i] * g[i];
-                theta[i] - 0.3 * g[i] / (s[i].sqrt() + 1e-6)
+                let g = g[i] + 0.01 * theta[i];
+                s[i] += g * g;
+                theta[i] - 0.3 * g / (s[i].sqrt() + 1e-6)
             })
             .collect()
     });
-    for momentum in [0.0, 0.8] {
-        let (mut v, mut b) = ([0.0; 5], [0.0; 5]);
-        let config =
-            RmsPropConfig { rate: 0.03, decay: 0.9, epsilon: 1e-5, momentum, weight_decay: 0.01 };
+    for (momentum, centered) in [(0.0, false), (0.8, false), (0.0, true), (0.8, true)] {
+        let (mut v, mut a, mut b) = ([0.0; 5], [0.0; 5], [0.0; 5]);
+        let (rate, decay, epsilon, weight_decay) = (0.03, 0.9, 1e-5, 0.01);
+        let config = RmsPropConfig { rate, decay, epsilon, momentum, weight_decay, centered };
         agrees(config, |_, theta, g| {
             (0..5)
                 .map(|i| {
                     let g = g[i] + 0.01 * theta[i];
                     v[i] = 0.9 * v[i] + 0.1 * g * g;
-                    b[i] = momentum * b[i] + g / (v[i].sqrt() + 1e-5);
+                    a[i] = 0.9 * a[i] + 0.1 * g;
+                    let under: f64 = if centered { v[i] - a[i] * a[i] } else { v[i] };
+                    b[i] = momentum * b[i] + g / (under.sqrt() + 1e-5);
                     theta[i] - 0.03 * b[i]
                 })
                 .collect()
@@ -98,76 +101,121 @@ fn adagrad_and_rmsprop_divide_by_roots_of_sums_and_averages() {
     }
 }
 
+/// θ (1 − α κ) and g, or θ and g + κ θ.
+fn decayed(decoupled: bool, (rate, kappa): (f64, f64), theta: f64, g: f64) -> (f64, f64) {
+    if decoupled { (theta * (1.0 - rate * kappa), g) } else { (theta, g + kappa * theta) }
+}
+
+/// r of Liu et al. 2020 for β₂ = 0.9, and ρ.
+fn rectification(t: i32) -> (f64, f64) {
+    let (power, longest) = (0.9_f64.powi(t), 19.0);
+    let rho = longest - 2.0 * f64::from(t) * power / (1.0 - power);
+    let r = (rho - 4.0) * (rho - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * rho);
+    (r.sqrt(), rho)
+}
+
 #[test]
 fn radam_waits_until_its_second_moment_can_be_trusted() {
-    let config =
-        RAdamConfig { rate: 0.1, beta1: 0.8, beta2: 0.9, epsilon: 1e-6, weight_decay: 0.05 };
-    let mut moments = Moments::default();
-    let mut rectified = 0;
-    agrees(config, |t, theta, g| {
-        moments.advance(g, 0.8, 0.9);
-        let (power, longest) = (0.9_f64.powi(t), 19.0);
-        let rho = longest - 2.0 * f64::from(t) * power / (1.0 - power);
-        let r = ((rho - 4.0) * (rho - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * rho))
-            .sqrt();
-        rectified += usize::from(rho > 4.0);
-        (0..5)
-            .map(|i| {
-                let m = moments.m[i] / (1.0 - 0.8_f64.powi(t));
-                let v = (moments.v[i] / (1.0 - power)).sqrt() + 1e-6;
-                theta[i] * (1.0 - 0.1 * 0.05) - 0.1 * if rho > 4.0 { r * m / v } else { m }
-            })
-            .collect()
-    });
-    assert!(rectified > 3 && rectified < STEPS, "both branches are taken");
+    for (threshold, decoupled) in [(5.0, true), (4.0, true), (5.0, false)] {
+        let config = RAdamConfig {
+            rate: 0.1,
+            beta1: 0.8,
+            beta2: 0.9,
+            epsilon: 1e-6,
+            weight_decay: 0.05,
+            decoupled,
+            threshold,
+        };
+        let mut moments = Moments::default();
+        let mut rectified = Vec::new();
+        agrees(config, |t, theta, g| {
+            let decayed = |i: usize| self::decayed(decoupled, (0.1, 0.05), theta[i], g[i]);
+            let all: Vec<f64> = (0..5).map(|i| decayed(i).1).collect();
+            moments.advance(&all, 0.8, 0.9);
+            let (r, rho) = rectification(t);
+            rectified.push(rho > threshold);
+            (0..5)
+                .map(|i| {
+                    let m = moments.m[i] / (1.0 - 0.8_f64.powi(t));
+                    let v = (moments.v[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-6;
+                    decayed(i).0 - 0.1 * if rho > threshold { r * m / v } else { m }
+                })
+                .collect()
+        });
+        let first = rectified.iter().position(|rectified| *rectified);
+        assert_eq!(first, Some(if threshold == 4.0 { 4 } else { 5 }), "both branches are taken");
+    }
+}
+
+#[test]
+fn at_its_usual_decays_radam_is_rectified_from_the_sixth_step_on_and_the_papers_from_the_fifth() {
+    let first = |threshold| {
+        let config = RAdamConfig { threshold, ..RAdamConfig::default() };
+        (1..20).find(|&t| config.rectification(t).is_some())
+    };
+    assert_eq!((first(5.0), first(4.0)), (Some(6), Some(5)));
 }
 
 #[test]
 fn nadam_looks_ahead_with_a_momentum_that_grows() {
-    let config = NAdamConfig {
-        rate: 0.1,
-        beta1: 0.8,
-        beta2: 0.9,
-        momentum_decay: 0.1,
-        ..NAdamConfig::default()
-    };
-    let mu = |t: i32| 0.8 * (1.0 - 0.5 * 0.96_f64.powf(0.1 * f64::from(t)));
-    let mut moments = Moments::default();
-    agrees(config, |t, theta, g| {
-        moments.advance(g, 0.8, 0.9);
-        let product = |last: i32| (1..=last).map(mu).product::<f64>();
-        (0..5)
-            .map(|i| {
-                let m = mu(t + 1) * moments.m[i] / (1.0 - product(t + 1))
-                    + (1.0 - mu(t)) * g[i] / (1.0 - product(t));
-                let v = moments.v[i] / (1.0 - 0.9_f64.powi(t));
-                theta[i] - 0.1 * m / (v.sqrt() + 1e-8)
-            })
-            .collect()
-    });
+    for decoupled in [true, false] {
+        let config = NAdamConfig {
+            rate: 0.1,
+            beta1: 0.8,
+            beta2: 0.9,
+            epsilon: 1e-8,
+            momentum_decay: 0.1,
+            weight_decay: 0.05,
+            decoupled,
+        };
+        let mu = |t: i32| 0.8 * (1.0 - 0.5 * 0.96_f64.powf(0.1 * f64::from(t)));
+        let mut moments = Moments::default();
+        agrees(config, |t, theta, g| {
+            let decayed = |i: usize| self::decayed(decoupled, (0.1, 0.05), theta[i], g[i]);
+            let all: Vec<f64> = (0..5).map(|i| decayed(i).1).collect();
+            moments.advance(&all, 0.8, 0.9);
+            let product = |last: i32| (1..=last).map(mu).product::<f64>();
+            (0..5)
+                .map(|i| {
+                    let m = mu(t + 1) * moments.m[i] / (1.0 - product(t + 1))
+                        + (1.0 - mu(t)) * all[i] / (1.0 - product(t));
+                    let v = moments.v[i] / (1.0 - 0.9_f64.powi(t));
+                    decayed(i).0 - 0.1 * m / (v.sqrt() + 1e-8)
+                })
+                .collect()
+        });
+    }
 }
 
 #[test]
 fn adabelief_divides_by_the_deviation_from_the_mean() {
-    let config =
-        AdaBeliefConfig { rate: 0.1, beta1: 0.8, beta2: 0.9, epsilon: 1e-4, weight_decay: 0.01 };
-    let (mut m, mut s) = ([0.0; 5], [0.0; 5]);
-    agrees(config, |t, theta, g| {
-        (0..5)
-            .map(|i| {
-                m[i] = 0.8 * m[i] + 0.2 * g[i];
-                s[i] = 0.9 * s[i] + 0.1 * (g[i] - m[i]).powi(2) + 1e-4;
-                let mean = m[i] / (1.0 - 0.8_f64.powi(t));
-                let deviation = (s[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-4;
-                theta[i] * (1.0 - 0.1 * 0.01) - 0.1 * mean / deviation
-            })
-            .collect()
-    });
+    for rectify in [false, true] {
+        let (rate, beta1, beta2, epsilon, weight_decay) = (0.1, 0.8, 0.9, 1e-4, 0.01);
+        let config = AdaBeliefConfig { rate, beta1, beta2, epsilon, weight_decay, rectify };
+        let (mut m, mut s) = ([0.0; 5], [0.0; 5]);
+        agrees(config, |t, theta, g| {
+            let (r, rho) = rectification(t);
+            (0..5)
+                .map(|i| {
+                    m[i] = 0.8 * m[i] + 0.2 * g[i];
+                    s[i] = 0.9 * s[i] + 0.1 * (g[i] - m[i]).powi(2) + 1e-4;
+                    let mean = m[i] / (1.0 - 0.8_f64.powi(t));
+                    let deviation = (s[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-4;
+                    let step = match rectify {
+                        false => mean / deviation,
+                        true if rho > 5.0 => r * mean / deviation,
+                        true => mean,
+                    };
+                    theta[i] * (1.0 - 0.1 * 0.01) - 0.1 * step
+                })
+                .collect()
+        });
+    }
 }
 
 #[test]
 fn adabound_stays_between_its_bounds() {
-    for amsbound in [false, true] {
+    for (amsbound, decoupled) in [(false, false), (true, false), (false, true), (true, true)] {
         let config = AdaBoundConfig {
             rate: 0.01,
             final_ratio: 20.0,
@@ -176,11 +224,15 @@ fn adabound_stays_between_its_bounds() {
             epsilon: 1e-8,
             closing: 0.5,
             amsbound,
+            weight_decay: 0.05,
+            decoupled,
         };
         let (mut moments, mut largest) = (Moments::default(), [0.0_f64; 5]);
         let mut clipped = 0;
         agrees(config, |t, theta, g| {
-            moments.advance(g, 0.8, 0.9);
+            let decayed = |i: usize| self::decayed(decoupled, (0.01, 0.05), theta[i], g[i]);
+            let all: Vec<f64> = (0..5).map(|i| decayed(i).1).collect();
+            moments.advance(&all, 0.8, 0.9);
             let time = 0.5 * f64::from(t);
             let (low, high) = (0.2 * (1.0 - 1.0 / (time + 1.0)), 0.2 * (1.0 + 1.0 / time));
             let size = 0.01 * (1.0 - 0.9_f64.powi(t)).sqrt() / (1.0 - 0.8_f64.powi(t));
@@ -190,7 +242,7 @@ fn adabound_stays_between_its_bounds() {
                     let v = if amsbound { largest[i] } else { moments.v[i] };
                     let eta = size / (v.sqrt() + 1e-8);
                     clipped += usize::from(eta < low || eta > high);
-                    theta[i] - eta.clamp(low, high) * moments.m[i]
+                    decayed(i).0 - eta.clamp(low, high) * moments.m[i]
                 })
                 .collect()
         });
@@ -215,68 +267,105 @@ fn lion_walks_along_signs() {
 }
 
 #[test]
-fn lamb_and_lars_step_in_proportion_to_the_parameter() {
-    let config = LambConfig {
-        rate: 0.1,
-        beta1: 0.8,
-        beta2: 0.9,
-        epsilon: 1e-6,
-        weight_decay: 0.05,
-        bound: 2.0,
-    };
-    let mut moments = Moments::default();
-    agrees(config, |t, theta, g| {
-        moments.advance(g, 0.8, 0.9);
-        let entry = |i: usize| {
-            let m = moments.m[i] / (1.0 - 0.8_f64.powi(t));
-            m / ((moments.v[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-6) + 0.05 * theta[i]
+fn lamb_and_lars_step_in_proportion_to_the_parameter_or_spare_vectors() {
+    for vectors in [true, false] {
+        let config = LambConfig {
+            rate: 0.1,
+            beta1: 0.8,
+            beta2: 0.9,
+            epsilon: 1e-6,
+            weight_decay: 0.05,
+            bound: 2.0,
+            vectors,
         };
-        let r: Vec<f64> = (0..5).map(entry).collect();
-        let ratio = norm(theta).min(2.0) / norm(&r);
-        theta.iter().zip(&r).map(|(x, r)| x - 0.1 * ratio * r).collect()
-    });
-    let config = LarsConfig { rate: 2.0, trust: 0.01, momentum: 0.7, weight_decay: 0.1 };
-    let mut b = [0.0; 5];
-    agrees(config, |_, theta, g| {
-        let local = 0.01 * norm(theta) / (norm(g) + 0.1 * norm(theta));
-        (0..5)
-            .map(|i| {
-                b[i] = 0.7 * b[i] + 2.0 * local * (g[i] + 0.1 * theta[i]);
-                theta[i] - b[i]
-            })
-            .collect()
-    });
+        let mut moments = Moments::default();
+        agrees(config, |t, theta, g| {
+            moments.advance(g, 0.8, 0.9);
+            let adam = |i: usize| {
+                let m = moments.m[i] / (1.0 - 0.8_f64.powi(t));
+                m / ((moments.v[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-6)
+            };
+            let kappa = if vectors { 0.05 } else { 0.0 };
+            let r: Vec<f64> = (0..5).map(|i| adam(i) + kappa * theta[i]).collect();
+            let ratio = if vectors { norm(theta).min(2.0) / norm(&r) } else { 1.0 };
+            theta.iter().zip(&r).map(|(x, r)| x - 0.1 * ratio * r).collect()
+        });
+        let (trust, momentum, weight_decay) = (0.01, 0.7, 0.1);
+        let config = LarsConfig { rate: 0.2, trust, momentum, weight_decay, vectors };
+        let mut b = [0.0; 5];
+        agrees(config, |_, theta, g| {
+            let (local, kappa) = match vectors {
+                true => (0.01 * norm(theta) / (norm(g) + 0.1 * norm(theta)), 0.1),
+                false => (1.0, 0.0),
+            };
+            (0..5)
+                .map(|i| {
+                    b[i] = 0.7 * b[i] + 0.2 * local * (g[i] + kappa * theta[i]);
+                    theta[i] - b[i]
+                })
+                .collect()
+        });
+    }
+}
+
+#[test]
+fn adafactor_takes_steps_of_its_rate_or_relative_ones() {
+    let rms = |x: &[f64]| norm(x) / 5.0_f64.sqrt();
+    for (relative_step, relative_size) in
+        [(true, true), (false, true), (true, false), (false, false)]
+    {
+        let options =
+            AdafactorConfig { relative_step, relative_size, ..AdafactorConfig::default() };
+        let mut v = [0.0; 5];
+        // Large enough for 1/√t to be smaller from the third step on.
+        agrees(AdafactorConfig { rate: 0.6, ..options }, |t, theta, g| {
+            let (t, fresh) = (f64::from(t), f64::from(t).powf(-0.8));
+            let mut update = [0.0; 5];
+            for i in 0..5 {
+                v[i] += fresh * (g[i] * g[i] + 1e-30 - v[i]);
+                update[i] = g[i] / f64::sqrt(v[i]);
+            }
+            let rate = if relative_step { f64::min(0.6, 1.0 / t.sqrt()) } else { 0.6 };
+            let size = if relative_size { rate * rms(theta).max(1e-3) } else { rate };
+            let cut = rms(&update).max(1.0);
+            theta.iter().zip(update).map(|(x, u)| x - size * u / cut).collect()
+        });
+    }
 }
 
 #[test]
 fn schedule_free_is_three_sequences_of_which_the_model_holds_one() {
-    let config = ScheduleFreeConfig {
-        rate: 0.1,
-        beta1: 0.8,
-        beta2: 0.9,
-        epsilon: 1e-6,
-        weight_decay: 0.05,
-        warm_up: 4,
-    };
-    let (mut x, mut z, mut v) = (START, START, [0.0; 5]);
-    let mut weights = 0.0;
-    agrees(config, |t, y, g| {
-        let rate = 0.1 * (f64::from(t) / 4.0).min(1.0);
-        weights += rate * rate;
-        let c = rate * rate / weights;
-        (0..5)
-            .map(|i| {
-                v[i] = 0.9 * v[i] + 0.1 * g[i] * g[i];
-                let d = g[i] / ((v[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-6);
-                z[i] -= rate * (d + 0.05 * y[i]);
-                x[i] = (1.0 - c) * x[i] + c * z[i];
-                0.2 * z[i] + 0.8 * x[i]
-            })
-            .collect()
-    });
-    let (_, optimizer, parameter) = path(config);
-    let average = optimizer.average(&parameter).unwrap().unwrap().to_vec::<f64>().unwrap();
-    for (got, x) in average.iter().zip(x) {
-        assert!((got - x).abs() < ROUNDING, "{got} and {x}");
+    for adaptive in [true, false] {
+        let config = ScheduleFreeConfig {
+            rate: 0.1,
+            beta1: 0.8,
+            beta2: 0.9,
+            epsilon: 1e-6,
+            weight_decay: 0.05,
+            warm_up: 4,
+            adaptive,
+        };
+        let (mut x, mut z, mut v) = (START, START, [0.0; 5]);
+        let mut weights = 0.0;
+        agrees(config, |t, y, g| {
+            let rate = 0.1 * (f64::from(t) / 4.0).min(1.0);
+            weights += rate * rate;
+            let c = rate * rate / weights;
+            (0..5)
+                .map(|i| {
+                    v[i] = 0.9 * v[i] + 0.1 * g[i] * g[i];
+                    let root = (v[i] / (1.0 - 0.9_f64.powi(t))).sqrt() + 1e-6;
+                    let d = if adaptive { g[i] / root } else { g[i] };
+                    z[i] -= rate * (d + 0.05 * y[i]);
+                    x[i] = (1.0 - c) * x[i] + c * z[i];
+                    0.2 * z[i] + 0.8 * x[i]
+                })
+                .collect()
+        });
+        let (_, optimizer, parameter) = path(config);
+        let average = optimizer.average(&parameter).unwrap().unwrap().to_vec::<f64>().unwrap();
+        for (got, x) in average.iter().zip(x) {
+            assert!((got - x).abs() < ROUNDING, "{got} and {x}");
+        }
     }
 }

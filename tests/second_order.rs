@@ -391,19 +391,67 @@ fn sam_steps_from_here_with_the_gradient_from_there() {
         numbers(point.value())
     };
     // At θ (1 + ρ/‖θ‖) the gradient is that point.
-    let got = step(SamConfig { radius: 0.5, adaptive: None });
+    let got = step(SamConfig { radius: 0.5, ..SamConfig::default() });
     assert_close(&got, &[3.0 - 0.1 * 3.3, -4.0 + 0.1 * 4.4], 1e-14, "sam");
     let t = [3.5_f64, 4.5];
     let g = [t[0] * 3.0, -t[1] * 4.0];
     let length = (g[0] * g[0] + g[1] * g[1]).sqrt();
     let away = [0.5 * t[0] * g[0] / length, 0.5 * t[1] * g[1] / length];
-    let got = step(SamConfig { radius: 0.5, adaptive: Some(0.5) });
+    let got = step(SamConfig { radius: 0.5, adaptive: Some(0.5), ..SamConfig::default() });
     let expected = [3.0 - 0.1 * (3.0 + away[0]), -4.0 - 0.1 * (-4.0 + away[1])];
     assert_close(&got, &expected, 1e-14, "asam");
     assert!(
         Sam::new(SamConfig::default(), Box::new(Newton::new(NewtonConfig::default()).unwrap()))
             .is_err()
     );
+}
+
+#[test]
+fn asam_scales_weights_and_leaves_biases_as_sam_has_them_unless_it_is_asked_to() {
+    let (x, loss) = least_squares();
+    let forward = |layer: &Linear, tape: &Tape| layer.forward(tape, &x);
+    let start = || {
+        let mut layer = Linear::zeros(3, 2);
+        *layer.weight.value_mut() = noise([2, 3], 5);
+        *layer.bias.value_mut() = noise([2], 6);
+        layer
+    };
+    let gradient = |layer: &Linear| {
+        let tape = Tape::new();
+        let nll = loss.nll(&layer.forward(&tape, &x).unwrap()).unwrap();
+        let grads = tape.backward(&nll).unwrap();
+        [&layer.weight, &layer.bias].map(|p| numbers(grads.of(p).unwrap()))
+    };
+    for scale_biases in [false, true] {
+        // By the definition: ε = ρ T² ∇L/‖T ∇L‖, and a step of SGD with the gradient there.
+        let mut there = start();
+        let (here, t) = (gradient(&there), |x: &f64| x.abs() + 0.1);
+        let values = [&there.weight, &there.bias].map(|p| numbers(p.value()));
+        let scales = [0, 1].map(|of: usize| {
+            let one = of == 1 && !scale_biases;
+            values[of].iter().map(|x| if one { 1.0 } else { t(x) }).collect::<Vec<f64>>()
+        });
+        let squares = |of: usize| here[of].iter().zip(&scales[of]).map(|(g, t)| (g * t).powi(2));
+        let length = squares(0).chain(squares(1)).sum::<f64>().sqrt();
+        for (of, parameter) in [&mut there.weight, &mut there.bias].into_iter().enumerate() {
+            let entries = values[of].iter().zip(&here[of]).zip(&scales[of]);
+            let moved: Vec<f64> = entries.map(|((x, g), t)| x + 0.3 * t * t * g / length).collect();
+            let shape = *parameter.value().shape();
+            *parameter.value_mut() = Tensor::from_vec(moved, shape).unwrap();
+        }
+        let from_there = gradient(&there);
+        // ASAM itself.
+        let mut layer = start();
+        let config = SamConfig { radius: 0.3, adaptive: Some(0.1), scale_biases };
+        let sgd = Sgd::new(SgdConfig { rate: 0.1, ..SgdConfig::default() }).unwrap();
+        let mut asam = Sam::new(config, Box::new(sgd)).unwrap();
+        asam.minimize(&mut Batch::new(&mut layer, forward, &loss)).unwrap();
+        for (of, parameter) in [&layer.weight, &layer.bias].into_iter().enumerate() {
+            let entries = values[of].iter().zip(&from_there[of]);
+            let expected: Vec<f64> = entries.map(|(x, g)| x - 0.1 * g).collect();
+            assert_close(&numbers(parameter.value()), &expected, 1e-13, "asam");
+        }
+    }
 }
 
 /// Two layers with a tanh between them.

@@ -5,6 +5,9 @@
 // -1, 0 or 1; what is not a number stays so.
 __device__ __forceinline__ T sign(T x) { return x > T(0) ? T(1) : x < T(0) ? T(-1) : x; }
 
+// The largest finite number.
+#define LARGEST (T)(sizeof(T) == 8 ? 1.7976931348623157e308 : 3.4028234663852886e38)
+
 extern "C" __global__ void rule(long long pieces, const long long* table, double n0, double n1, double n2,
                                 double n3, double n4, double n5) {
     const T c0 = (T)n0, c1 = (T)n1, c2 = (T)n2, c3 = (T)n3, c4 = (T)n4, c5 = (T)n5;

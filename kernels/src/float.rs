@@ -43,6 +43,10 @@ pub trait Float:
     const INFINITY: Self;
     /// −∞
     const NEG_INFINITY: Self;
+    /// The largest finite number.
+    const MAX: Self;
+    /// The smallest positive number with all its digits.
+    const MIN_POSITIVE: Self;
 
     /// The nearest number of this type.
     fn of(x: f64) -> Self;
@@ -95,6 +99,8 @@ macro_rules! float {
             const EPSILON: Self = $t::EPSILON;
             const INFINITY: Self = $t::INFINITY;
             const NEG_INFINITY: Self = $t::NEG_INFINITY;
+            const MAX: Self = $t::MAX;
+            const MIN_POSITIVE: Self = $t::MIN_POSITIVE;
 
             #[inline(always)]
             fn of(x: f64) -> Self {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`float`], [`pool`], [`parallel`], [`vector`] | scalar functions, reused memory, threads by amount of work, wide vectors |
 //! | [`elementwise`], [`strided`], [`mod@transpose`] | a formula at every element; views and broadcasting; turning |
-//! | [`reduce`] | sums, dot products, maxima along an axis |
+//! | [`reduce`], [`mod@length`] | sums, dot products, maxima along an axis; lengths of any numbers |
 //! | [`mod@gemm`] | the matrix product |
 //! | [`index`], [`along`], [`sort`] | rows or elements picked by number, and added back; orders |
 //! | [`softmax`], [`attention`] | softmax, cross-entropy; attention by blocks of rows |
@@ -38,6 +38,7 @@ pub mod gemm;
 pub mod group_norm;
 pub mod index;
 pub mod interpolate;
+pub mod length;
 
 pub mod linalg;
 pub mod norm;

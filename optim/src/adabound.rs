@@ -9,14 +9,15 @@
 //! θ ← θ − η m
 //! ```
 //! Deviations, both the authors' program's: moments are bias-corrected, and η is not divided by √t.
-//! α* is a multiple of α here, so that a schedule moves both.
+//! α* is a multiple of α here, so that a schedule moves both. Weight decay κ is the program's: coupled, g ← g + κ θ, or
+//! decoupled (its AdaBoundW): θ ← (1 − κ) θ there, (1 − α κ) θ here, as everywhere.
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
 #[cfg(feature = "cuda")]
 use kernels::cuda::{Gpu, rule, step::Moving};
 
-use crate::moments::{below_one, correction, positive};
+use crate::moments::{below_one, correction, not_negative, positive};
 use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
 
 /// Options of [`AdaBound`].
@@ -36,10 +37,14 @@ pub struct AdaBoundConfig {
     pub closing: f64,
     /// AMSBound: divides by the largest second moment seen.
     pub amsbound: bool,
+    /// κ
+    pub weight_decay: f64,
+    /// Whether κ acts on the parameter directly.
+    pub decoupled: bool,
 }
 
 impl Default for AdaBoundConfig {
-    /// α 10⁻³, α* 0.1, β 0.9 and 0.999, ε 10⁻⁸, γ 10⁻³.
+    /// α 10⁻³, α* 0.1, β 0.9 and 0.999, ε 10⁻⁸, γ 10⁻³, no decay.
     fn default() -> Self {
         Self {
             rate: 1e-3,
@@ -49,7 +54,17 @@ impl Default for AdaBoundConfig {
             epsilon: 1e-8,
             closing: 1e-3,
             amsbound: false,
+            weight_decay: 0.0,
+            decoupled: false,
         }
+    }
+}
+
+impl AdaBoundConfig {
+    /// 1 − α κ, and the κ of the gradient.
+    const fn decays(&self) -> [f64; 2] {
+        let Self { rate, weight_decay, .. } = *self;
+        if self.decoupled { [1.0 - rate * weight_decay, 0.0] } else { [1.0, weight_decay] }
     }
 }
 
@@ -81,7 +96,8 @@ impl Rule for AdaBoundConfig {
         below_one("adabound", "beta2", self.beta2)?;
         positive("adabound", "epsilon", self.epsilon)?;
         positive("adabound", "final_ratio", self.final_ratio)?;
-        positive("adabound", "closing", self.closing)
+        positive("adabound", "closing", self.closing)?;
+        not_negative("adabound", "weight_decay", self.weight_decay)
     }
 
     fn rate(&self) -> f64 {
@@ -112,17 +128,18 @@ impl Rule for AdaBoundConfig {
                 *m = beta1 * *m + fresh1 * g;
                 *v = beta2 * *v + fresh2 * g * g;
             };
+            let [kept_part, kappa] = self.decays().map(T::of);
             let eta = |v: T| (size / (v.sqrt() + epsilon)).max(low).min(high);
             if self.amsbound {
                 each_entry(value, grad, kept, |g: T, [theta, m, v, largest]| {
-                    advance(g, m, v);
+                    advance(g + kappa * *theta, m, v);
                     *largest = largest.max(*v);
-                    *theta -= eta(*largest) * *m;
+                    *theta = kept_part * *theta - eta(*largest) * *m;
                 })
             } else {
                 each_entry(value, grad, kept, |g: T, [theta, m, v]| {
-                    advance(g, m, v);
-                    *theta -= eta(*v) * *m;
+                    advance(g + kappa * *theta, m, v);
+                    *theta = kept_part * *theta - eta(*v) * *m;
                 })
             }
         })
@@ -133,7 +150,8 @@ impl Rule for AdaBoundConfig {
         let rule = if self.amsbound { &rule::AMSBOUND } else { &rule::ADABOUND };
         let (beta1, beta2) = (self.beta1, self.beta2);
         let last = self.rate * self.final_ratio;
-        let numbers = [beta1, 1.0 - beta1, beta2, 1.0 - beta2, self.epsilon, last];
+        let [kept, kappa] = self.decays();
+        let numbers = [beta1, beta2, self.epsilon, last, kept, kappa];
         let size = |t| self.rate * correction(beta2, t).sqrt() / correction(beta1, t);
         Ok(rule::step(gpu, parameters, rule, numbers, |t| (size(t), self.closing * t as f64))?)
     }

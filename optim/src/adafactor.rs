@@ -12,7 +12,9 @@
 //! θ  ← θ (1 − α κ) − max(ε₂, rms(θ)) min(α, 1/√t) U     κ is decoupled
 //! ```
 //! Deviations: means in place of sums, which leaves V as it is; α is the paper's 10⁻² by default; κ;
-//! [`Floor::Clamp`] is PyTorch's way with ε₁. A tensor of more axes is a matrix of its first axis
+//! [`Floor::Clamp`] is PyTorch's way with ε₁. Without [`AdafactorConfig::relative_step`] the rate is α at every step,
+//! without [`AdafactorConfig::relative_size`] max(ε₂, rms(θ)) is left out: for schedules of one's own, as in fine-tuning.
+//! A tensor of more axes is a matrix of its first axis
 //! against all others.
 
 use engine::{DType, Error, FloatElement, Parameter, Result, Shape, Tensor, for_float};
@@ -34,7 +36,7 @@ pub enum Floor {
 /// Options of [`Adafactor`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdafactorConfig {
-    /// α, the longest step, relative to the parameter's root mean square.
+    /// α, the longest step, relative to the parameter's root mean square (or not: see below).
     pub rate: f64,
     /// c in β₂ = 1 − t^(−c).
     pub decay_power: f64,
@@ -46,6 +48,10 @@ pub struct AdafactorConfig {
     pub clip: f64,
     /// κ, decoupled.
     pub weight_decay: f64,
+    /// Whether steps shrink with time: min(α, 1/√t) in place of α.
+    pub relative_step: bool,
+    /// Whether steps are in units of the parameter's root mean square.
+    pub relative_size: bool,
 }
 
 impl Default for AdafactorConfig {
@@ -58,6 +64,8 @@ impl Default for AdafactorConfig {
             smallest: 1e-3,
             clip: 1.0,
             weight_decay: 0.0,
+            relative_step: true,
+            relative_size: true,
         }
     }
 }
@@ -131,7 +139,8 @@ impl Rule for AdafactorConfig {
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let fresh = (t as f64).powf(-self.decay_power);
         let rms = |x: &Tensor| Ok::<_, Error>(norm(x)? / (x.numel().max(1) as f64).sqrt());
-        let relative = rms(value)?.max(self.smallest) * self.rate.min(1.0 / (t as f64).sqrt());
+        let unit = if self.relative_size { rms(value)?.max(self.smallest) } else { 1.0 };
+        let relative = unit * self.rate_at(t);
         let mut update = grad.clone();
         for_float!(grad.dtype(), T => {
             let scales = self.second_moment::<T>(grad, kept, T::of(fresh))?;
@@ -163,17 +172,26 @@ impl Rule for AdafactorConfig {
             }
             _ => return Ok((value.clone(), kept.to_vec())),
         };
-        let update = grad.div(&v.clamp(least * least, f64::INFINITY)?.sqrt()?)?;
-        let longest = self.rate.min(1.0 / (t as f64).sqrt());
-        let relative = rms(value)?.clamp(self.smallest, f64::INFINITY)?.scale(longest)?;
-        let size =
-            relative.div(&rms(&update)?.scale(1.0 / self.clip)?.clamp(1.0, f64::INFINITY)?)?;
+        let smallest =
+            if value.dtype() == DType::F64 { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE.into() };
+        let update = grad.div(&v.clamp((least * least).max(smallest), f64::INFINITY)?.sqrt()?)?;
+        let cut = rms(&update)?.scale(1.0 / self.clip)?.clamp(1.0, f64::INFINITY)?;
+        let size = if self.relative_size {
+            rms(value)?.clamp(self.smallest, f64::INFINITY)?.scale(self.rate_at(t))?.div(&cut)?
+        } else {
+            cut.recip()?.scale(self.rate_at(t))?
+        };
         let decay = 1.0 - self.rate * self.weight_decay;
         Ok((value.scale(decay)?.sub(&update.mul(&size)?)?, kept))
     }
 }
 
 impl AdafactorConfig {
+    /// The longest step t, in units of the parameter's root mean square or in its own.
+    fn rate_at(&self, t: u64) -> f64 {
+        if self.relative_step { self.rate.min(1.0 / (t as f64).sqrt()) } else { self.rate }
+    }
+
     /// What is added to every square, and what bounds mean(r) from below.
     const fn floors(&self, dtype: DType) -> (f64, f64) {
         match (self.floor, dtype) {
@@ -193,7 +211,8 @@ impl AdafactorConfig {
         let (added, least) = self.floors(grad.dtype());
         let [added, least] = [added, least].map(T::of);
         let g = grad.as_slice::<T>()?;
-        let root = |v: T| T::ONE / v.max(least * least).sqrt();
+        // A row that is dead beside a large one: their product with a column's mean may be 0.
+        let root = |v: T| T::ONE / v.max(least * least).max(T::MIN_POSITIVE).sqrt();
         let average = |old: &mut T, new: T| *old += fresh * (new - *old);
         let mut out = Vec::with_capacity(g.len());
         match kept {

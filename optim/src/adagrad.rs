@@ -4,10 +4,12 @@
 //! Optimization", the diagonal case of Figure 1.
 //!
 //! ```text
+//! g ← g + κ θ
 //! s ← s + g²
 //! θ ← θ − α g / (√s + ε)
 //! ```
-//! Deviation: the paper adds δ outside the root too, and may project θ; s can start above zero.
+//! Deviations: κ, which is PyTorch's; the paper adds δ outside the root too, and may project θ; s can start above zero, and stays at
+//! the largest number when the sum would pass it.
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
@@ -26,12 +28,14 @@ pub struct AdaGradConfig {
     pub epsilon: f64,
     /// What s starts from, in units of the gradient's square.
     pub start: f64,
+    /// κ, coupled.
+    pub weight_decay: f64,
 }
 
 impl Default for AdaGradConfig {
-    /// α 0.01, ε 10⁻¹⁰, s from 0. The paper leaves them open.
+    /// α 0.01, ε 10⁻¹⁰, s from 0, no decay. The paper leaves them open.
     fn default() -> Self {
-        Self { rate: 0.01, epsilon: 1e-10, start: 0.0 }
+        Self { rate: 0.01, epsilon: 1e-10, start: 0.0, weight_decay: 0.0 }
     }
 }
 
@@ -42,7 +46,8 @@ impl Default for AdaGradConfig {
 /// use engine::{Gradients, Parameter, Tensor};
 /// use alcyon_optim::{AdaGrad, AdaGradConfig, Optimizer};
 /// let mut weight = Parameter::new(Tensor::from_slice(&[0.0], [1])?);
-/// let mut adagrad = AdaGrad::new(AdaGradConfig { rate: 1.0, epsilon: 0.0, start: 0.0 })?;
+/// let config = AdaGradConfig { rate: 1.0, epsilon: 0.0, ..AdaGradConfig::default() };
+/// let mut adagrad = AdaGrad::new(config)?;
 /// for gradient in [3.0, 4.0] {
 ///     let mut grads = Gradients::default();
 ///     grads.set(&weight, Tensor::from_slice(&[gradient], [1])?);
@@ -60,7 +65,8 @@ impl Rule for AdaGradConfig {
 
     fn check(&self) -> Result<()> {
         not_negative("adagrad", "epsilon", self.epsilon)?;
-        not_negative("adagrad", "start", self.start)
+        not_negative("adagrad", "start", self.start)?;
+        not_negative("adagrad", "weight_decay", self.weight_decay)
     }
 
     fn rate(&self) -> f64 {
@@ -82,9 +88,11 @@ impl Rule for AdaGradConfig {
 
     fn update(&self, _: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         for_float!(grad.dtype(), T => {
-            let [rate, epsilon] = [self.rate, self.epsilon].map(T::of);
+            let [rate, epsilon, kappa] =
+                [self.rate, self.epsilon, self.weight_decay].map(T::of);
             each_entry(value, grad, kept, |g: T, [theta, s]| {
-                *s += g * g;
+                let g = g + kappa * *theta;
+                *s = (*s + g * g).min(T::MAX);
                 // Where no gradient has been, there is nothing to divide.
                 let length = s.sqrt() + epsilon;
                 *theta -= if length > T::ZERO { rate * g / length } else { T::ZERO };
@@ -94,7 +102,7 @@ impl Rule for AdaGradConfig {
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
-        let numbers = [self.rate, self.epsilon];
+        let numbers = [self.rate, self.epsilon, self.weight_decay];
         Ok(rule::step(gpu, parameters, &rule::ADAGRAD, numbers, |_| (0.0, 0.0))?)
     }
 }

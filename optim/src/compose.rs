@@ -1,7 +1,7 @@
 //! Updates written as operations on tensors, which run wherever the tensors are: the way to a device of
 //! rules that are more than one formula of each entry. Nothing is read back, norms included, but for decompositions.
 
-use engine::{Device, Result, Tensor};
+use engine::{DType, Device, Result, Tensor};
 
 /// What an update makes: the new value, and what is kept from now on.
 pub type Composed = (Tensor, Vec<Tensor>);
@@ -16,11 +16,13 @@ pub(crate) fn length(x: &Tensor) -> Result<Tensor> {
     x.square()?.sum_all()?.sqrt()
 }
 
-/// a / b where both are positive, else 1.
+/// a / b where both are positive, else 1; at most the largest number.
 pub(crate) fn ratio(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let number = |x| Tensor::full_on(b.device(), *b.shape(), x, b.dtype());
     let (zero, one) = (number(0.0)?, number(1.0)?);
-    a.minimum(b)?.greater(&zero)?.select(&a.div(b)?, &one)
+    let largest = if b.dtype() == DType::F64 { f64::MAX } else { f32::MAX.into() };
+    let ratio = a.div(b)?.minimum(&number(largest)?)?;
+    a.minimum(b)?.greater(&zero)?.select(&ratio, &one)
 }
 
 /// β₁ m + (1 − β₁) g and β₂ v + (1 − β₂) g².

@@ -2,6 +2,7 @@
 
 use engine::{DType, Error, Gradients, Parameter, Parameters, Result, Tensor, Var};
 
+use crate::moments::all_finite;
 use crate::saved::Saved;
 
 /// The trainable parameters.
@@ -25,13 +26,20 @@ pub(crate) fn gradients(model: &dyn Parameters, grads: &Gradients) -> Result<Vec
 }
 
 /// θ ← x
+///
+/// # Errors
+/// [`Error::Argument`] for a number that is not finite in its parameter's dtype: nothing has changed then.
 pub(crate) fn set_values(model: &mut dyn Parameters, x: &[f64]) -> Result<()> {
-    let mut rest = x;
-    for (_, parameter) in model.parameters_mut().into_iter().filter(|(_, p)| p.is_trainable()) {
+    let (mut rest, mut values) = (x, Vec::new());
+    for (path, parameter) in trainable(model) {
         let (part, tail) = rest.split_at(parameter.value().numel().min(rest.len()));
-        *parameter.value_mut() = like(parameter.value(), part)?;
+        let value = like(parameter.value(), part)?;
+        all_finite("step", [&value]).map_err(|error| error.in_layer(&path))?;
+        values.push(value);
         rest = tail;
     }
+    let all = model.parameters_mut().into_iter().filter(|(_, p)| p.is_trainable());
+    all.zip(values).for_each(|((_, parameter), value)| *parameter.value_mut() = value);
     Ok(())
 }
 

@@ -152,8 +152,10 @@ impl Optimizer for HessianFree {
         let theta = flat::values(problem.model())?;
         let (mut t, mut whole) = (1.0, f64::NAN);
         for halving in 0..=HALVINGS {
-            flat::set_values(problem.model_mut(), &plus(&theta, t, &delta))?;
-            let now = evaluate(problem)?;
+            let now = match flat::set_values(problem.model_mut(), &plus(&theta, t, &delta)) {
+                Ok(()) => evaluate(problem)?,
+                Err(_) => f64::INFINITY, // Not a number of the parameters' dtype: too far.
+            };
             if halving == 0 {
                 whole = now;
             }

@@ -9,7 +9,8 @@
 //! θ ← θ − α (φ(‖θ‖) / ‖r‖) r                norms over one parameter; φ(z) = min(z, bound)
 //! ```
 //! Where ‖θ‖ or ‖r‖ is 0, the ratio is 1 (the paper does not say). Every parameter is a layer of its
-//! own, biases too, as in the algorithm box.
+//! own, biases too, as in the algorithm box. The authors' program for BERT leaves out biases and the scales of norms
+//! ([`LambConfig::vectors`] false): for vectors the ratio is 1 and κ is 0, which is Adam.
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
@@ -33,6 +34,8 @@ pub struct LambConfig {
     pub weight_decay: f64,
     /// The largest φ; the paper's γᵤ. Infinite for none.
     pub bound: f64,
+    /// Whether parameters of fewer than two axes are treated as the others.
+    pub vectors: bool,
 }
 
 impl Default for LambConfig {
@@ -45,6 +48,7 @@ impl Default for LambConfig {
             epsilon: 1e-6,
             weight_decay: 0.01,
             bound: f64::INFINITY,
+            vectors: true,
         }
     }
 }
@@ -89,8 +93,9 @@ impl Rule for LambConfig {
         self.rate = rate;
     }
 
-    fn words(&self, _: &Parameter) -> String {
-        "first and root of second moment, as long as the parameter".into()
+    fn words(&self, parameter: &Parameter) -> String {
+        let long = if self.adapts(parameter.value()) { ", as long as the parameter" } else { "" };
+        format!("first and root of second moment{long}")
     }
 
     fn start(&self, parameter: &Parameter) -> Start {
@@ -106,7 +111,7 @@ impl Rule for LambConfig {
             let [beta1, fresh1] = [self.beta1, 1.0 - self.beta1].map(T::of);
             let [beta2, fresh2] = [self.beta2, 1.0 - self.beta2].map(T::of);
             let [epsilon, root, size] = [self.epsilon, root, size].map(T::of);
-            let kappa = T::of(self.weight_decay);
+            let kappa = T::of(self.decay_of(value));
             each_entry(&mut direction, grad, kept, |g: T, [r, m, v]| {
                 *m = beta1 * *m + fresh1 * g;
                 *v = beta2 * *v + fresh2 * g * g;
@@ -114,8 +119,10 @@ impl Rule for LambConfig {
             })?;
             each_entry(&mut direction, value, &mut [], |theta: T, [r]| *r += kappa * theta)?;
             let own = norm(&direction)?;
-            let ratio = if own > 0.0 && length > 0.0 { length / own } else { 1.0 };
-            let step = T::of(self.rate * ratio);
+            let adapts = self.adapts(value) && own > 0.0 && length > 0.0;
+            let ratio = if adapts { length / own } else { 1.0 };
+            // Next to a parameter, a direction can be so short that the ratio is no number of this type.
+            let step = T::of(self.rate * ratio).min(T::MAX);
             each_entry(value, &direction, &mut [], |r: T, [theta]| *theta -= step * r)
         })
     }
@@ -125,9 +132,23 @@ impl Rule for LambConfig {
         let [m, v] = moments([self.beta1, self.beta2], grad, [m, v])?;
         let spread = spread(&v, correction(self.beta2, t).sqrt(), self.epsilon)?;
         let adam = m.scale(1.0 / correction(self.beta1, t))?.div(&spread)?;
-        let direction = adam.add(&value.scale(self.weight_decay)?)?;
+        let direction = adam.add(&value.scale(self.decay_of(value))?)?;
+        if !self.adapts(value) {
+            return Ok((value.sub(&direction.scale(self.rate)?)?, vec![m, v]));
+        }
         let trust = ratio(&length(value)?.clamp(0.0, self.bound)?, &length(&direction)?)?;
         let value = value.sub(&direction.mul(&trust.scale(self.rate)?)?)?;
         Ok((value, vec![m, v]))
+    }
+}
+
+impl LambConfig {
+    fn adapts(&self, value: &Tensor) -> bool {
+        self.vectors || value.rank() > 1
+    }
+
+    /// κ of a parameter.
+    fn decay_of(&self, value: &Tensor) -> f64 {
+        if self.adapts(value) { self.weight_decay } else { 0.0 }
     }
 }

@@ -7,7 +7,8 @@
 //! b ← μ b + α λ (g + κ θ)
 //! θ ← θ − b
 //! ```
-//! Where ‖θ‖ or the denominator is 0, λ is 1 (the paper does not say).
+//! Where ‖θ‖ or the denominator is 0, λ is 1 (the paper does not say). Programs for large batches leave out biases and
+//! the scales of norms ([`LarsConfig::vectors`] false): for vectors λ is 1 and κ is 0, which is SGD.
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
@@ -27,12 +28,14 @@ pub struct LarsConfig {
     pub momentum: f64,
     /// κ, coupled.
     pub weight_decay: f64,
+    /// Whether parameters of fewer than two axes are treated as the others.
+    pub vectors: bool,
 }
 
 impl Default for LarsConfig {
     /// The paper's η 10⁻³, μ 0.9, κ 5·10⁻⁴; α 1, which it scales with the batch.
     fn default() -> Self {
-        Self { rate: 1.0, trust: 1e-3, momentum: 0.9, weight_decay: 5e-4 }
+        Self { rate: 1.0, trust: 1e-3, momentum: 0.9, weight_decay: 5e-4, vectors: true }
     }
 }
 
@@ -74,8 +77,13 @@ impl Rule for LarsConfig {
         self.rate = rate;
     }
 
-    fn words(&self, _: &Parameter) -> String {
-        "gradient with momentum, relative to the parameter's length".into()
+    fn words(&self, parameter: &Parameter) -> String {
+        let long = if self.adapts(parameter.value()) {
+            ", relative to the parameter's length"
+        } else {
+            ""
+        };
+        format!("gradient with momentum{long}")
     }
 
     fn start(&self, parameter: &Parameter) -> Start {
@@ -83,12 +91,14 @@ impl Rule for LarsConfig {
     }
 
     fn update(&self, _: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
-        let (own, slope) = (norm(value)?, norm(grad)?);
-        let against = slope + self.weight_decay * own;
-        let local = if own > 0.0 && against > 0.0 { self.trust * own / against } else { 1.0 };
+        let (own, decay) = (norm(value)?, self.decay_of(value));
+        let against = norm(grad)? + decay * own;
+        let adapts = self.adapts(value) && own > 0.0 && against > 0.0;
+        let local = if adapts { self.trust * own / against } else { 1.0 };
         for_float!(grad.dtype(), T => {
-            let [size, mu] = [self.rate * local, self.momentum].map(T::of);
-            let kappa = T::of(self.weight_decay);
+            // Next to a parameter, a gradient can be so short that the ratio is no number of this type.
+            let (size, mu) = (T::of(self.rate * local).min(T::MAX), T::of(self.momentum));
+            let kappa = T::of(decay);
             each_entry(value, grad, kept, |g: T, [theta, b]| {
                 *b = mu * *b + size * (g + kappa * *theta);
                 *theta -= *b;
@@ -98,11 +108,27 @@ impl Rule for LarsConfig {
 
     fn compose(&self, _: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
         let [b] = kept else { return Ok((value.clone(), kept.to_vec())) };
-        let own = length(value)?;
-        let against = length(grad)?.add(&own.scale(self.weight_decay)?)?;
-        let size = ratio(&own.scale(self.trust)?, &against)?.scale(self.rate)?;
-        let slope = grad.add(&value.scale(self.weight_decay)?)?;
-        let b = b.scale(self.momentum)?.add(&slope.mul(&size)?)?;
+        let decay = self.decay_of(value);
+        let slope = grad.add(&value.scale(decay)?)?;
+        let along = if self.adapts(value) {
+            let own = length(value)?;
+            let against = length(grad)?.add(&own.scale(decay)?)?;
+            slope.mul(&ratio(&own.scale(self.trust)?, &against)?.scale(self.rate)?)?
+        } else {
+            slope.scale(self.rate)?
+        };
+        let b = b.scale(self.momentum)?.add(&along)?;
         Ok((value.sub(&b)?, vec![b]))
+    }
+}
+
+impl LarsConfig {
+    fn adapts(&self, value: &Tensor) -> bool {
+        self.vectors || value.rank() > 1
+    }
+
+    /// κ of a parameter.
+    fn decay_of(&self, value: &Tensor) -> f64 {
+        if self.adapts(value) { self.weight_decay } else { 0.0 }
     }
 }

@@ -11,15 +11,20 @@
 //! For batches that do not change from step to step, or are the whole data. Without a pair, H is
 //! 1/‖∇L‖ (the book leaves it open). If the search finds nothing, pairs are forgotten and θ stays. With
 //! gradients alone ([`Optimizer::step`]) t is α: no search.
+//!
+//! A point is evaluated once: the gradient at θₖ₊₁ is that of the search. It is kept for the next call with the
+//! same [`Batch`](crate::Batch) ([`Problem::number`]); a batch made anew is another batch, whose first point has to
+//! be looked at. So call [`Optimizer::minimize`] with one batch again and again, or ask for more `iterations`.
 
 use std::collections::VecDeque;
 
-use engine::{Device, Gradients, Parameter, Parameters, Result};
+use engine::{DType, Device, Gradients, Parameter, Parameters, Result};
+use kernels::length::{largest, length};
 
 use crate::coverage::Coverage;
 use crate::flat::{self, dot, plus};
 use crate::line_search::{Point, Wolfe};
-use crate::moments::{check_gradients, demand, not_negative};
+use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, gradients};
 use crate::saved::{Saved, refused};
 use crate::{Optimizer, State};
@@ -33,12 +38,26 @@ pub struct LbfgsConfig {
     pub history: usize,
     /// The line search.
     pub wolfe: Wolfe,
+    /// The most steps of one call of [`Optimizer::minimize`].
+    pub iterations: usize,
+    /// θ is taken for a minimum where no entry of ∇L is larger: no step is made.
+    pub tolerance_grad: f64,
+    /// The search ends where the lengths left to try move no entry of θ by more; the steps of a call, where the last
+    /// one moved none by more, or the loss by less.
+    pub tolerance_change: f64,
 }
 
 impl Default for LbfgsConfig {
-    /// α 1, 10 pairs, c₁ 10⁻⁴, c₂ 0.9.
+    /// α 1, 10 pairs, c₁ 10⁻⁴, c₂ 0.9; one step a call; PyTorch's tolerances, 10⁻⁷ and 10⁻⁹.
     fn default() -> Self {
-        Self { rate: 1.0, history: 10, wolfe: Wolfe::default() }
+        Self {
+            rate: 1.0,
+            history: 10,
+            wolfe: Wolfe::default(),
+            iterations: 1,
+            tolerance_grad: 1e-7,
+            tolerance_change: 1e-9,
+        }
     }
 }
 
@@ -62,8 +81,9 @@ impl Default for LbfgsConfig {
 /// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
 /// let forward = |weight: &Parameter, tape: &Tape| Ok(tape.bind(weight)); // the loss is ½ θ²
 /// let mut optimizer = Lbfgs::new(LbfgsConfig::default())?;
-/// for _ in 0..4 {
-///     optimizer.minimize(&mut Batch::new(&mut weight, forward, &Half))?;
+/// let mut batch = Batch::new(&mut weight, forward, &Half);
+/// while !optimizer.is_done() {
+///     optimizer.minimize(&mut batch)?;
 /// }
 /// assert!(weight.value().item()?.abs() < 1e-12);
 /// # Ok::<(), engine::Error>(())
@@ -75,6 +95,27 @@ pub struct Lbfgs {
     pairs: VecDeque<(Vec<f64>, Vec<f64>)>,
     /// θ and ∇L at the last step.
     last: Option<(Vec<f64>, Vec<f64>)>,
+    /// Where the last step of a batch with a number ended.
+    known: Option<(u64, Here)>,
+    done: bool,
+}
+
+/// A point, and the loss there.
+#[derive(Debug, Clone)]
+struct Here {
+    theta: Vec<f64>,
+    loss: f64,
+    gradient: Vec<f64>,
+}
+
+impl Here {
+    /// The model's, evaluated.
+    fn of(problem: &dyn Problem) -> Result<Self> {
+        let (loss, grads) = gradients(problem)?;
+        check_gradients(problem.model(), &grads)?;
+        let gradient = flat::gradients(problem.model(), &grads)?;
+        Ok(Self { theta: flat::values(problem.model())?, loss, gradient })
+    }
 }
 
 impl Lbfgs {
@@ -87,7 +128,17 @@ impl Lbfgs {
         not_negative("lbfgs", "rate", config.rate)?;
         let ordered = 0.0 < decrease && decrease < curvature && curvature < 1.0;
         demand("lbfgs", "wolfe", curvature, "0 < c₁ < c₂ < 1", ordered)?;
-        Ok(Self { config, pairs: VecDeque::new(), last: None })
+        positive("lbfgs", "iterations", config.iterations as f64)?;
+        not_negative("lbfgs", "tolerance_grad", config.tolerance_grad)?;
+        not_negative("lbfgs", "tolerance_change", config.tolerance_change)?;
+        Ok(Self { config, pairs: VecDeque::new(), last: None, known: None, done: false })
+    }
+
+    /// Whether the last call of [`Optimizer::minimize`] ended within a tolerance: another with the same batch does
+    /// nothing.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.done
     }
 
     /// The constants.
@@ -107,7 +158,7 @@ impl Lbfgs {
         }
         let scale = match self.pairs.back() {
             Some((s, y)) => dot(s, y) / dot(y, y),
-            None => 1.0 / dot(v, v).sqrt().max(f64::MIN_POSITIVE),
+            None => 1.0 / length(v).max(f64::MIN_POSITIVE),
         };
         q.iter_mut().for_each(|q| *q *= scale);
         for ((s, y), a) in self.pairs.iter().zip(coefficients.into_iter().rev()) {
@@ -122,7 +173,9 @@ impl Lbfgs {
         if let Some((old_theta, old_gradient)) = self.last.take() {
             let fits = old_theta.len() == theta.len();
             let (s, y) = (plus(theta, -1.0, &old_theta), plus(gradient, -1.0, &old_gradient));
-            let curved = dot(&s, &y) > 1e-10 * (dot(&s, &s) * dot(&y, &y)).sqrt();
+            // A square that has vanished has no inverse.
+            let curved = dot(&s, &y) > 1e-10 * length(&s) * length(&y)
+                && (dot(&y, &y) / dot(&s, &y)).is_normal();
             if fits && curved && self.config.history > 0 {
                 if self.pairs.len() == self.config.history {
                     self.pairs.pop_front();
@@ -147,6 +200,62 @@ impl Lbfgs {
     }
 }
 
+impl Lbfgs {
+    /// One step, and where it ends.
+    fn iterate(&mut self, problem: &mut dyn Problem, here: Here) -> Result<Here> {
+        if largest(&here.gradient) <= self.config.tolerance_grad {
+            self.done = true;
+            return Ok(here);
+        }
+        self.learn(&here.theta, &here.gradient);
+        let p = self.direction(&here.gradient);
+        let slope = dot(&p, &here.gradient);
+        if slope >= 0.0 || slope.is_nan() {
+            return Ok(here);
+        }
+        let Here { theta, loss, gradient } = here;
+        let start = Point { t: 0.0, value: loss, slope, gradient };
+        let change = self.config.tolerance_change;
+        let least = change.max(grain(problem.model()) * largest(&theta)) / largest(&p);
+        let downhill = self.pairs.is_empty();
+        let found = self.config.wolfe.search(&start, self.config.rate, least, |t| {
+            let at = Point { t, value: f64::INFINITY, ..Point::default() };
+            if flat::set_values(problem.model_mut(), &plus(&theta, t, &p)).is_err() {
+                return Ok(at); // Not a number of the parameters' dtype: too far.
+            }
+            let (value, grads) = gradients(problem)?;
+            let gradient = flat::gradients(problem.model(), &grads)?;
+            let stands = check_gradients(problem.model(), &grads).is_ok();
+            Ok(if stands { Point { t, value, slope: dot(&p, &gradient), gradient } } else { at })
+        });
+        let (point, error) = match found {
+            Ok(Some(point)) => (point, None),
+            Ok(None) => {
+                self.pairs.clear();
+                self.done = downhill;
+                (start, None)
+            }
+            Err(error) => (start, Some(error)),
+        };
+        flat::set_values(problem.model_mut(), &plus(&theta, point.t, &p))?;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        if point.t > 0.0 {
+            let still = point.t * largest(&p) <= change;
+            self.done = still || (loss - point.value).abs() < change;
+        }
+        let theta = flat::values(problem.model())?;
+        Ok(Here { theta, loss: point.value, gradient: point.gradient })
+    }
+}
+
+/// The distance between neighbouring numbers around 1, in the coarsest dtype of the parameters.
+fn grain(model: &dyn Parameters) -> f64 {
+    let double = model.parameters().iter().all(|(_, p)| p.value().dtype() == DType::F64);
+    if double { f64::EPSILON } else { f32::EPSILON.into() }
+}
+
 impl Optimizer for Lbfgs {
     fn name(&self) -> &'static str {
         "lbfgs"
@@ -157,30 +266,24 @@ impl Optimizer for Lbfgs {
     }
 
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
-        let (loss, grads) = gradients(problem)?;
-        check_gradients(problem.model(), &grads)?;
-        let gradient = flat::gradients(problem.model(), &grads)?;
-        let theta = flat::values(problem.model())?;
-        self.learn(&theta, &gradient);
-        let p = self.direction(&gradient);
-        let start = Point { t: 0.0, value: loss, slope: dot(&p, &gradient) };
-        if start.slope >= 0.0 || start.slope.is_nan() {
-            return Ok(loss);
-        }
-        let found = self.config.wolfe.search(&start, self.config.rate, |t| {
-            flat::set_values(problem.model_mut(), &plus(&theta, t, &p))?;
-            let (value, grads) = gradients(problem)?;
-            let slope = dot(&p, &flat::gradients(problem.model(), &grads)?);
-            Ok(Point { t, value, slope })
-        });
-        let length = match &found {
-            Ok(Some(point)) => point.t,
-            Ok(None) | Err(_) => 0.0,
+        let (number, theta) = (problem.number(), flat::values(problem.model())?);
+        let known =
+            self.known.take().filter(|(of, known)| Some(*of) == number && known.theta == theta);
+        let mut here = match known {
+            Some((_, here)) => here,
+            None => {
+                self.done = false;
+                Here::of(problem)?
+            }
         };
-        flat::set_values(problem.model_mut(), &plus(&theta, length, &p))?;
-        if found?.is_none() {
-            self.pairs.clear();
+        let loss = here.loss;
+        for _ in 0..self.config.iterations {
+            if self.done {
+                break;
+            }
+            here = self.iterate(problem, here)?;
         }
+        self.known = number.map(|number| (number, here));
         Ok(loss)
     }
 
@@ -190,6 +293,7 @@ impl Optimizer for Lbfgs {
         let theta = flat::values(model)?;
         self.learn(&theta, &gradient);
         let p = self.direction(&gradient);
+        self.known = None;
         flat::set_values(model, &plus(&theta, self.config.rate, &p))
     }
 
@@ -201,9 +305,9 @@ impl Optimizer for Lbfgs {
         self.config.rate = rate;
     }
 
-    /// The bytes of all pairs, once there are so many, shared out by size.
+    /// The bytes of all pairs and of two points, once there are so many, shared out by size.
     fn coverage(&self, model: &dyn Parameters) -> Coverage {
-        let vectors = 2 * (self.config.history + 1);
+        let vectors = 2 * (self.config.history + 2);
         let words = |_: &Parameter| format!("{} pairs of steps and gradients", self.config.history);
         Coverage::of(model, words, |p| {
             if p.is_trainable() { vectors * p.value().numel() * size_of::<f64>() } else { 0 }
@@ -243,7 +347,7 @@ impl Optimizer for Lbfgs {
             other => return Err(refused("`last` = 0 or 1", other.to_string())),
         };
         saved.close(model)?;
-        (self.config.rate, self.pairs, self.last) = (rate, pairs, last);
+        (self.config.rate, self.pairs, self.last, self.known) = (rate, pairs, last, None);
         Ok(())
     }
 }

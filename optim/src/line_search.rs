@@ -1,7 +1,8 @@
 //! A step length that satisfies the strong Wolfe conditions.
 //!
 //! Nocedal & Wright 2006, *Numerical Optimization*, Algorithms 3.5 (bracketing) and 3.6 (zoom), with
-//! cubic interpolation (3.59). For φ(t) = L(θ + t p), a length t is taken if
+//! cubic interpolation (3.59), and a parabola beside it where Moré & Thuente 1994, "Line search algorithms with
+//! guaranteed sufficient decrease", section 4, have one (case 1). For φ(t) = L(θ + t p), a length t is taken if
 //!
 //! ```text
 //! φ(t) ≤ φ(0) + c₁ t φ'(0)      and      |φ'(t)| ≤ c₂ |φ'(0)|
@@ -9,8 +10,14 @@
 
 use engine::Result;
 
+/// How much farther is looked while the line still falls: Moré & Thuente's.
+const FARTHER: f64 = 4.0;
+
+/// How near, in parts of the interval, a new point may come to its ends.
+const MARGIN: f64 = 0.2;
+
 /// A point on the line.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Point {
     /// t
     pub(crate) t: f64,
@@ -18,6 +25,8 @@ pub(crate) struct Point {
     pub(crate) value: f64,
     /// φ'(t)
     pub(crate) slope: f64,
+    /// ∇L there, for who goes on from it.
+    pub(crate) gradient: Vec<f64>,
 }
 
 /// The constants.
@@ -40,16 +49,18 @@ impl Default for Wolfe {
 
 impl Wolfe {
     /// Searches from `start` (t = 0, a negative slope), trying `first` first. Returns the point found;
-    /// if the evaluations run out, the best one with some decrease; `None` if there is none.
+    /// if the evaluations run out, or the lengths left to try differ by less than `least`, the best one with some
+    /// decrease; `None` if there is none.
     pub(crate) fn search(
         &self,
         start: &Point,
         first: f64,
+        least: f64,
         mut evaluate: impl FnMut(f64) -> Result<Point>,
     ) -> Result<Option<Point>> {
         let enough = |p: &Point| p.value <= start.value + self.decrease * p.t * start.slope;
         let flat = |p: &Point| p.slope.abs() <= -self.curvature * start.slope;
-        let (mut low, mut high): (Point, Option<Point>) = (*start, None);
+        let (mut low, mut high): (Point, Option<Point>) = (start.clone(), None);
         let mut t = first;
         for _ in 0..self.evaluations {
             let point = evaluate(t)?;
@@ -64,13 +75,16 @@ impl Wolfe {
                 // The minimum lies between the new lowest point and the one that its slope points to.
                 let towards_high =
                     high.as_ref().is_some_and(|high| point.slope * (high.t - point.t) < 0.0);
+                let old = std::mem::replace(&mut low, point);
                 if !towards_high {
-                    high = Some(low);
+                    high = Some(old);
                 }
-                low = point;
+            }
+            if high.as_ref().is_some_and(|high| (high.t - low.t).abs() < least) {
+                break;
             }
             t = match &high {
-                None => 2.0 * low.t,
+                None => FARTHER * low.t,
                 Some(high) => between(&low, high),
             };
         }
@@ -78,19 +92,22 @@ impl Wolfe {
     }
 }
 
-/// The minimum of the cubic through both points, kept away from the ends; the middle where there is none.
+/// The minimum of the cubic through both points; where b is higher and the minimum of the parabola (with a's slope)
+/// is nearer to a, halfway between the two. Kept away from the ends; the middle where there is none.
 fn between(a: &Point, b: &Point) -> f64 {
     let width = b.t - a.t;
-    let middle = a.t + 0.5 * width;
     if !b.value.is_finite() || !b.slope.is_finite() {
         return a.t + 0.1 * width;
     }
-    let d1 = a.slope + b.slope - 3.0 * (a.value - b.value) / (a.t - b.t);
+    let secant = (b.value - a.value) / width;
+    let d1 = a.slope + b.slope - 3.0 * secant;
     let d2 = width.signum() * (d1 * d1 - a.slope * b.slope).sqrt();
-    let t = b.t - width * (b.slope + d2 - d1) / (b.slope - a.slope + 2.0 * d2);
-    let (left, right) = (a.t + 0.1 * width, b.t - 0.1 * width);
-    let inside = t.is_finite() && (t - left) * (t - right) <= 0.0;
-    if inside { t } else { middle }
+    let mut part = 1.0 - (b.slope + d2 - d1) / (b.slope - a.slope + 2.0 * d2);
+    if b.value > a.value {
+        let parabola = 0.5 * a.slope / (a.slope - secant);
+        part = if part.is_nan() { parabola } else { part + 0.5 * (parabola - part).min(0.0) };
+    }
+    a.t + width * if part.is_nan() { 0.5 } else { part.clamp(MARGIN, 1.0 - MARGIN) }
 }
 
 #[cfg(test)]
@@ -108,11 +125,14 @@ mod tests {
             |t| ((3.0 * t).sin() * 0.2 - t + 0.1 * t * t, 0.6 * (3.0 * t).cos() - 1.0 + 0.2 * t),
         ];
         for line in lines {
-            let at = |t: f64| Ok(Point { t, value: line(t).0, slope: line(t).1 });
+            let at = |t: f64| {
+                let (value, slope) = line(t);
+                Ok(Point { t, value, slope, ..Point::default() })
+            };
             let start = at(0.0).unwrap();
             for curvature in [0.9, 0.1] {
                 let wolfe = Wolfe { curvature, ..Wolfe::default() };
-                let found = wolfe.search(&start, 1.0, at).unwrap().unwrap();
+                let found = wolfe.search(&start, 1.0, 0.0, at).unwrap().unwrap();
                 assert!(found.value <= start.value + 1e-4 * found.t * start.slope);
                 assert!(found.slope.abs() <= -curvature * start.slope, "{found:?}");
             }
@@ -123,9 +143,9 @@ mod tests {
     fn a_wall_of_infinity_is_stepped_back_from() {
         let at = |t: f64| {
             let value = if t < 0.3 { -t } else { f64::INFINITY };
-            Ok(Point { t, value, slope: -1.0 })
+            Ok(Point { t, value, slope: -1.0, ..Point::default() })
         };
-        let found = Wolfe::default().search(&at(0.0).unwrap(), 1.0, at).unwrap().unwrap();
+        let found = Wolfe::default().search(&at(0.0).unwrap(), 1.0, 0.0, at).unwrap().unwrap();
         assert!(found.t > 0.0 && found.t < 0.3);
     }
 }

@@ -2,7 +2,12 @@
 
 use std::collections::HashMap;
 
-use engine::{DType, Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
+use engine::{
+    DType, Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
+};
+use kernels::Float;
+use kernels::length::largest;
+use kernels::reduce::dot;
 
 use crate::State;
 use crate::per_parameter::{Start, zeros};
@@ -158,17 +163,25 @@ impl Kept {
     }
 }
 
+/// The largest sum of squares that a step takes, in f64. Rules that work on matrices square the squares, and
+/// multiply them by preconditioners.
+const MOST_SQUARES: f64 = 1e100;
+
+/// What a rule may add to a gradient before it squares the sum: AdaBelief subtracts a mean of others.
+const ROOM: f64 = 16.0;
+
 /// What every optimizer asks before it changes anything: that each trainable parameter has a gradient, of
-/// its shape and dtype, of finite numbers. One bad number would spread over a layer (K-FAC), over all
-/// parameters (clips and norms), or stay in a moment for good.
+/// its shape and dtype, of finite numbers whose squares, all of them added, are finite in that dtype. One bad
+/// number would spread over a layer (K-FAC), over all parameters (clips and norms), or stay in a moment for good;
+/// and most rules keep squares: an entry with an infinite one never moves again.
 ///
-/// A sum that is finite has no NaN and no infinity in it, so this reads each gradient once. The other way
-/// round it is not so: finite numbers can add up to an infinity, and are then looked at one by one. What
-/// is on a CUDA device stays there unread: a step would have to wait for it.
+/// The sum of squares is one read of each gradient, in its own dtype: a sum below the bound has no NaN, no infinity
+/// and no square that has overflowed in it. What fails is then looked at number by number. What is on a CUDA
+/// device stays there unread: a step would have to wait for it.
 ///
 /// # Errors
 /// [`Error::MissingGradient`], [`Error::Shape`], [`Error::DType`], [`Error::Argument`] for a number that is
-/// not finite: with the parameter's path.
+/// not finite, or for squares that are not: with the parameter's path.
 pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Result<()> {
     let mut suspects = Vec::new();
     for (path, parameter) in model.parameters() {
@@ -188,14 +201,55 @@ pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Resu
             let expected = if dtype.is_half() { "f32 or f64".into() } else { dtype.to_string() };
             return Err(Error::DType { op: "step", expected, got: grad.dtype() }.in_layer(&path));
         }
-        if grad.device() == Device::Cpu && !grad.sum_all()?.item()?.is_finite() {
+        if grad.device() == Device::Cpu && !squares_fit(grad)? {
             suspects.push((path, grad));
         }
     }
-    for (path, grad) in suspects {
-        if let Some(got) = grad.to_f64_vec()?.into_iter().find(|x| !x.is_finite()) {
-            let (op, name, expected, got) = ("step", "gradient", "finite numbers", got.to_string());
-            return Err(Error::Argument { op, name, expected, got }.in_layer(&path));
+    match suspects.into_iter().next() {
+        Some((path, grad)) => Err(refusal(grad)?.in_layer(&path)),
+        None => Ok(()),
+    }
+}
+
+/// The largest sum of squares that a step takes, of gradients or estimates in this dtype.
+pub(crate) fn most_squares(dtype: DType) -> f64 {
+    if dtype == DType::F64 { MOST_SQUARES } else { f64::from(f32::MAX) / ROOM }
+}
+
+fn squares_fit(x: &Tensor) -> Result<bool> {
+    let x = x.contiguous()?;
+    let sum = for_float!(x.dtype(), T => {
+        let x = x.as_slice::<T>()?;
+        Float::to_f64(dot(x, x))
+    });
+    // No number is less than NaN.
+    Ok(sum <= most_squares(x.dtype()))
+}
+
+/// Why a gradient is refused: its first number that is not finite, or its largest.
+fn refusal(grad: &Tensor) -> Result<Error> {
+    let numbers = grad.to_f64_vec()?;
+    let (op, name) = ("step", "gradient");
+    if let Some(got) = numbers.iter().find(|x| !x.is_finite()) {
+        return Ok(Error::Argument { op, name, expected: "finite numbers", got: got.to_string() });
+    }
+    let expected =
+        "numbers whose squares can be added: clip it (`Gradients::clip_norm`) or scale the loss";
+    let got = format!("a number of size {:e} in {}", largest(&numbers), grad.dtype());
+    Ok(Error::Argument { op, name, expected, got })
+}
+
+/// Refuses what a step would write, if a number of it is not finite.
+pub(crate) fn all_finite<'a>(
+    op: &'static str,
+    written: impl IntoIterator<Item = &'a Tensor>,
+) -> Result<()> {
+    for tensor in written {
+        // A sum of finite numbers may overflow.
+        let sum = tensor.to_dtype(DType::F64)?.scale(f64::MIN_POSITIVE)?.sum_all()?.item()?;
+        if !sum.is_finite() {
+            let (name, got) = ("step", sum.to_string());
+            return Err(Error::Argument { op, name, expected: "finite numbers to write", got });
         }
     }
     Ok(())

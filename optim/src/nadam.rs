@@ -9,7 +9,8 @@
 //! m̂ = μₜ₊₁ m / (1 − μ₁ ⋯ μₜ₊₁) + (1 − μₜ) g / (1 − μ₁ ⋯ μₜ)
 //! θ ← θ − α m̂ / (√v̂ + ε)
 //! ```
-//! Deviations, both PyTorch's: m decays by β₁, not by μₜ; weight decay κ is decoupled.
+//! Deviations, both PyTorch's: m decays by β₁, not by μₜ; weight decay κ, decoupled by default, or g ← g + κ θ
+//! ([`NAdamConfig::decoupled`]).
 
 use engine::{DType, Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
@@ -31,8 +32,10 @@ pub struct NAdamConfig {
     pub epsilon: f64,
     /// ψ ≥ 0: how fast μ goes from β₁/2 to β₁, per step.
     pub momentum_decay: f64,
-    /// κ, decoupled: θ ← (1 − α κ) θ.
+    /// κ
     pub weight_decay: f64,
+    /// Whether κ acts on the parameter, θ ← (1 − α κ) θ. PyTorch's default is false: κ θ is added to the gradient.
+    pub decoupled: bool,
 }
 
 impl Default for NAdamConfig {
@@ -45,11 +48,18 @@ impl Default for NAdamConfig {
             epsilon: 1e-8,
             momentum_decay: 4e-3,
             weight_decay: 0.0,
+            decoupled: true,
         }
     }
 }
 
 impl NAdamConfig {
+    /// 1 − α κ, and the κ of the gradient.
+    const fn decays(&self) -> [f64; 2] {
+        let Self { rate, weight_decay, .. } = *self;
+        if self.decoupled { [1.0 - rate * weight_decay, 0.0] } else { [1.0, weight_decay] }
+    }
+
     /// μ at step t.
     fn mu(&self, t: u64) -> f64 {
         self.beta1 * (1.0 - 0.5 * 0.96_f64.powf(self.momentum_decay * t as f64))
@@ -118,8 +128,9 @@ impl Rule for NAdamConfig {
             let [beta1, fresh1] = [self.beta1, 1.0 - self.beta1].map(T::of);
             let [beta2, fresh2] = [self.beta2, 1.0 - self.beta2].map(T::of);
             let [epsilon, root, ahead, now] = [self.epsilon, root, ahead, now].map(T::of);
-            let kept_part = T::of(1.0 - self.rate * self.weight_decay);
+            let [kept_part, kappa] = self.decays().map(T::of);
             each_entry(value, grad, &mut kept[..2], |g: T, [theta, m, v]| {
+                let g = g + kappa * *theta;
                 *m = beta1 * *m + fresh1 * g;
                 *v = beta2 * *v + fresh2 * g * g;
                 let step = (ahead * *m + now * g) / (v.sqrt() / root + epsilon);
@@ -131,7 +142,8 @@ impl Rule for NAdamConfig {
     /// The product stays where the moments are.
     fn compose(&self, t: u64, value: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
         let [m, v, product] = kept else { return Ok((value.clone(), kept.to_vec())) };
-        let product = product.scale(self.mu(t))?;
+        let (product, [kept_part, kappa]) = (product.scale(self.mu(t))?, self.decays());
+        let grad = &if kappa > 0.0 { grad.add(&value.scale(kappa)?)? } else { grad.clone() };
         let over = |size: f64, mu: f64| {
             product.scale(-mu)?.shift(1.0)?.recip()?.scale(self.rate * size)?.to_dtype(grad.dtype())
         };
@@ -139,7 +151,7 @@ impl Rule for NAdamConfig {
         let [m, v] = moments([self.beta1, self.beta2], grad, [m, v])?;
         let spread = spread(&v, correction(self.beta2, t).sqrt(), self.epsilon)?;
         let step = m.mul(&ahead)?.add(&grad.mul(&now)?)?.div(&spread)?;
-        let value = value.scale(1.0 - self.rate * self.weight_decay)?.sub(&step)?;
+        let value = value.scale(kept_part)?.sub(&step)?;
         Ok((value, vec![m, v, product]))
     }
 }

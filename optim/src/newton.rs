@@ -217,11 +217,15 @@ impl Optimizer for Newton {
                     return Err(error);
                 }
             };
-            flat::set_values(problem.model_mut(), &plus(&theta, -self.config.rate, &step))?;
+            let there = plus(&theta, -self.config.rate, &step);
             if !self.config.adapt {
+                flat::set_values(problem.model_mut(), &there)?;
                 return Ok(loss);
             }
-            let now = evaluate(problem)?;
+            let now = match flat::set_values(problem.model_mut(), &there) {
+                Ok(()) => evaluate(problem)?,
+                Err(_) => f64::INFINITY, // Not a number of the parameters' dtype: too far.
+            };
             if now <= loss {
                 if tried == 0 {
                     self.damping = (self.damping / 3.0).max(LEAST_DAMPING);

@@ -69,7 +69,8 @@ pub trait Optimizer {
     /// # Errors
     /// [`Error::MissingGradient`](engine::Error::MissingGradient) for a trainable parameter without a gradient;
     /// [`Error::Argument`](engine::Error::Argument), in the parameter's path, for a gradient with a NaN or an
-    /// infinity. Model and state are as before then. An optimizer that needs a [`Problem`] refuses, and says
+    /// infinity, or with numbers whose squares do not fit its dtype (above 10¹⁹ in f32, 10⁵⁰ in f64). Model and state
+    /// are as before then. An optimizer that needs a [`Problem`] refuses, and says
     /// to call [`Optimizer::minimize`]. What it may find besides is said at its type.
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()>;
 

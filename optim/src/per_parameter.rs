@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use engine::{
     Device, Error, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor,
 };
+use kernels::length::length;
 use kernels::parallel;
 use kernels::vector::vectorized;
 
@@ -18,7 +19,7 @@ pub use crate::compose::Composed;
 use crate::coverage::Coverage;
 #[cfg(feature = "cuda")]
 use crate::cuda;
-use crate::moments::{Moments, check_gradients, demand, trainable};
+use crate::moments::{Moments, all_finite, check_gradients, demand, trainable};
 use crate::saved::Saved;
 use crate::{Optimizer, State};
 
@@ -56,8 +57,8 @@ pub type Start = Vec<(&'static str, Tensor)>;
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub trait Rule: std::fmt::Debug {
-    /// Whether an update can fail for a gradient that has passed the checks (linear algebra can):
-    /// then every update is tried on copies first, and a failure changes nothing.
+    /// Whether an update can fail for a gradient that has passed the checks (linear algebra can): then every
+    /// update is tried on copies first, and a failure, or a number that is not finite, changes nothing.
     const MAY_FAIL: bool = false;
 
     /// The optimizer's name, as on the command line and in tables.
@@ -176,6 +177,26 @@ impl<R: Rule> PerParameter<R> {
         Ok(())
     }
 
+    /// A step with gradients that [`check_gradients`] has seen.
+    pub(crate) fn step_checked(
+        &mut self,
+        model: &mut dyn Parameters,
+        grads: &Gradients,
+    ) -> Result<()> {
+        let paths = if R::MAY_FAIL { paths(model) } else { HashMap::new() };
+        let all = trainable(model, grads)?;
+        #[cfg(feature = "cuda")]
+        let all = cuda::step(&self.rule, &mut self.moments, all)?;
+        if R::MAY_FAIL {
+            return self.step_on_copies(all, &paths);
+        }
+        for (parameter, grad) in all {
+            let kept = self.moments.next_from(parameter, || self.rule.start(parameter))?;
+            self.rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
+        }
+        Ok(())
+    }
+
     /// All updates on copies; if all succeed, they count.
     fn step_on_copies(
         &mut self,
@@ -192,6 +213,10 @@ impl<R: Rule> PerParameter<R> {
             kept.steps += 1;
             let done = self.rule.update(kept.steps, &mut value, grad, &mut kept.tensors);
             let path = paths.get(&parameter.id()).map_or("", String::as_str);
+            let done = done.and_then(|()| {
+                let written = kept.tensors.iter().chain([&value]);
+                all_finite(self.rule.name(), written)
+            });
             done.map_err(|error| error.in_layer(path))?;
             tried.push((value, kept));
         }
@@ -218,18 +243,7 @@ impl<R: Rule> Optimizer for PerParameter<R> {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
-        let paths = if R::MAY_FAIL { paths(model) } else { HashMap::new() };
-        let all = trainable(model, grads)?;
-        #[cfg(feature = "cuda")]
-        let all = cuda::step(&self.rule, &mut self.moments, all)?;
-        if R::MAY_FAIL {
-            return self.step_on_copies(all, &paths);
-        }
-        for (parameter, grad) in all {
-            let kept = self.moments.next_from(parameter, || self.rule.start(parameter))?;
-            self.rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
-        }
-        Ok(())
+        self.step_checked(model, grads)
     }
 
     fn rate(&self) -> f64 {
@@ -323,10 +337,10 @@ pub fn each_entry<T: FloatElement, const N: usize>(
     Ok(())
 }
 
-/// √Σ x², summed in f64 from the first entry to the last.
+/// √Σ x², summed in f64 from the first entry to the last, whatever the squares do.
 ///
 /// # Errors
 /// [`engine::Error::NoKernel`] for a tensor without numbers.
 pub fn norm(x: &Tensor) -> Result<f64> {
-    Ok(x.to_f64_vec()?.iter().map(|x| x * x).sum::<f64>().sqrt())
+    Ok(length(&x.to_f64_vec()?))
 }

@@ -4,7 +4,9 @@
 //! curvature along a direction (adaptive K-FAC, Hessian-free, Newton) see the loss itself. Both kinds
 //! take a step through [`minimize`](crate::Optimizer::minimize).
 
-use engine::{Error, Gradients, Likelihood, Parameters, Result, Tape, Var};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine::{Error, Gradients, LayerObserver, Likelihood, Parameters, Result, Tape, Var};
 
 /// A model, a batch and a loss.
 pub trait Problem {
@@ -25,9 +27,16 @@ pub trait Problem {
 
     /// The loss of the batch.
     fn loss(&self) -> &dyn Likelihood;
+
+    /// The number of this batch, where batches have one: two problems of one number have the same loss at the
+    /// same parameters, and an optimizer need not evaluate a point of it twice.
+    fn number(&self) -> Option<u64> {
+        None
+    }
 }
 
-/// A [`Problem`] from a model, a closure that evaluates it, and a loss.
+/// A [`Problem`] from a model, a closure that evaluates it, and a loss. Each one made is a batch of its own: an
+/// optimizer that is called with the same one again goes on from what it knows of it.
 ///
 /// # Example
 /// ```
@@ -57,18 +66,25 @@ pub struct Batch<'a, M, F> {
     forward: F,
     loss: &'a dyn Likelihood,
     training: Option<u64>,
+    number: u64,
+}
+
+/// A number that no batch has had.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl<'a, M: Parameters, F: Fn(&M, &Tape) -> Result<Var>> Batch<'a, M, F> {
     /// A batch in evaluation mode.
     pub fn new(model: &'a mut M, forward: F, loss: &'a dyn Likelihood) -> Self {
-        Self { model, forward, loss, training: None }
+        Self { model, forward, loss, training: None, number: next_number() }
     }
 
     /// The same in training mode, with the seed of the tapes.
     #[must_use]
     pub fn training(mut self, seed: u64) -> Self {
-        self.training = Some(seed);
+        (self.training, self.number) = (Some(seed), next_number());
         self
     }
 }
@@ -93,6 +109,10 @@ impl<M: Parameters, F: Fn(&M, &Tape) -> Result<Var>> Problem for Batch<'_, M, F>
     fn loss(&self) -> &dyn Likelihood {
         self.loss
     }
+
+    fn number(&self) -> Option<u64> {
+        Some(self.number)
+    }
 }
 
 impl<M, F> std::fmt::Debug for Batch<'_, M, F> {
@@ -112,6 +132,16 @@ pub(crate) fn gradients(problem: &dyn Problem) -> Result<(f64, Gradients)> {
     let tape = problem.tape();
     let loss = problem.loss().nll(&problem.outputs(&tape)?)?;
     Ok((loss.item()?, tape.backward(&loss)?))
+}
+
+/// The same, with an observer of the layers.
+pub(crate) fn gradients_observed(
+    problem: &dyn Problem,
+    observer: &mut dyn LayerObserver,
+) -> Result<(f64, Gradients)> {
+    let tape = problem.tape();
+    let loss = problem.loss().nll(&problem.outputs(&tape)?)?;
+    Ok((loss.item()?, tape.backward_observed(&loss, observer)?))
 }
 
 /// What an optimizer that needs a problem says to gradients.

@@ -7,16 +7,18 @@
 //! m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²
 //! ρ∞ = 2/(1 − β₂) − 1,     ρ = ρ∞ − 2 t β₂ᵗ/(1 − β₂ᵗ)
 //! r  = √((ρ − 4)(ρ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρ))
-//! θ ← θ − α r m̂ / (√v̂ + ε)     if ρ > 4,  else   θ ← θ − α m̂
+//! θ ← θ − α r m̂ / (√v̂ + ε)     if ρ > 5,  else   θ ← θ − α m̂
 //! ```
-//! Deviations: ε, which the paper leaves out; weight decay κ is decoupled.
+//! The algorithm box has ρ > 4, from where on the variance is finite; the authors' program waits for 5, where it is
+//! small, and PyTorch follows it. Both are values of [`RAdamConfig::threshold`]. Deviations: ε, which the paper
+//! leaves out; weight decay κ is decoupled, or g ← g + κ θ ([`RAdamConfig::decoupled`]).
 
 use engine::{Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
 #[cfg(feature = "cuda")]
 use kernels::cuda::{Gpu, rule, step::Moving};
 
-use crate::moments::{below_one, correction, not_negative, positive};
+use crate::moments::{below_one, correction, demand, not_negative, positive};
 use crate::per_parameter::{PerParameter, Rule, Start, each_entry, zeros};
 
 /// Options of [`RAdam`].
@@ -30,35 +32,63 @@ pub struct RAdamConfig {
     pub beta2: f64,
     /// ε, in units of the gradient.
     pub epsilon: f64,
-    /// κ, decoupled: θ ← (1 − α κ) θ.
+    /// κ
     pub weight_decay: f64,
+    /// Whether κ acts on the parameter, θ ← (1 − α κ) θ. PyTorch's default is false: κ θ is added to the gradient.
+    pub decoupled: bool,
+    /// What ρ has to be above: 5, the authors' program's; 4 for the paper's algorithm box.
+    pub threshold: f64,
 }
 
 impl Default for RAdamConfig {
-    /// Adam's: α 10⁻³, β 0.9 and 0.999, ε 10⁻⁸.
+    /// Adam's: α 10⁻³, β 0.9 and 0.999, ε 10⁻⁸; no decay; the authors' threshold.
     fn default() -> Self {
-        Self { rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        Self {
+            rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decoupled: true,
+            threshold: THRESHOLD,
+        }
     }
 }
 
 impl RAdamConfig {
-    /// r of step t; `None` while the variance of 1/√v̂ is not finite.
+    /// r of step t; `None` while 1/√v̂ cannot be trusted.
     ///
     /// # Example
     /// ```
     /// let config = alcyon_optim::RAdamConfig::default();
-    /// assert_eq!(config.rectification(4), None);
+    /// assert_eq!(config.rectification(5), None);
+    /// let paper = alcyon_optim::RAdamConfig { threshold: 4.0, ..config };
+    /// assert!(paper.rectification(5).is_some());
     /// let late = config.rectification(1_000_000).unwrap();
     /// assert!((late - 1.0).abs() < 1e-12);
     /// ```
     #[must_use]
     pub fn rectification(&self, t: u64) -> Option<f64> {
-        let longest = 2.0 / (1.0 - self.beta2) - 1.0;
-        let power = 1.0 - correction(self.beta2, t);
-        let length = longest - 2.0 * t as f64 * power / (1.0 - power);
-        let variance = |rho: f64| (rho - 4.0) * (rho - 2.0) / rho;
-        (length > 4.0).then(|| (variance(length) / variance(longest)).sqrt())
+        rectification(self.beta2, self.threshold, t)
     }
+
+    /// 1 − α κ, and the κ of the gradient.
+    const fn decays(&self) -> [f64; 2] {
+        let Self { rate, weight_decay, .. } = *self;
+        if self.decoupled { [1.0 - rate * weight_decay, 0.0] } else { [1.0, weight_decay] }
+    }
+}
+
+/// The authors' program's.
+pub(crate) const THRESHOLD: f64 = 5.0;
+
+/// r of step t, if ρ is above a threshold.
+pub(crate) fn rectification(beta2: f64, threshold: f64, t: u64) -> Option<f64> {
+    let longest = 2.0 / (1.0 - beta2) - 1.0;
+    let power = 1.0 - correction(beta2, t);
+    let length = longest - 2.0 * t as f64 * power / (1.0 - power);
+    let variance = |rho: f64| (rho - 4.0) * (rho - 2.0) / rho;
+    (length > threshold).then(|| (variance(length) / variance(longest)).sqrt())
 }
 
 /// Rectified Adam.
@@ -85,7 +115,9 @@ impl Rule for RAdamConfig {
         below_one("radam", "beta1", self.beta1)?;
         below_one("radam", "beta2", self.beta2)?;
         positive("radam", "epsilon", self.epsilon)?;
-        not_negative("radam", "weight_decay", self.weight_decay)
+        not_negative("radam", "weight_decay", self.weight_decay)?;
+        let finite = self.threshold >= 4.0;
+        demand("radam", "threshold", self.threshold, "at least 4: a finite variance", finite)
     }
 
     fn rate(&self) -> f64 {
@@ -112,9 +144,10 @@ impl Rule for RAdamConfig {
             let [beta1, fresh1] = [self.beta1, 1.0 - self.beta1].map(T::of);
             let [beta2, fresh2] = [self.beta2, 1.0 - self.beta2].map(T::of);
             let [epsilon, root] = [self.epsilon, root].map(T::of);
-            let (kept_part, plain) = (T::of(1.0 - self.rate * self.weight_decay), T::of(size));
+            let ([kept_part, kappa], plain) = (self.decays().map(T::of), T::of(size));
             let scaled = rectified.map(|r| T::of(size * r));
             each_entry(value, grad, kept, |g: T, [theta, m, v]| {
+                let g = g + kappa * *theta;
                 *m = beta1 * *m + fresh1 * g;
                 *v = beta2 * *v + fresh2 * g * g;
                 let step = match scaled {
@@ -128,9 +161,8 @@ impl Rule for RAdamConfig {
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, gpu: &Gpu, parameters: &[Moving<'_>]) -> Result<()> {
-        let Self { rate, beta1, beta2, epsilon, weight_decay } = *self;
-        let kept = 1.0 - rate * weight_decay;
-        let numbers = [beta1, 1.0 - beta1, beta2, 1.0 - beta2, epsilon, kept];
+        let (Self { rate, beta1, beta2, epsilon, .. }, [kept, kappa]) = (*self, self.decays());
+        let numbers = [beta1, beta2, epsilon, kept, kappa];
         let own = |t| {
             let size = rate / correction(beta1, t);
             self.rectification(t).map_or((size, 0.0), |r| (size * r, correction(beta2, t).sqrt()))

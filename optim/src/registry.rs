@@ -36,6 +36,7 @@ const KNOWN: &[(&str, Build)] = &[
     ("lars", |rate| rule(LarsConfig::default(), rate)),
     ("lion", |rate| rule(LionConfig::default(), rate)),
     ("schedule-free", |rate| rule(ScheduleFreeConfig::default(), rate)),
+    ("schedule-free-sgd", |rate| rule(ScheduleFreeConfig::sgd(), rate)),
     ("prodigy", |rate| {
         let config = ProdigyConfig::default();
         Ok(Box::new(Prodigy::new(ProdigyConfig { rate: rate.unwrap_or(config.rate), ..config })?))

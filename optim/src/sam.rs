@@ -4,18 +4,27 @@
 //! Generalization", Algorithm 1; adaptive: Kwon, Kim, Park & Choi 2021 (ASAM).
 //!
 //! ```text
-//! ε = ρ ∇L(θ)/‖∇L(θ)‖                  ASAM: ε = ρ T² ∇L/‖T ∇L‖,  T = |θ| + η
+//! ε = ρ ∇L(θ)/‖∇L(θ)‖                  ASAM: ε = ρ T² ∇L/‖T ∇L‖,  T = |θ| + η, 1 for biases
 //! θ ← the inner optimizer's step from θ, with the gradient at θ + ε
 //! ```
+//! ASAM's authors scale weights and leave biases (and the shifts of norms) as SAM has them: what a layer adds is not
+//! rescaled when its weights are. [`SamConfig::scale_biases`] scales all. Which parameter is a bias is seen on the tape.
+//!
 //! Both gradients are of the same batch with the same random masks. Curvature that the inner optimizer
 //! asks for is seen at θ + ε, with the gradient that it uses.
 
-use engine::{Device, Error, Gradients, Parameter, Parameters, Result, Tensor};
+use std::collections::BTreeSet;
+
+use engine::{
+    Device, Error, Gradients, LayerObserver, LayerRecord, ParamId, Parameter, Parameters, Result,
+    Tensor,
+};
+use kernels::length::length;
 
 use crate::coverage::Coverage;
-use crate::flat::{self, dot, plus};
+use crate::flat::{self, plus};
 use crate::moments::{check_gradients, not_negative};
-use crate::problem::{Problem, gradients, gradients_alone};
+use crate::problem::{Problem, gradients, gradients_alone, gradients_observed};
 use crate::{Optimizer, Sgd, SgdConfig, State, backward};
 
 /// Options of [`Sam`].
@@ -25,29 +34,56 @@ pub struct SamConfig {
     pub radius: f64,
     /// ASAM's η; `None` for SAM.
     pub adaptive: Option<f64>,
+    /// Whether ASAM scales biases, too.
+    pub scale_biases: bool,
 }
 
 impl Default for SamConfig {
     /// SAM with ρ 0.05.
     fn default() -> Self {
-        Self { radius: 0.05, adaptive: None }
+        Self { radius: 0.05, adaptive: None, scale_biases: false }
     }
 }
 
 impl SamConfig {
-    /// ASAM with its paper's ρ 0.5 and η 0.01.
+    /// ASAM with its paper's ρ 0.5 and η 0.01, of weights.
     #[must_use]
     pub const fn adaptive() -> Self {
-        Self { radius: 0.5, adaptive: Some(0.01) }
+        Self { radius: 0.5, adaptive: Some(0.01), scale_biases: false }
     }
 
-    /// ε
-    fn away(&self, theta: &[f64], gradient: &[f64]) -> Vec<f64> {
-        let size = |x: &f64| self.adaptive.map_or(1.0, |eta| x.abs() + eta);
-        let scaled: Vec<f64> = theta.iter().zip(gradient).map(|(x, g)| size(x) * g).collect();
-        let length = dot(&scaled, &scaled).sqrt();
+    /// ε, where `plain` says of each entry that its T is 1.
+    fn away(&self, theta: &[f64], gradient: &[f64], plain: &[bool]) -> Vec<f64> {
+        let scale = |(x, plain): (&f64, &bool)| match self.adaptive {
+            Some(eta) if !plain => x.abs() + eta,
+            _ => 1.0,
+        };
+        let t: Vec<f64> = theta.iter().zip(plain).map(scale).collect();
+        let scaled: Vec<f64> = t.iter().zip(gradient).map(|(t, g)| t * g).collect();
+        let length = length(&scaled);
         let scale = if length > 0.0 { self.radius / length } else { 0.0 };
-        theta.iter().zip(&scaled).map(|(x, g)| scale * size(x) * g).collect()
+        t.iter().zip(&scaled).map(|(t, g)| scale * t * g).collect()
+    }
+}
+
+/// The biases of the layers on a tape.
+#[derive(Default)]
+struct Biases(BTreeSet<ParamId>);
+
+impl LayerObserver for Biases {
+    fn observe(&mut self, record: &LayerRecord) -> Result<()> {
+        self.0.extend(record.bias);
+        Ok(())
+    }
+}
+
+impl Biases {
+    /// For each number of the model, whether it is one of a bias.
+    fn marks(&self, model: &dyn Parameters) -> Vec<bool> {
+        let trainable = model.parameters().into_iter().filter(|(_, p)| p.is_trainable());
+        let marks = trainable
+            .flat_map(|(_, p)| std::iter::repeat_n(self.0.contains(&p.id()), p.value().numel()));
+        marks.collect()
     }
 }
 
@@ -70,7 +106,7 @@ impl SamConfig {
 /// use alcyon_optim::{Batch, Sam, SamConfig, Optimizer};
 /// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
 /// let forward = |weight: &Parameter, tape: &Tape| Ok(tape.bind(weight)); // the loss is ½ θ²
-/// let mut optimizer = Sam::sgd(SamConfig { radius: 1.0, adaptive: None }, 0.5)?;
+/// let mut optimizer = Sam::sgd(SamConfig { radius: 1.0, ..SamConfig::default() }, 0.5)?;
 /// optimizer.minimize(&mut Batch::new(&mut weight, forward, &Half))?;
 /// assert_eq!(weight.value().item()?, 1.5); // 4 − 0.5 · (4 + 1)
 /// # Ok::<(), engine::Error>(())
@@ -136,10 +172,14 @@ impl Optimizer for Sam {
     }
 
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
-        let (loss, here) = gradients(problem)?;
+        let mut biases = Biases::default();
+        let looks = self.config.adaptive.is_some() && !self.config.scale_biases;
+        let (loss, here) =
+            if looks { gradients_observed(problem, &mut biases)? } else { gradients(problem)? };
         check_gradients(problem.model(), &here)?;
         let theta = flat::values(problem.model())?;
-        let away = self.config.away(&theta, &flat::gradients(problem.model(), &here)?);
+        let gradient = flat::gradients(problem.model(), &here)?;
+        let away = self.config.away(&theta, &gradient, &biases.marks(problem.model()));
         flat::set_values(problem.model_mut(), &plus(&theta, 1.0, &away))?;
         let seen = (|| {
             let tape = problem.tape();

@@ -1,4 +1,4 @@
-//! Schedule-free AdamW: in place of a schedule, an average that is as good as one.
+//! Schedule-free AdamW and SGD: in place of a schedule, an average that is as good as one.
 //!
 //! Defazio, Yang, Mehta, Mishchenko, Khaled & Cutkosky 2024, "The Road Less Scheduled", Algorithm 1.
 //!
@@ -9,7 +9,7 @@
 //! z ← z − α (g / (√v̂ + ε) + κ y)
 //! x ← (1 − c) x + c z,   c = α² / Σ α²            evaluate here: `Optimizer::average`
 //! ```
-//! No deviation. x is not stored: it is (y − (1 − β₁) z)/β₁, so β₁ must not be 0.
+//! SGD has g in place of g / (√v̂ + ε), and keeps no v. No deviation. x is not stored: it is (y − (1 − β₁) z)/β₁, so β₁ must not be 0.
 
 use engine::{DType, Parameter, Result, Tensor, for_float};
 use kernels::Float as _;
@@ -33,6 +33,8 @@ pub struct ScheduleFreeConfig {
     pub weight_decay: f64,
     /// Steps until the rate is α; 0 for none.
     pub warm_up: u64,
+    /// Whether gradients are divided by the root of their second moment: AdamW, else SGD.
+    pub adaptive: bool,
 }
 
 impl Default for ScheduleFreeConfig {
@@ -45,18 +47,25 @@ impl Default for ScheduleFreeConfig {
             epsilon: 1e-8,
             weight_decay: 0.0,
             warm_up: 0,
+            adaptive: true,
         }
     }
 }
 
 impl ScheduleFreeConfig {
+    /// Schedule-free SGD with the authors' program's α 1; β₁ 0.9, no decay, no warm-up.
+    #[must_use]
+    pub fn sgd() -> Self {
+        Self { rate: 1.0, adaptive: false, ..Self::default() }
+    }
+
     /// α at step t.
     fn rate_at(&self, t: u64) -> f64 {
         self.rate * (t as f64 / self.warm_up.max(1) as f64).min(1.0)
     }
 }
 
-/// Schedule-free AdamW.
+/// Schedule-free AdamW, or SGD.
 ///
 /// # Example
 /// ```
@@ -79,7 +88,7 @@ impl Rule for ScheduleFreeConfig {
     const COMPOSES: bool = true;
 
     fn name(&self) -> &'static str {
-        "schedule-free"
+        if self.adaptive { "schedule-free" } else { "schedule-free-sgd" }
     }
 
     fn check(&self) -> Result<()> {
@@ -99,20 +108,21 @@ impl Rule for ScheduleFreeConfig {
     }
 
     fn words(&self, _: &Parameter) -> String {
-        "root of second moment, averaged over all steps".into()
+        let rule = if self.adaptive { "root of second moment" } else { "gradient" };
+        format!("{rule}, averaged over all steps")
     }
 
-    /// z, which starts where the parameter is; v; and Σ α².
+    /// z, which starts where the parameter is; v, for AdamW; and Σ α².
     fn start(&self, parameter: &Parameter) -> Start {
         let mut start = vec![("z", parameter.value().clone())];
-        start.extend(zeros(parameter, &["v"]));
+        start.extend(zeros(parameter, if self.adaptive { &["v"] } else { &[] }));
         start.push(("squared_rates", Tensor::scalar(0.0, DType::F64)));
         start
     }
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let rate = self.rate_at(t);
-        let [_, _, squared_rates] = kept else { return Ok(()) };
+        let [moments @ .., squared_rates] = kept else { return Ok(()) };
         let sum = squared_rates.item()? + rate * rate;
         *squared_rates = Tensor::scalar(sum, DType::F64);
         let c = if sum > 0.0 { rate * rate / sum } else { 0.0 };
@@ -123,31 +133,42 @@ impl Rule for ScheduleFreeConfig {
             let [rate, old, new] = [rate, 1.0 - c, c].map(T::of);
             // y ← (1 − c) y + c z − α (1 − β₁ (1 − c)) d is what x and z become, seen from y.
             let along = rate * T::of(1.0 - self.beta1 * (1.0 - c));
-            each_entry(value, grad, &mut kept[..2], |g: T, [y, z, v]| {
-                *v = beta2 * *v + fresh2 * g * g;
-                let d = g / (v.sqrt() / root + epsilon) + kappa * *y;
+            let advance = |d: T, y: &mut T, z: &mut T| {
+                let d = d + kappa * *y;
                 *y = old * *y + new * *z - along * d;
                 *z -= rate * d;
-            })
+            };
+            if self.adaptive {
+                each_entry(value, grad, moments, |g: T, [y, z, v]| {
+                    *v = beta2 * *v + fresh2 * g * g;
+                    advance(g / (v.sqrt() / root + epsilon), y, z);
+                })
+            } else {
+                each_entry(value, grad, moments, |g: T, [y, z]| advance(g, y, z))
+            }
         })
     }
 
     /// Σ α² stays where the moments are.
     fn compose(&self, t: u64, y: &Tensor, grad: &Tensor, kept: &[Tensor]) -> Result<Composed> {
-        let [z, v, squared_rates] = kept else { return Ok((y.clone(), kept.to_vec())) };
+        let [z, v @ .., squared_rates] = kept else { return Ok((y.clone(), kept.to_vec())) };
         let rate = self.rate_at(t);
         let squared_rates = squared_rates.shift(rate * rate)?;
         let c = match rate > 0.0 {
             true => squared_rates.recip()?.scale(rate * rate)?.to_dtype(y.dtype())?,
             false => squared_rates.scale(0.0)?.to_dtype(y.dtype())?,
         };
-        let v = mix(self.beta2, v, 1.0 - self.beta2, &grad.square()?)?;
-        let spread = spread(&v, correction(self.beta2, t).sqrt(), self.epsilon)?;
-        let d = grad.div(&spread)?.add(&y.scale(self.weight_decay)?)?;
+        let fresh = |v: &Tensor| mix(self.beta2, v, 1.0 - self.beta2, &grad.square()?);
+        let v = v.iter().map(fresh).collect::<Result<Vec<_>>>()?;
+        let along = match v.first() {
+            Some(v) => grad.div(&spread(v, correction(self.beta2, t).sqrt(), self.epsilon)?)?,
+            None => grad.clone(),
+        };
+        let d = along.add(&y.scale(self.weight_decay)?)?;
         // 1 − β₁ (1 − c)
         let along = c.scale(self.beta1)?.shift(1.0 - self.beta1)?.scale(rate)?;
         let y = y.add(&z.sub(y)?.mul(&c)?)?.sub(&d.mul(&along)?)?;
-        Ok((y, vec![z.sub(&d.scale(rate)?)?, v, squared_rates]))
+        Ok((y, [vec![z.sub(&d.scale(rate)?)?], v, vec![squared_rates]].concat()))
     }
 
     /// x

@@ -4,11 +4,14 @@
 //! Such an optimizer is a [`Rule`] with one thing more: what it does with an estimate when there is
 //! one. The estimate comes from [`backward`](crate::backward()), where the tape is.
 
-use engine::{Device, Error, Gradients, Parameter, Parameters, Result, Rng, Tensor};
+use std::collections::BTreeMap;
+
+use engine::{Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Rng, Tensor};
+use kernels::length::{largest, squares};
 
 use crate::coverage::Coverage;
 use crate::curvature::hessian_diagonal::HessianDiagonal;
-use crate::moments::check_gradients;
+use crate::moments::{check_gradients, most_squares};
 use crate::per_parameter::{PerParameter, Rule};
 use crate::saved::Saved;
 use crate::{Optimizer, State};
@@ -58,6 +61,23 @@ impl<R: DiagonalRule> SecondDiagonal<R> {
     }
 }
 
+/// Refuses estimates whose squares do not fit the parameter's dtype, as gradients are
+/// ([`check_gradients`]): an infinity would stay in what is kept of it.
+fn check_estimates(model: &dyn Parameters, estimates: &BTreeMap<ParamId, Vec<f64>>) -> Result<()> {
+    for (path, parameter) in model.parameters() {
+        let Some(estimate) = estimates.get(&parameter.id()) else { continue };
+        // No number is less than NaN.
+        let fits = squares(estimate, 1.0) <= most_squares(parameter.value().dtype());
+        if !fits {
+            let (op, name) = ("step", "estimate");
+            let expected = "numbers whose squares can be added, of the Hessian's diagonal";
+            let got = format!("a number of size {:e}", largest(estimate));
+            return Err(Error::Argument { op, name, expected, got }.in_layer(&path));
+        }
+    }
+    Ok(())
+}
+
 impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
     fn name(&self) -> &'static str {
         self.inner.name()
@@ -72,7 +92,10 @@ impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        check_gradients(model, grads)?;
+        if let Err(refused) = check_gradients(model, grads) {
+            self.estimator.discard();
+            return Err(refused);
+        }
         let first = self.estimator.steps == 0;
         let estimates = self.estimator.take();
         if R::NEEDS_ESTIMATE && first && estimates.is_empty() {
@@ -84,12 +107,16 @@ impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
                 got: "none of the Hessian's diagonal".into(),
             });
         }
+        if let Err(refused) = check_estimates(model, &estimates) {
+            self.estimator.steps -= 1;
+            return Err(refused);
+        }
         for (_, parameter) in model.parameters() {
             if let Some(estimate) = estimates.get(&parameter.id()) {
                 self.inner.keep(parameter, |rule, kept| rule.absorb(estimate, kept))?;
             }
         }
-        self.inner.step(model, grads)
+        self.inner.step_checked(model, grads)
     }
 
     fn rate(&self) -> f64 {

@@ -11,7 +11,7 @@ use super::Cell;
 pub(crate) const STARTS: [[f64; 2]; 4] = [[-1.2, 1.0], [-1.0, -1.0], [0.0, 2.0], [2.0, 0.0]];
 
 /// Rates in units of the default: what a user would try.
-const LADDER: [f64; 6] = [1.0, 0.1, 10.0, 100.0, 1000.0, 0.01];
+const LADDER: [f64; 7] = [1.0, 0.1, 10.0, 100.0, 1000.0, 0.01, 0.001];
 
 fn noise<const N: usize>(shape: [usize; N], seed: u64) -> Tensor {
     Tensor::normal(shape, 0.0, 1.0, DType::F64, &mut Rng::new(seed))

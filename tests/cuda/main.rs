@@ -6,6 +6,7 @@
 mod curvature;
 mod gradients;
 mod graphs;
+mod options;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -219,6 +220,7 @@ fn every_optimizer_trains_as_on_the_cpu_or_refuses_by_name_before_anything_has_c
         "lars",
         "lion",
         "schedule-free",
+        "schedule-free-sgd",
         "adahessian",
         "sophia",
         "sophia-h",

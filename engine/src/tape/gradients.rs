@@ -1,10 +1,19 @@
 //! What a backward pass returns.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::rc::{Rc, Weak};
+
+use kernels::length::{self, Length};
 
 use super::{NodeId, Recording};
 use crate::{DType, Device, Error, ParamId, Parameter, Result, Tensor, Var};
+
+/// Sums of squares in f32 that have neither overflowed nor lost what counts.
+const ORDINARY_IN_F32: RangeInclusive<f64> = 1e-20..=1e37;
+
+/// What f32 multiplies by without loss.
+const SMALLEST_FACTOR: f64 = 1.0 / (1_u128 << 64) as f64;
 
 /// Gradients by parameter, and by watched variable.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +106,7 @@ impl Gradients {
     /// None in practice; the multiplication is an op.
     pub fn scale(&mut self, factor: f64) -> Result<()> {
         for grad in self.by_param.values_mut().chain(self.by_node.values_mut()) {
-            *grad = grad.scale(factor)?;
+            *grad = scaled(grad, factor)?;
         }
         Ok(())
     }
@@ -116,33 +125,43 @@ impl Gradients {
         Ok(sum.map_or(Ok(0.0), |sum| sum.item())?.is_finite())
     }
 
-    /// The Euclidean norm over all parameters' gradients together. Of gradients on a GPU one number is read.
+    /// The Euclidean norm over all parameters' gradients together, whatever their squares do. Of ordinary
+    /// gradients on a GPU one number is read.
     ///
     /// # Errors
     /// [`Error::NoKernel`] when gradients have no numbers (meta device).
     pub fn norm(&self) -> Result<f64> {
+        Ok(self.length()?.value())
+    }
+
+    fn length(&self) -> Result<Length> {
         // Summed in the order of identities, so that the result has the same bits every time.
-        let (mut here, mut there): (f64, Option<Tensor>) = (0.0, None);
+        let (mut here, mut there, mut single): (f64, Option<Tensor>, bool) = (0.0, None, false);
         for id in self.params() {
             let grad = &self.by_param[&id];
             if matches!(grad.device(), Device::Cuda(_)) {
                 let squares = grad.square()?.sum_all()?.to_dtype(DType::F64)?;
                 there = Some(there.map_or(Ok(squares.clone()), |sum| sum.add(&squares))?);
+                single |= grad.dtype() != DType::F64;
             } else {
-                here += sum_of_squares(grad)?;
+                here += length::squares(&grad.to_f64_vec()?, 1.0);
             }
         }
-        let there = there.map_or(Ok(0.0), |sum| sum.item())?;
-        if there.is_finite() {
-            return Ok((here + there).sqrt());
+        let there = there.map(|sum| sum.item()).transpose()?;
+        let plain = match there {
+            Some(there) if single && !ORDINARY_IN_F32.contains(&there) => f64::NAN,
+            there => here + there.unwrap_or(0.0),
+        };
+        if let Some(length) = Length::of_ordinary(plain) {
+            return Ok(length);
         }
-        // Squares overflow before numbers do.
-        let all = self.params().into_iter().map(|id| sum_of_squares(&self.by_param[&id]));
-        Ok(all.sum::<Result<f64>>()?.sqrt())
+        let numbers = self.params().into_iter().map(|id| self.by_param[&id].to_f64_vec());
+        Ok(Length::of_any(&numbers.collect::<Result<Vec<_>>>()?))
     }
 
     /// Scales all gradients so that their common norm is at most `max_norm`; returns the norm
-    /// before. (PyTorch's `clip_grad_norm_`, without its 1e-6.)
+    /// before. (PyTorch's `clip_grad_norm_`, without its 1e-6.) Gradients with a NaN or an infinity stay as they
+    /// are: no factor mends them, and a step refuses them by name.
     ///
     /// # Errors
     /// [`Error::Argument`] when `max_norm` is not positive.
@@ -155,11 +174,11 @@ impl Gradients {
                 got: max_norm.to_string(),
             });
         }
-        let norm = self.norm()?;
-        if norm > max_norm {
-            self.scale(max_norm / norm)?;
+        let length = self.length()?;
+        if length.value() > max_norm && length.is_of_finite_numbers() {
+            self.scale(length.factor_to(max_norm))?;
         }
-        Ok(norm)
+        Ok(length.value())
     }
 }
 
@@ -209,13 +228,63 @@ impl VarGradients {
     }
 }
 
-/// In f64.
-fn sum_of_squares(x: &Tensor) -> Result<f64> {
-    Ok(x.to_f64_vec()?.iter().map(|x| x * x).sum())
+/// g × factor, also where the factor alone is below f32's smallest number.
+fn scaled(grad: &Tensor, factor: f64) -> Result<Tensor> {
+    if grad.dtype() == DType::F64 || factor == 0.0 || factor.abs() >= SMALLEST_FACTOR {
+        return grad.scale(factor);
+    }
+    grad.scale(SMALLEST_FACTOR)?.scale(factor / SMALLEST_FACTOR)
 }
 
 fn ascending<T>(by_param: &HashMap<ParamId, T>) -> Vec<ParamId> {
     let mut ids: Vec<_> = by_param.keys().copied().collect();
     ids.sort_unstable();
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipping_keeps_the_direction_of_finite_gradients_however_large_or_small_they_are() {
+        let cases = [
+            (DType::F64, [1.0, 1e160, 1e-160, 1e300, 1e-200].as_slice()),
+            (DType::F32, &[1.0, 1e20, 1e38, 1e-30]),
+        ];
+        for (dtype, scales) in cases {
+            for &scale in scales {
+                let weight = Parameter::new(Tensor::zeros([2], dtype));
+                let mut grads = Gradients::default();
+                let grad = Tensor::from_slice(&[3.0 * scale, -1.5 * scale], [2]).unwrap();
+                grads.set(&weight, grad.to_dtype(dtype).unwrap());
+                let seen = grads.of(&weight).unwrap().to_f64_vec().unwrap();
+                let norm = grads.clip_norm(1e-3 * scale).unwrap();
+                assert!((norm / seen[0].hypot(seen[1]) - 1.0).abs() < 1e-12, "{scale}: {norm}");
+                let left = grads.of(&weight).unwrap().to_f64_vec().unwrap();
+                let ratio = left[0].hypot(left[1]) / (1e-3 * scale) - 1.0;
+                assert!(ratio.abs() < 1e-6, "{scale} in {dtype} is cut to {left:?}");
+                assert!((left[0] / left[1] + 2.0).abs() < 1e-6, "{left:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_factor_too_small_for_f32_is_not_zero() {
+        let weight = Parameter::new(Tensor::zeros([1], DType::F32));
+        let mut grads = Gradients::default();
+        grads.set(&weight, Tensor::from_slice(&[1e30_f32], [1]).unwrap());
+        grads.scale(1e-50).unwrap();
+        let left = grads.of(&weight).unwrap().item().unwrap();
+        assert!((left / 1e-20 - 1.0).abs() < 1e-6, "{left}");
+    }
+
+    #[test]
+    fn no_factor_mends_an_infinite_gradient_so_none_is_tried() {
+        let weight = Parameter::new(Tensor::zeros([2], DType::F64));
+        let mut grads = Gradients::default();
+        grads.set(&weight, Tensor::from_slice(&[f64::INFINITY, 2.0], [2]).unwrap());
+        assert_eq!(grads.clip_norm(1.0).unwrap(), f64::INFINITY);
+        assert_eq!(grads.of(&weight).unwrap().to_vec::<f64>().unwrap(), [f64::INFINITY, 2.0]);
+    }
 }

@@ -20,12 +20,12 @@ pub struct Rule {
     /// How many numbers are kept of an entry, at most 3: s0, s1, s2.
     pub kept: usize,
     /// Assignments to theta, s0, s1, s2 (and g), separated by commas. They see six numbers of the
-    /// optimizer's, c0 to c5, and two of the parameter's own step, size and root.
+    /// optimizer's, c0 to c5 (as doubles: n0 to n5), and two of the parameter's own step, size and root.
     formula: &'static str,
 }
 
 /// All but [`DESCENT`], for those who compile or time them.
-pub const ALL: [Rule; 10] = [
+pub const ALL: [Rule; 12] = [
     ADABELIEF,
     ADABOUND,
     AMSBOUND,
@@ -35,39 +35,43 @@ pub const ALL: [Rule; 10] = [
     RADAM,
     RMSPROP,
     RMSPROP_WITH_MOMENTUM,
+    RMSPROP_CENTERED,
+    RMSPROP_CENTERED_WITH_MOMENTUM,
     SOPHIA,
 ];
 
-/// s0 = m, s1 = s; c: \[β₁, 1 − β₁, β₂, 1 − β₂, ε, 1 − α κ\]; size = α / (1 − β₁ᵗ), root = √(1 − β₂ᵗ).
+/// s0 = m, s1 = s; c: \[β₁, 1 − β₁, β₂, 1 − β₂, ε, 1 − α κ\]; size = α / (1 − β₁ᵗ), root = √(1 − β₂ᵗ); rectified as
+/// [`RADAM`].
 pub const ADABELIEF: Rule = Rule {
     name: "adabelief",
     kept: 2,
     formula: "s0 = c0 * s0 + c1 * g, s2 = g - s0, s1 = c2 * s1 + c3 * s2 * s2 + c4, \
-              theta = c5 * theta - size * s0 / (sqrt(s1) / root + c4)",
+              theta = c5 * theta - (root > T(0) ? size * s0 / (sqrt(s1) / root + c4) : size * s0)",
 };
 
-/// s0 = m, s1 = v; c: \[β₁, 1 − β₁, β₂, 1 − β₂, ε, α∞\]; size = α √(1 − β₂ᵗ) / (1 − β₁ᵗ), root = γ t.
+/// s0 = m, s1 = v; c: \[β₁, β₂, ε, α∞, 1 − α κ, or 1 and κ\]; size = α √(1 − β₂ᵗ) / (1 − β₁ᵗ), root = γ t.
 pub const ADABOUND: Rule = Rule {
     name: "adabound",
     kept: 2,
-    formula: "s0 = c0 * s0 + c1 * g, s1 = c2 * s1 + c3 * g * g, theta -= s0 * fmin(fmax(size / (sqrt(s1) + c4), \
-              c5 * (T(1) - T(1) / (root + T(1)))), c5 * (T(1) + T(1) / root))",
+    formula: "g += c5 * theta, s0 = c0 * s0 + T(1 - n0) * g, s1 = c1 * s1 + T(1 - n1) * g * g, \
+              theta = c4 * theta - s0 * fmin(fmax(size / (sqrt(s1) + c2), \
+              c3 * (T(1) - T(1) / (root + T(1)))), c3 * (T(1) + T(1) / root))",
 };
 
 /// As [`ADABOUND`], with s2 = the largest v.
 pub const AMSBOUND: Rule = Rule {
     name: "amsbound",
     kept: 3,
-    formula: "s0 = c0 * s0 + c1 * g, s1 = c2 * s1 + c3 * g * g, s2 = fmax(s2, s1), \
-              theta -= s0 * fmin(fmax(size / (sqrt(s2) + c4), \
-              c5 * (T(1) - T(1) / (root + T(1)))), c5 * (T(1) + T(1) / root))",
+    formula: "g += c5 * theta, s0 = c0 * s0 + T(1 - n0) * g, s1 = c1 * s1 + T(1 - n1) * g * g, s2 = fmax(s2, s1), \
+              theta = c4 * theta - s0 * fmin(fmax(size / (sqrt(s2) + c2), \
+              c3 * (T(1) - T(1) / (root + T(1)))), c3 * (T(1) + T(1) / root))",
 };
 
-/// s0 = s; c: \[α, ε\].
+/// s0 = s; c: \[α, ε, κ\].
 pub const ADAGRAD: Rule = Rule {
     name: "adagrad",
     kept: 1,
-    formula: "s0 += g * g, s1 = sqrt(s0) + c1, theta -= s1 > T(0) ? c0 * g / s1 : T(0)",
+    formula: "g += c2 * theta, s0 = fmin(s0 + g * g, LARGEST), s1 = sqrt(s0) + c1, theta -= s1 > T(0) ? c0 * g / s1 : T(0)",
 };
 
 /// s0 = m, s1 = v, s2 = D; c: \[β₁, 1 − α κ, β₂, ε, k/2\]; size = α / (1 − β₁ᵗ), root = 1 − β₂ᵗ.
@@ -92,13 +96,13 @@ pub const LION: Rule = Rule {
     formula: "theta -= c4 * (sign(c0 * s0 + c1 * g) + c5 * theta), s0 = c2 * s0 + c3 * g",
 };
 
-/// s0 = m, s1 = v; c: \[β₁, 1 − β₁, β₂, 1 − β₂, ε, 1 − α κ\]; root = √(1 − β₂ᵗ), or 0 before the
-/// variance is finite; size = α / (1 − β₁ᵗ), times r where there is a root.
+/// s0 = m, s1 = v; c: \[β₁, β₂, ε, 1 − α κ, or 1 and κ\]; root = √(1 − β₂ᵗ), or 0 before v can be trusted;
+/// size = α / (1 − β₁ᵗ), times r where there is a root.
 pub const RADAM: Rule = Rule {
     name: "radam",
     kept: 2,
-    formula: "s0 = c0 * s0 + c1 * g, s1 = c2 * s1 + c3 * g * g, \
-              theta = c5 * theta - (root > T(0) ? size * s0 / (sqrt(s1) / root + c4) : size * s0)",
+    formula: "g += c4 * theta, s0 = c0 * s0 + T(1 - n0) * g, s1 = c1 * s1 + T(1 - n1) * g * g, \
+              theta = c3 * theta - (root > T(0) ? size * s0 / (sqrt(s1) / root + c2) : size * s0)",
 };
 
 /// s0 = v; c: \[α, ρ, 1 − ρ, ε, κ\].
@@ -114,6 +118,22 @@ pub const RMSPROP_WITH_MOMENTUM: Rule = Rule {
     kept: 2,
     formula: "g += c4 * theta, s0 = c1 * s0 + c2 * g * g, s1 = c5 * s1 + g / (sqrt(s0) + c3), \
               theta -= c0 * s1",
+};
+
+/// s0 = v, s1 = a; c: \[α, ρ, 1 − ρ, ε, κ\].
+pub const RMSPROP_CENTERED: Rule = Rule {
+    name: "centred rmsprop",
+    kept: 2,
+    formula: "g += c4 * theta, s0 = c1 * s0 + c2 * g * g, s1 = c1 * s1 + c2 * g, \
+              theta -= c0 * g / (sqrt(fmax(s0 - s1 * s1, T(0))) + c3)",
+};
+
+/// s0 = v, s1 = a, s2 = b; c: \[α, ρ, 1 − ρ, ε, κ, μ\].
+pub const RMSPROP_CENTERED_WITH_MOMENTUM: Rule = Rule {
+    name: "centred rmsprop with momentum",
+    kept: 3,
+    formula: "g += c4 * theta, s0 = c1 * s0 + c2 * g * g, s1 = c1 * s1 + c2 * g, \
+              s2 = c5 * s2 + g / (sqrt(fmax(s0 - s1 * s1, T(0))) + c3), theta -= c0 * s2",
 };
 
 /// s0 = m, s1 = h; c: \[β₁, 1 − β₁, ρ, a floor, α, 1 − α κ\].

@@ -26,6 +26,7 @@ use engine::{
 };
 
 use super::communicator::{Communicator, exchange};
+use super::numbers::is_second_moment;
 use super::{CurvatureSource, Fisher};
 use crate::read::together;
 pub(crate) use sums::partial_squares;
@@ -209,7 +210,7 @@ impl Diagonals {
         for (weight, op, sums, _) in seen {
             let Some(h_and_s) = numbers.next().zip(numbers.next()) else { continue };
             let sums = sums.filled(h_and_s.into());
-            self.finite &= sums.h.iter().chain(&sums.s).all(|x| x.is_finite());
+            self.finite &= sums.h.iter().chain(&sums.s).all(|&x| is_second_moment(x));
             if !add(&mut self.batch, weight, sums) {
                 self.elsewhere.insert(weight, op);
             }

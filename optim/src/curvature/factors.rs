@@ -248,7 +248,7 @@ impl KroneckerFactors {
         let bad = look(self.entries.values())?;
         self.steps += 1;
         let terms = std::mem::take(&mut self.terms);
-        let keep = self.entries.values().all(Entry::is_finite);
+        let keep = self.entries.values().all(Entry::is_whole);
         self.skipped += u64::from(!keep);
         for entry in self.entries.values_mut() {
             if keep && entry.finished.rows > 0.0 && terms > 0.0 {

@@ -67,6 +67,12 @@ impl HessianDiagonal {
         means
     }
 
+    /// A step is refused: what was seen for it counts for no other.
+    pub(crate) fn discard(&mut self) {
+        self.terms = 0.0;
+        self.sums.clear();
+    }
+
     /// Looks at a tape: one extra sweep.
     pub(crate) fn observe(
         &mut self,

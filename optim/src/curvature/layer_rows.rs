@@ -11,6 +11,7 @@ use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result, Rng};
 use kernels::gemm::{Matrix, gemm};
 
 use super::communicator::{Communicator, exchange};
+use super::numbers::is_second_moment;
 use super::{CurvatureSource, Fisher};
 
 /// One use of a layer in one micro-batch.
@@ -42,11 +43,11 @@ impl Seen {
         self.batches.iter().flatten()
     }
 
-    /// Whether every number seen is finite.
+    /// Whether every number seen is finite, and its square is, in f32.
     #[must_use]
     pub fn is_finite(&self) -> bool {
         let mut numbers = self.uses().flat_map(|u| u.a.iter().chain(u.d.iter().flatten()));
-        numbers.all(|x| x.is_finite())
+        numbers.all(|x| is_second_moment(x * x))
     }
 
     /// R, the rows.

@@ -2,6 +2,12 @@
 
 use engine::{Device, Result, Tensor};
 
+/// Whether a second moment is a number that curvature is made of: its root fits f32. A larger one would stay in a
+/// running average for thousands of steps. Not of NaN.
+pub(crate) fn is_second_moment(x: f64) -> bool {
+    x.abs() <= f64::from(f32::MAX)
+}
+
 /// A run of f64.
 #[derive(Debug, Clone)]
 pub(crate) enum Numbers {
@@ -85,10 +91,10 @@ impl Numbers {
         Ok(values)
     }
 
-    /// Whether those in main memory are finite; others are not asked.
-    pub(crate) fn is_finite(&self) -> bool {
+    /// Whether those in main memory are second moments; others are not asked.
+    pub(crate) fn are_second_moments(&self) -> bool {
         match self {
-            Self::Here(values) => values.iter().all(|x| x.is_finite()),
+            Self::Here(values) => values.iter().all(|&x| is_second_moment(x)),
             Self::There(_) => true,
         }
     }

@@ -71,9 +71,9 @@ impl Entry {
         Ok(a.iter_mut().chain(g.here(average.g.len())?).chain([rows]))
     }
 
-    /// Whether the finished sums that are in main memory are finite numbers.
-    pub(super) fn is_finite(&self) -> bool {
-        [&self.finished.a, &self.finished.g].into_iter().all(Numbers::is_finite)
+    /// Whether the finished sums that are in main memory can be averaged in.
+    pub(super) fn is_whole(&self) -> bool {
+        [&self.finished.a, &self.finished.g].into_iter().all(Numbers::are_second_moments)
     }
 
     /// The average goes where the sums are; and sums that have been exchanged to where the average is.
