@@ -210,6 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn factors_and_rows_of_any_content_have_a_page() {
+        let odd = [f32::NAN, f32::INFINITY, -1.0, 0.0, f32::from_bits(1), f32::MAX];
+        for values in [Vec::new(), vec![0.5], odd.to_vec()] {
+            for rows in [0, 1, 2, 6, 7, usize::MAX] {
+                let mut run = run("odd");
+                run.factors.iter_mut().for_each(|f| (f.rows, f.values) = (rows, values.clone()));
+                for (row, x) in run.rows.iter_mut().zip([5e-324, f64::MAX, -f64::MAX, f64::NAN]) {
+                    (row.seconds, row.loss, row.rate) = (x, Some(x), Some(x));
+                }
+                assert!(page("Odd", &[run]).ends_with("</html>\n"), "{rows} rows of {values:?}");
+            }
+        }
+        let mut flat = run("flat");
+        flat.rows.iter_mut().for_each(|row| (row.seconds, row.loss) = (5e-324, Some(5e-324)));
+        assert!(!page("Flat", &[flat]).contains("NaN"));
+    }
+
+    #[test]
     fn a_run_without_a_single_row_still_has_a_page() {
         let mut empty = run("none");
         (empty.rows, empty.factors) = (Vec::new(), Vec::new());
