@@ -232,6 +232,10 @@ impl<R: Rule> Optimizer for PerParameter<R> {
         Ok(())
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.rule)
+    }
+
     fn rate(&self) -> f64 {
         self.rule.rate()
     }

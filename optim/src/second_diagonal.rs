@@ -92,6 +92,10 @@ impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
         self.inner.step(model, grads)
     }
 
+    fn options(&self) -> String {
+        self.inner.options()
+    }
+
     fn rate(&self) -> f64 {
         self.inner.rate()
     }
