@@ -336,11 +336,7 @@ fn list(shapes: &[Shape]) -> String {
 /// What to do about a folder that is refused.
 const WAYS_OUT: &str = "start over (`--fresh`), or use another folder (`--out`)";
 
-fn settings(
-    folder: &Path,
-    differences: &[(String, String, String)],
-    stretched: bool,
-) -> String {
+fn settings(folder: &Path, differences: &[(String, String, String)], stretched: bool) -> String {
     let difference =
         |(name, was, asked): &(String, String, String)| format!("{name}: {was} → {asked}");
     let list = differences.iter().map(difference).collect::<Vec<_>>().join("; ");
@@ -350,7 +346,9 @@ fn settings(
             "{folder}: the schedule is stretched over the budget ({list}): go on with `--extend`, and the rates of the steps that are left change; {WAYS_OUT}"
         );
     }
-    format!("{folder}: the run in it has other settings ({list}): go on with those it has, {WAYS_OUT}")
+    format!(
+        "{folder}: the run in it has other settings ({list}): go on with those it has, {WAYS_OUT}"
+    )
 }
 
 fn lost(folder: &Path, files: &[(PathBuf, String)]) -> String {
