@@ -1,100 +1,96 @@
-//! Twenty times kill −9, and nothing lost beyond the last snapshot: the example `train_image` as a process.
+//! The example `train_image` as a process that is killed, damaged and disturbed: nothing is lost that was promised,
+//! nothing damaged is trained on, and what is refused says the way out.
 //!
-//! It takes a minute and builds the example, so it is asked for by name:
-//! `cargo test --test kill_and_resume -- --ignored`.
+//! Here a few of each; all of them take some minutes, are asked for by name, and end with a table:
+//! `cargo test --test kill_and_resume -- --ignored --nocapture`.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
+#![allow(clippy::print_stdout, reason = "the long test ends with a table")]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+#[path = "kill_and_resume/program.rs"]
+mod program;
+#[path = "kill_and_resume/trials.rs"]
+mod trials;
 
-use alcyon::train::{Snapshots, metrics};
-use safetensors::SafeTensors;
+use std::time::Duration;
 
-const KILLS: u64 = 20;
-/// 400 rows in batches of 16: 25 steps an epoch, twelve epochs.
-const STEPS: u64 = 300;
+use program::{Program, contents, end, example, saved, signal};
+use trials::Draws;
 
-/// The example, built with the profile of this test.
-fn example() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let profile = own.parent().and_then(Path::parent).unwrap();
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--example", "train_image"]);
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
-    assert!(build.status().unwrap().success());
-    profile.join("examples/train_image")
-}
-
-/// A run in a folder; the same command every time.
-fn start(example: &Path, folder: &Path) -> Child {
-    let mut command = Command::new(example);
-    command.args(["--optimizer", "adafisher", "--train-rows", "400", "--test-rows", "100"]);
-    command.args(["--batch-size", "16", "--epochs", "12", "--average", "0.9"]);
-    command.args(["--save-steps", "1", "--keep", "2", "--evaluate-every", "20"]);
-    command.arg("--out").arg(folder);
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// The step of the newest snapshot.
-fn saved(folder: &Path) -> u64 {
-    let files = Snapshots::new(folder).files().unwrap();
-    let step = |file: &PathBuf| {
-        let name = file.file_stem()?.to_str()?.strip_prefix("step-")?.to_owned();
-        name.parse().ok()
-    };
-    files.last().and_then(step).unwrap_or(0)
-}
-
-/// Every tensor of the last snapshot: weights, statistics, factors, moments, averages.
-fn tensors(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let bytes = fs::read(Snapshots::new(folder).files().unwrap().last().unwrap()).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect()
+#[test]
+fn a_run_that_is_killed_damaged_or_disturbed_a_few_times_ends_as_if_it_were_not() {
+    let (dir, draws) = (tempfile::tempdir().unwrap(), &mut Draws(0));
+    let program = Program { example: example(), steps: 24 };
+    trials::kills(&program, &dir.path().join("kills"), 2, draws);
+    trials::damage(&program, &dir.path().join("damage"), 3, 3, draws);
+    trials::company(&program, &dir.path().join("company"), 1);
 }
 
 #[test]
-#[ignore = "takes a minute, and builds an example"]
-fn a_run_that_is_killed_twenty_times_ends_with_the_bits_of_one_that_is_not() {
+#[ignore = "takes some minutes"]
+fn sixty_kills_two_hundred_flips_and_sixty_tears_lose_nothing_that_was_promised() {
+    let (dir, draws) = (tempfile::tempdir().unwrap(), &mut Draws(1));
     let example = example();
+    let long = Program { example: example.clone(), steps: 200 };
+    let short = Program { example, steps: 24 };
+    let mut table = trials::kills(&long, &dir.path().join("kills"), 20, draws);
+    table.extend(trials::damage(&short, &dir.path().join("damage"), 200, 60, draws));
+    table.extend(trials::company(&short, &dir.path().join("company"), 5));
+    trials::print(&table);
+}
+
+#[test]
+fn another_setting_is_refused_in_the_folder_of_a_run_and_the_same_command_is_not() {
     let dir = tempfile::tempdir().unwrap();
-    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
-    assert!(start(&example, &whole).wait().unwrap().success());
-    assert_eq!(saved(&whole), STEPS);
-    for kill in 0..KILLS {
-        let before = saved(&killed);
-        let mut child = start(&example, &killed);
-        // Now in its first moments, now after some steps, and never at the same place in a step.
-        if kill % 3 > 0 {
-            let begun = Instant::now();
-            while saved(&killed) < before + kill % 3 && begun.elapsed() < Duration::from_secs(60) {
-                std::thread::sleep(Duration::from_micros(300));
-            }
+    let program = Program { example: example(), steps: 3 };
+    assert!(program.run(dir.path(), &[]).status.success());
+    let before = contents(dir.path());
+    let others: [(&[&str], &[&str]); 8] = [
+        (&["--rate", "0.5"], &["learning rate: ", " → 0.5"]),
+        (&["--batch-size", "128"], &["batch size: 16 → 128"]),
+        (&["--schedule", "linear"], &["schedule: cosine → linear"]),
+        (&["--augment", "crop"], &["augmentation: none → crop"]),
+        (&["--precision", "bf16"], &["precision: f32 → bf16"]),
+        (&["--seed", "3", "--clip", "1"], &["seed: 0 → 3", "clipping: none → 1"]),
+        (&["--epochs", "2"], &["budget: 3 steps → 2 epochs or 3 steps", "--extend"]),
+        (&["--rate", "-1"], &["--rate must be positive, got -1"]),
+    ];
+    for (asked, said) in others {
+        let ended = program.run(dir.path(), asked);
+        assert_eq!(ended.code(), Some(2), "{asked:?}: {}", ended.said);
+        for words in said {
+            assert!(ended.said.contains(words), "{words} in {}", ended.said);
         }
-        std::thread::sleep(Duration::from_micros(1700 * kill));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(saved(&killed) >= before, "kill {kill} lost a snapshot");
-        assert!(saved(&killed) < STEPS, "killed {kill} times, and too late");
+        assert!(asked[1] == "-1" || ended.said.contains("--fresh") && ended.said.contains("--out"));
+        assert!(contents(dir.path()) == before, "{asked:?} has written");
     }
-    assert!(start(&example, &killed).wait().unwrap().success());
-    assert_eq!(saved(&killed), STEPS);
-    assert_eq!(tensors(&killed), tensors(&whole));
-    for name in ["metrics.jsonl", "metrics.csv"] {
-        let read = |folder: &Path| match name {
-            "metrics.csv" => metrics::read_csv(&folder.join(name)).unwrap(),
-            _ => metrics::read_jsonl(&folder.join(name)).unwrap(),
-        };
-        // Times differ; nothing else does, and nothing stands there twice.
-        let rows = |folder: &Path| {
-            let timeless = |row: metrics::Row| metrics::Row { seconds: 0.0, ..row };
-            read(folder).into_iter().map(timeless).collect::<Vec<_>>()
-        };
-        assert_eq!(rows(&killed), rows(&whole), "{name}");
+    assert!(program.run(dir.path(), &["--log-every", "2"]).status.success());
+    assert!(program.run(dir.path(), &["--fresh", "--rate", "0.5"]).status.success());
+}
+
+#[test]
+fn the_first_signal_ends_a_run_with_a_snapshot_and_the_second_one_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program { example: example(), steps: 1_000_000 };
+    let running = || {
+        let before = saved(dir.path());
+        let child = program.start(dir.path(), &[]);
+        while saved(dir.path()) <= before {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child
+    };
+    for (name, code) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
+        let child = running();
+        signal(&child, name);
+        let ended = end(child);
+        assert_eq!(ended.code(), Some(code), "{}", ended.said);
+        assert!(ended.said.contains("to go on:"), "{}", ended.said);
     }
-    assert!(killed.join("report.html").is_file());
+    // Stopped meanwhile, so that it has no time to end between the two.
+    let child = running();
+    ["STOP", "INT", "TERM", "CONT"].iter().for_each(|name| signal(&child, name));
+    let ended = end(child);
+    assert!([Some(130), Some(143)].contains(&ended.code()), "{}", ended.said);
+    assert!(!ended.said.contains("to go on:"), "{}", ended.said);
 }

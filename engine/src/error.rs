@@ -1,6 +1,6 @@
 //! The one error type: data, not strings. `Display` says *op — expected — got — where*.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{DType, Device, Shape};
@@ -122,6 +122,14 @@ pub enum Error {
         /// What asked for them.
         op: &'static str,
     },
+    /// A layer observer has recorded on the tape that is being swept, or begun another sweep of it.
+    #[error(
+        "{op}: this tape is being swept; an observer may read it, and records on another tape (or computes on `Tensor`s)"
+    )]
+    TapeSwept {
+        /// What was asked of it.
+        op: &'static str,
+    },
     /// Two inputs of one op belong to different tapes.
     #[error("{op}: inputs from two different tapes")]
     TapeMismatch {
@@ -206,6 +214,47 @@ pub enum Error {
         /// Name, the model's shape, the file's shape.
         misshapen: Vec<(String, Shape, Shape)>,
     },
+    /// A run's folder that was made with other settings: its numbers would be said of these.
+    #[error("{}", settings(folder, differences, *stretched))]
+    Settings {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Name, what the run was made with, what is asked for.
+        differences: Vec<(String, String, String)>,
+        /// Whether nothing but the budget differs, over which the schedule stretches.
+        stretched: bool,
+    },
+    /// A run's folder in which another process is writing.
+    #[error(
+        "{} is in use by {holder}: wait for its end, or use another folder (`--out`)", folder.display()
+    )]
+    InUse {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Process, machine, since when.
+        holder: String,
+    },
+    /// A run that was saved, and nothing of that is whole.
+    #[error("{}", lost(folder, files))]
+    Lost {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Its files, and what is wrong with each.
+        files: Vec<(PathBuf, String)>,
+    },
+    /// A file of a run that another version of the library wrote.
+    #[error(
+        "{}: a file of format {found}, and this version goes on from format {known}; go on with the version that wrote it, start over (`--fresh`), or use another folder (`--out`)",
+        file.display()
+    )]
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: String,
+        /// The format of this version.
+        known: u32,
+    },
     /// An error inside a layer of a model.
     #[error("{path}: {source}")]
     InLayer {
@@ -221,7 +270,15 @@ impl Error {
     /// that is not there) and nothing that happened on the way: programs exit with 2 for these.
     #[must_use]
     pub const fn asked_wrongly(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::Argument { .. } | Self::NoDevice { .. })
+        let asked =
+            matches!(self, Self::Unknown { .. } | Self::Argument { .. } | Self::NoDevice { .. });
+        asked || self.refuses_the_folder()
+    }
+
+    /// Whether a run's folder does not take this run.
+    const fn refuses_the_folder(&self) -> bool {
+        matches!(self, Self::Settings { .. } | Self::InUse { .. })
+            || matches!(self, Self::Lost { .. } | Self::Format { .. })
     }
 
     /// The same error, located in a layer; paths of nested layers are joined by dots.
@@ -274,6 +331,31 @@ fn list(shapes: &[Shape]) -> String {
         return "no input".into();
     }
     shapes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// What to do about a folder that is refused.
+const WAYS_OUT: &str = "start over (`--fresh`), or use another folder (`--out`)";
+
+fn settings(folder: &Path, differences: &[(String, String, String)], stretched: bool) -> String {
+    let difference =
+        |(name, was, asked): &(String, String, String)| format!("{name}: {was} → {asked}");
+    let list = differences.iter().map(difference).collect::<Vec<_>>().join("; ");
+    let folder = folder.display();
+    if stretched {
+        return format!(
+            "{folder}: the schedule is stretched over the budget ({list}): go on with `--extend`, and the rates of the steps that are left change; {WAYS_OUT}"
+        );
+    }
+    format!(
+        "{folder}: the run in it has other settings ({list}): go on with those it has, {WAYS_OUT}"
+    )
+}
+
+fn lost(folder: &Path, files: &[(PathBuf, String)]) -> String {
+    let name = |file: &Path| file.strip_prefix(folder).unwrap_or(file).display().to_string();
+    let list = files.iter().map(|(file, wrong)| format!("{}: {wrong}", name(file)));
+    let list = list.collect::<Vec<_>>().join("; ");
+    format!("{}: nothing that the run saved is whole ({list}): {WAYS_OUT}", folder.display())
 }
 
 fn mismatch(

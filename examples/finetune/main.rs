@@ -30,7 +30,7 @@ use images::Images;
 /// Without arguments it makes the file itself: a small network learns the digits 0 to 5, and is then to
 /// tell 6 to 9 apart from twenty images of each. Nothing is downloaded.
 #[derive(Debug, Clone, Parser)]
-#[command(max_term_width = 100)]
+#[command(max_term_width = 100, allow_negative_numbers = true)]
 struct Cli {
     /// A safetensors file with the network's names: the library's own, or a PyTorch `state_dict`.
     #[arg(long, value_name = "FILE")]
@@ -109,6 +109,10 @@ fn finetune(cli: &Cli) -> Result<()> {
 }
 
 fn train(cli: &Cli, model: &mut Box<dyn Module>, images: &Images) -> Result<Outcome> {
+    if let Some(rate) = cli.rate.filter(|rate| rate.is_nan() || *rate <= 0.0) {
+        let (op, name, expected) = ("finetune", "--rate", "positive");
+        return Err(Error::Argument { op, name, expected, got: rate.to_string() });
+    }
     let mut optimizer = optim::build(&cli.optimizer, cli.rate)?;
     let plan = Plan {
         budget: Budget::epochs(if cli.quick { 3 } else { cli.epochs }),

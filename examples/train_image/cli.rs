@@ -13,6 +13,7 @@ use crate::training::options::Options;
 /// preset `root`. Nothing is downloaded.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "train_image", after_long_help = GUIDE, max_term_width = 100)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct Cli {
     /// The network; a wrong name lists all of them.
     #[arg(long, default_value = "cnn")]
@@ -79,6 +80,12 @@ WHAT IS WRITTEN (to --out)
   best.safetensors       The best model so far: `Checkpoint` reads it, and so does PyTorch.
   snapshots/             Everything: weights, running statistics, the optimizer's state, the place in
                          the data. The same command goes on from the newest that is whole.
+  run.json               Settings, history, coverage. They belong to the folder: another rate or batch
+                         size is refused there (--fresh starts over, another --out begins beside).
+
+HOW TO END A RUN
+  Ctrl-C, or SIGTERM or SIGHUP, ends it after the step it is in, with a snapshot; the same command
+  goes on. A second signal ends it at once: what came after the last snapshot is done again.
 
 HOW TO READ A RUN
   Accuracy is over the images held out, with the average of the weights if there is one. Time is

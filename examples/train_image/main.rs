@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     training::exit(train(&Cli::parse().quickened()))
 }
 
-fn train(cli: &Cli) -> Result<()> {
+fn train(cli: &Cli) -> Result<ExitCode> {
     cli.options.open_device()?;
     let images = Images::open(cli)?;
     let rng = &mut Rng::new(cli.options.seed);
@@ -51,6 +51,7 @@ fn train(cli: &Cli) -> Result<()> {
         ("data", cli.dataset.clone()),
         ("images to train on", images.rows.0.to_string()),
         ("images held out", images.rows.1.to_string()),
+        ("images", format!("{c} × {h} × {w}, {} classes", images.classes)),
         ("augmentation", format!("{:?}", cli.augment).to_lowercase()),
         ("batch size", images.batch_size.to_string()),
     ];
@@ -62,6 +63,7 @@ fn train(cli: &Cli) -> Result<()> {
         usual: ("adafisher-root", 10),
     };
     network.to_device(cli.options.device)?;
-    session.run(&mut network, &Supervised::classification(), &images.train, &images.held_out)?;
-    Ok(())
+    let task = Supervised::classification();
+    let (_, code) = session.run(&mut network, &task, &images.train, &images.held_out)?;
+    Ok(code)
 }

@@ -13,6 +13,7 @@ use crate::training::options::Options;
 /// the program, with AdamW.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "train_text", after_long_help = GUIDE, max_term_width = 100)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct Cli {
     /// The model: `gpt2`, `gpt` (its norms come last, and it learns later) or `lstm`.
     #[arg(long, default_value = "gpt2")]
@@ -121,6 +122,8 @@ WHAT IS WRITTEN (to --out)
   metrics.jsonl, .csv    A row for each step, and one for each evaluation.
   best.safetensors       The best model so far.
   snapshots/             Everything that the run needs to go on.
+  run.json               Settings, history, coverage. They belong to the folder: another rate or context
+                         is refused there (--fresh starts over, another --out begins beside).
 
 EXAMPLES
   cargo run --release --example train_text

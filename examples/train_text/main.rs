@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     training::exit(train(&Cli::parse().quickened()))
 }
 
-fn train(cli: &Cli) -> Result<()> {
+fn train(cli: &Cli) -> Result<ExitCode> {
     cli.options.open_device()?;
     let corpus = Corpus::open(cli)?;
     let (vocabulary, bigram) = (corpus.tokenizer.vocabulary(), corpus.bigram()?);
@@ -50,9 +50,9 @@ fn train(cli: &Cli) -> Result<()> {
     );
     let settings = [
         ("model", cli.model.clone()),
-        ("width, layers", format!("{}, {}", cli.width, cli.layers)),
+        ("width, layers, heads", format!("{}, {}, {}", cli.width, cli.layers, cli.heads)),
         ("dropout", cli.dropout.to_string()),
-        ("text", corpus.name.clone()),
+        ("text", cli.text.clone().unwrap_or_else(|| corpus.name.clone())),
         ("units", format!("{vocabulary} {}", cli.units.name())),
         ("units to train on", corpus.train.len().to_string()),
         ("units held out", corpus.held_out.len().to_string()),
@@ -67,10 +67,11 @@ fn train(cli: &Cli) -> Result<()> {
         usual: (cli::USUAL, 10),
     };
     model.to_device(cli.options.device)?;
-    let outcome = session.run(&mut model, &Supervised::language_model(), &batches, &held_out)?;
+    let (outcome, code) =
+        session.run(&mut model, &Supervised::language_model(), &batches, &held_out)?;
     if let Some(best) = outcome.best() {
         let verdict = if best.score < bigram { "below" } else { "not yet below" };
         println!("Best perplexity {:.3}: {verdict} the {bigram:.3} of counting pairs.", best.score);
     }
-    Ok(())
+    Ok(code)
 }

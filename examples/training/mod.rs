@@ -3,17 +3,18 @@
 
 pub(crate) mod options;
 pub(crate) mod session;
+mod signal;
 mod view;
 
 use std::process::ExitCode;
 
 use alcyon::prelude::*;
 
-/// The code of a program that has ended so: 0; 2 if it was asked for something that there is not; else 1.
-/// Errors are printed.
-pub(crate) fn exit(ended: Result<()>) -> ExitCode {
+/// The code of a program that has ended so: its own; 2 if it was asked for something that there is not, or that is
+/// refused; else 1. Errors are printed.
+pub(crate) fn exit(ended: Result<ExitCode>) -> ExitCode {
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(if error.asked_wrongly() { 2 } else { 1 })

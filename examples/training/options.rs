@@ -120,9 +120,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Start over: remove the snapshots of an earlier run in that folder.
+    /// Start over: remove the run in that folder.
     #[arg(long)]
     pub(crate) fresh: bool,
+
+    /// Go on with another budget though the schedule is stretched over it: the rates of the steps that are
+    /// left change.
+    #[arg(long)]
+    pub(crate) extend: bool,
 
     /// Folders of other runs to show in the report beside this one. May be repeated.
     #[arg(long, value_name = "DIR")]
@@ -136,6 +141,29 @@ impl Options {
     /// Opens the device, or says why it cannot be had.
     pub(crate) fn open_device(&self) -> Result<()> {
         self.device.open()?.allow_tf32(self.tf32)
+    }
+
+    /// Refuses numbers that mean nothing.
+    pub(crate) fn check(&self) -> Result<()> {
+        let positive = [("--rate", self.rate), ("--minutes", self.minutes), ("--clip", self.clip)];
+        for (name, number) in positive {
+            match number {
+                Some(x) if x.is_nan() || x <= 0.0 => {
+                    return Err(argument(name, "positive", &x.to_string()));
+                }
+                Some(x) if x.is_infinite() => return Err(argument(name, "finite", "inf")),
+                _ => {}
+            }
+        }
+        if self.save_minutes.is_nan() || self.save_minutes < 0.0 {
+            let got = self.save_minutes.to_string();
+            return Err(argument("--save-minutes", "at least 0", &got));
+        }
+        match (self.keep, self.save_steps) {
+            (0, _) => Err(argument("--keep", "at least 1", "0")),
+            (_, Some(0)) => Err(argument("--save-steps", "at least 1", "0")),
+            _ => Ok(()),
+        }
     }
 
     /// The settings of the loop; `usual` is the number of epochs when no budget is given.
@@ -179,25 +207,14 @@ impl Options {
         Snapshots { steps: self.save_steps, seconds, keep: self.keep, folder }
     }
 
-    /// The rows of the report's table of settings.
-    pub(crate) fn settings(&self, optimizer: &dyn Optimizer, plan: &Plan) -> Vec<(String, String)> {
-        let budget = [
-            plan.budget.epochs.map(|n| format!("{n} epochs")),
-            plan.budget.steps.map(|n| format!("{n} steps")),
-            plan.budget.seconds.map(|s| format!("{} minutes", s / 60.0)),
-        ];
-        let or_none = |x: Option<f64>| x.map_or_else(|| "none".to_owned(), |x| x.to_string());
+    /// Settings that the loop does not see as they were asked for: of the optimizer `name`, at this rate.
+    pub(crate) fn settings(&self, name: &str, rate: f64) -> Vec<(String, String)> {
         [
-            ("optimizer", optimizer.name().to_owned()),
-            ("learning rate", format!("{} ({:?})", optimizer.rate(), self.schedule).to_lowercase()),
+            ("optimizer", name.to_owned()),
+            ("learning rate", rate.to_string()),
+            ("schedule", format!("{:?}", self.schedule).to_lowercase()),
             ("warm-up", self.warm_up.to_string()),
-            ("budget", budget.into_iter().flatten().collect::<Vec<_>>().join(" or ")),
-            ("batches a step", plan.accumulate.to_string()),
-            ("clipping", or_none(plan.clip_norm)),
-            ("precision", plan.precision.to_string()),
-            ("average of weights", or_none(plan.average)),
-            ("device", format!("{}{}", self.device, if self.tf32 { ", TF32" } else { "" })),
-            ("seed", plan.seed.to_string()),
+            ("TF32", if self.tf32 { "yes" } else { "no" }.to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()

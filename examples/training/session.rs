@@ -1,13 +1,14 @@
 //! A run from its options to its report.
 
-use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use alcyon::optim;
 use alcyon::prelude::*;
-use alcyon::train::{Batches, Event, Outcome, Record, Run, Task, Trainer, report};
+use alcyon::train::{Batches, Event, Outcome, Record, Run, Stop, Task, Trainer, report};
 
 use super::options::Options;
+use super::signal::Signals;
 use super::view::View;
 
 /// What a program knows about its run before it begins.
@@ -30,27 +31,23 @@ impl Session<'_> {
         self.options.out.clone().unwrap_or_else(own)
     }
 
-    /// Trains, or goes on; the report is new after each evaluation.
+    /// Trains, or goes on; the report is new after each evaluation. A signal ends it with a snapshot. Returns
+    /// what the run came to, and the code that its program ends with.
     pub(crate) fn run<M: Parameters>(
         &self,
         model: &mut M,
         task: &dyn Task<M>,
         train: &dyn Batches,
         held_out: &dyn Batches,
-    ) -> Result<Outcome> {
+    ) -> Result<(Outcome, ExitCode)> {
+        self.options.check()?;
         let (usual, epochs) = self.usual;
         let name = self.options.optimizer.as_deref().unwrap_or(usual);
         let mut optimizer = optim::build(name, self.options.rate)?;
         let plan = self.options.plan(optimizer.rate(), epochs)?;
         let folder = self.folder(name);
-        let snapshots = self.options.snapshots(folder.clone());
-        if self.options.fresh {
-            for file in snapshots.files()? {
-                fs::remove_file(&file).map_err(|e| Error::io(file, e))?;
-            }
-        }
         let mut settings = self.settings.clone();
-        settings.extend(self.options.settings(&*optimizer, &plan));
+        settings.extend(self.options.settings(name, optimizer.rate()));
         let mut record = Record::new(&folder, name, settings);
         for (name, score) in &self.references {
             record = record.reference(name, *score);
@@ -67,14 +64,52 @@ impl Session<'_> {
             }
             _ => Ok(()),
         };
-        let mut view = View::new();
+        let (mut view, signals) = (View::new(), Signals::listen()?);
         let outcome = Trainer::new(model, &mut *optimizer, task, plan)?
-            .snapshots(snapshots)
+            .snapshots(self.options.snapshots(folder.clone()))
+            .fresh(self.options.fresh)
+            .extend(self.options.extend)
+            .stop_when(|| signals.number() > 0)
             .observe(&mut view)
             .observe(&mut record)
             .observe(&mut write_report)
             .run(train, held_out)?;
-        println!("{} steps; written: {}", outcome.place.step, page.display());
-        Ok(outcome)
+        let code = if outcome.stop == Stop::Asked {
+            println!(
+                "interrupted after step {}; to go on:\n  {}",
+                outcome.place.step,
+                self.again()
+            );
+            ExitCode::from(128 + signals.number())
+        } else {
+            println!("{} steps; written: {}", outcome.place.step, page.display());
+            ExitCode::SUCCESS
+        };
+        Ok((outcome, code))
     }
+
+    /// The command that goes on with this run: this one, but from where it is.
+    fn again(&self) -> String {
+        let mut words: Vec<String> = std::env::args().collect();
+        let quick = words.iter().any(|word| word == "--quick");
+        words.retain(|word| !["--quick", "--fresh"].contains(&word.as_str()));
+        let budgets = [("--epochs", self.options.epochs), ("--steps", self.options.steps)];
+        for (name, limit) in budgets {
+            if let (true, Some(limit), false) =
+                (quick, limit, words.iter().any(|w| w.starts_with(name)))
+            {
+                words.extend([name.to_owned(), limit.to_string()]);
+            }
+        }
+        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%~\\".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -81,9 +81,12 @@ impl Observer for View {
                 self.say(&format!("{so}; they are scaled by {factor} now"));
             }
             Event::Evaluated { evaluation, .. } => self.evaluation(evaluation),
-            Event::Skipped { file, error } => {
-                let name = file.display();
-                self.say(&format!("{name} is torn; trying the one before it ({error})"));
+            Event::Damaged { kept, error, .. } => {
+                let kept = kept.map_or_else(
+                    || "it is gone".to_owned(),
+                    |kept| format!("not used; kept as {}", kept.display()),
+                );
+                self.say(&format!("damaged: {error}; {kept}"));
             }
             Event::Failed { .. } | Event::Finished { .. } => {
                 if let Some(bar) = &self.bar {

@@ -66,6 +66,19 @@ pub fn save(
     extra: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
+    write_whole(file, &encoded(file, model, extra, metadata)?)
+}
+
+/// The bytes that [`save`] writes, for whoever has to know them first. Errors name `file`.
+///
+/// # Errors
+/// [`Error::Argument`] when two members of the model have one path.
+pub fn encoded(
+    file: &Path,
+    model: &dyn Parameters,
+    extra: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
     let mut tensors: BTreeMap<String, Tensor> =
         extra.iter().map(|(name, t)| (format!("{EXTRA}{name}"), t.clone())).collect();
     for (path, value) in members(model) {
@@ -78,7 +91,7 @@ pub fn save(
             });
         }
     }
-    write_atomically(file, &encode(file, &tensors, metadata)?)
+    encode(file, &tensors, metadata)
 }
 
 /// Reads a file into a model: [`Checkpoint::read`] and [`Checkpoint::restore`].
@@ -98,7 +111,15 @@ impl Checkpoint {
     /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not a whole safetensors
     /// file, or holds a dtype that tensors do not have.
     pub fn read(file: &Path) -> Result<Self> {
-        decode(file, &fs::read(file).map_err(|e| Error::io(file, e))?)
+        Self::decoded(file, &fs::read(file).map_err(|e| Error::io(file, e))?)
+    }
+
+    /// The contents of a file that has been read.
+    ///
+    /// # Errors
+    /// [`Error::File`] as [`Checkpoint::read`].
+    pub fn decoded(file: &Path, bytes: &[u8]) -> Result<Self> {
+        decode(file, bytes)
     }
 
     /// The same file with the model's tensors under other names, in other layouts, or (None) left
@@ -338,7 +359,12 @@ macro_rules! little_endian {
 }
 little_endian! { F32 => f32, F64 => f64, I64 => i64, F16 => half::f16, BF16 => half::bf16 }
 
-fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file whole: after a crash it is the old one or the new one. A process that dies meanwhile leaves
+/// a file named `.tmp` and six letters beside it.
+///
+/// # Errors
+/// [`Error::Io`] when the folder does not let it.
+pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
     let refused = |e| Error::io(file, e);
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();

@@ -262,6 +262,10 @@ impl Optimizer for AdaFisher {
         Ok(())
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
     fn rate(&self) -> f64 {
         self.rate
     }

@@ -185,6 +185,10 @@ impl Optimizer for HessianFree {
         Err(gradients_alone(self.name()))
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
     fn rate(&self) -> f64 {
         self.config.rate
     }

@@ -303,6 +303,10 @@ impl Optimizer for Kfac {
         descent.step(model, &directions, &gradients, &mut self.updates)
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
     fn rate(&self) -> f64 {
         self.config.rate
     }

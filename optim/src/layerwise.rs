@@ -309,6 +309,10 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
         Ok(())
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.rule)
+    }
+
     fn rate(&self) -> f64 {
         self.rule.common().rate
     }

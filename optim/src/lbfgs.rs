@@ -297,6 +297,10 @@ impl Optimizer for Lbfgs {
         flat::set_values(model, &plus(&theta, self.config.rate, &p))
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
     fn rate(&self) -> f64 {
         self.config.rate
     }

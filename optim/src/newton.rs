@@ -243,6 +243,10 @@ impl Optimizer for Newton {
         Err(gradients_alone(self.name()))
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
     fn rate(&self) -> f64 {
         self.config.rate
     }

@@ -122,6 +122,10 @@ impl Optimizer for OnHost {
         }
     }
 
+    fn options(&self) -> String {
+        self.inner.options()
+    }
+
     fn rate(&self) -> f64 {
         self.inner.rate()
     }

@@ -74,6 +74,12 @@ pub trait Optimizer {
     /// to call [`Optimizer::minimize`]. What it may find besides is said at its type.
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()>;
 
+    /// Its constants, in words that are others for others: what belongs to a run's settings. None are said by an
+    /// optimizer that does not know better.
+    fn options(&self) -> String {
+        String::new()
+    }
+
     /// The learning rate now.
     fn rate(&self) -> f64;
 

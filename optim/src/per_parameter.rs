@@ -246,6 +246,10 @@ impl<R: Rule> Optimizer for PerParameter<R> {
         self.step_checked(model, grads)
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.rule)
+    }
+
     fn rate(&self) -> f64 {
         self.rule.rate()
     }

@@ -192,6 +192,10 @@ impl Optimizer for Prodigy {
         Ok(())
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
     fn rate(&self) -> f64 {
         self.config.rate
     }

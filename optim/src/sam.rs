@@ -199,6 +199,10 @@ impl Optimizer for Sam {
         Err(gradients_alone(self.name()))
     }
 
+    fn options(&self) -> String {
+        format!("{:?}, {}", self.config, self.inner.options())
+    }
+
     fn rate(&self) -> f64 {
         self.inner.rate()
     }

@@ -119,6 +119,10 @@ impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
         self.inner.step_checked(model, grads)
     }
 
+    fn options(&self) -> String {
+        self.inner.options()
+    }
+
     fn rate(&self) -> f64 {
         self.inner.rate()
     }

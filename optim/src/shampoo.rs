@@ -321,6 +321,10 @@ impl Optimizer for Shampoo {
         Ok(())
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
     fn rate(&self) -> f64 {
         self.config.rate
     }

@@ -128,7 +128,10 @@ impl Tape {
     fn root(&self, op: &'static str, from: &Var) -> Result<(&Rc<Recording>, NodeId)> {
         let recording = self.recording.as_ref().ok_or(Error::NotRecorded { op })?;
         match from.node_on(recording) {
-            Some(id) => recording.check_unspent(op).map(|()| (recording, id)),
+            Some(id) => {
+                recording.check_still(op)?;
+                recording.check_unspent(op).map(|()| (recording, id))
+            }
             // A tape that has been dropped is said so; a living one is simply not this one.
             None if from.is_recorded() => from.tape().and(Err(Error::TapeMismatch { op })),
             None => Err(Error::NotRecorded { op }),
@@ -171,8 +174,11 @@ impl Recording {
         observer: Option<&mut dyn LayerObserver>,
         keep: impl FnMut(NodeId, Option<ParamId>, Var),
     ) -> Result<()> {
+        self.sweeping.set(true);
         // Rules get what they want as it is.
-        self.casting(None, || self.loop_down(root, seed, purpose, observer, keep))
+        let done = self.casting(None, || self.loop_down(root, seed, purpose, observer, keep));
+        self.sweeping.set(false);
+        done
     }
 
     fn loop_down(
@@ -320,4 +326,59 @@ fn add(old: Var, new: &Var) -> Result<Var> {
         kernels::elementwise::update2(sum.make_mut::<T>()?, new.as_slice::<T>()?, |a, b| a + b);
     });
     Ok(Var::constant(&sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, LayerRecord, Parameter};
+
+    /// Does something with the loss's tape at every layer.
+    struct Meddling<F>(Var, F);
+
+    impl<F: FnMut(&Var) -> Result<()>> LayerObserver for Meddling<F> {
+        fn observe(&mut self, _: &LayerRecord) -> Result<()> {
+            (self.1)(&self.0)
+        }
+
+        fn unlayered(&mut self, _: ParamId, _: &'static str) -> Result<()> {
+            (self.1)(&self.0)
+        }
+    }
+
+    /// A layer and a penalty, so that both ways of an observer are asked.
+    fn taped() -> (Tape, Var) {
+        let weight = Parameter::new(Tensor::ones([2, 3], DType::F64));
+        let tape = Tape::new();
+        let (x, w) = (tape.input(Tensor::ones([4, 3], DType::F64)), tape.bind(&weight));
+        let output = x.linear(&w, None).unwrap().sum_all().unwrap();
+        let loss = output.add(&w.square().unwrap().sum_all().unwrap()).unwrap();
+        (tape, loss)
+    }
+
+    #[test]
+    fn an_observer_that_records_on_the_tape_being_swept_is_refused_and_the_tape_stays_whole() {
+        let whole = |tape: &Tape, loss: &Var| {
+            let gradients = tape.backward(loss).unwrap();
+            gradients.get(gradients.params()[0]).unwrap().to_vec::<f64>().unwrap()
+        };
+        let meddling: [fn(&Var) -> Result<()>; 5] = [
+            |loss| loss.square().map(drop),
+            |loss| loss.tape().map(|tape| drop(tape.input(Tensor::ones([1], DType::F64)))),
+            |loss| loss.tape()?.backward(loss).map(drop),
+            |loss| loss.tape()?.backward_once(loss, None).map(drop),
+            |loss| loss.tape()?.backward_recorded(loss).map(drop),
+        ];
+        for meddle in meddling {
+            let (tape, loss) = taped();
+            let expected = whole(&tape, &loss);
+            let done = tape.backward_observed(&loss, &mut Meddling(loss.clone(), meddle));
+            assert!(matches!(done, Err(Error::TapeSwept { .. })), "{done:?}");
+            assert_eq!(whole(&tape, &loss), expected);
+        }
+        // Reading is free.
+        let (tape, loss) = taped();
+        let reading = |loss: &Var| loss.tape()?.first_non_finite().map(drop);
+        tape.backward_observed(&loss, &mut Meddling(loss.clone(), reading)).unwrap();
+    }
 }

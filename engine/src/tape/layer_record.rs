@@ -139,7 +139,8 @@ pub struct Rows {
     pub examples: usize,
 }
 
-/// Receives each layer's record while a tape is swept backward.
+/// Receives each layer's record while a tape is swept backward. Whoever records on that tape meanwhile, or sweeps
+/// it again, ends the sweep with [`Error::TapeSwept`].
 pub trait LayerObserver {
     /// One use of one layer. Reduce it here; nothing is kept for you.
     ///
@@ -368,17 +369,41 @@ fn with_ones(a: &Tensor) -> Result<Tensor> {
     Tensor::concat(&[a, &ones], 1)
 }
 
-/// Reports one record to the observer: a layer's use, or parameters used outside layers.
+/// Reports one record to the observer: a layer's use, or parameters used outside layers. The observer gets
+/// copies and may read the tape; what it records there is refused.
 pub(super) fn observe(
     recording: &Recording,
     id: NodeId,
     grad: &Var,
     observer: &mut dyn LayerObserver,
 ) -> Result<()> {
+    let seen = seen(recording, id, grad)?;
+    let records = recording.nodes.borrow().len();
+    for (param, op) in seen.unlayered {
+        observer.unlayered(param, op)?;
+    }
+    if let Some(record) = seen.record {
+        observer.observe(&record)?;
+    }
+    match recording.nodes.borrow().len() == records {
+        true => Ok(()),
+        false => Err(Error::TapeSwept { op: "observe" }),
+    }
+}
+
+/// What an observer is told of one record.
+#[derive(Default)]
+struct Seen {
+    unlayered: Vec<(ParamId, &'static str)>,
+    record: Option<LayerRecord>,
+}
+
+fn seen(recording: &Recording, id: NodeId, grad: &Var) -> Result<Seen> {
+    let mut seen = Seen::default();
     let nodes = &recording.nodes.borrow();
     let node = &nodes[id];
     // A parameter that is cast is not used yet.
-    let Some(op) = node.op.as_ref().filter(|_| node.param.is_none()) else { return Ok(()) };
+    let Some(op) = node.op.as_ref().filter(|_| node.param.is_none()) else { return Ok(seen) };
     let param = |i: usize| node.inputs.get(i).and_then(|&n| nodes[n].param);
     let wants = |i: usize| nodes[node.inputs[i]].needs_grad;
     let (layer, weight) = (op.layer(), param(1));
@@ -387,12 +412,12 @@ pub(super) fn observe(
     for i in 0..node.inputs.len() {
         let in_layer = is_layer && (i == 1 || i == 2 && bias.is_some());
         if let (Some(used), false, true) = (param(i), in_layer, wants(i)) {
-            observer.unlayered(used, op.name())?;
+            seen.unlayered.push((used, op.name()));
         }
     }
-    let (Some(layer), Some(weight)) = (layer, weight) else { return Ok(()) };
+    let (Some(layer), Some(weight)) = (layer, weight) else { return Ok(seen) };
     if !(wants(1) || bias.is_some() && wants(2)) {
-        return Ok(());
+        return Ok(seen);
     }
     let moments = match (layer, node.saved.as_slice()) {
         (Layer::ScaleShift(_), [mean, rstd, ..]) => Some((mean.clone(), rstd.clone())),
@@ -400,7 +425,7 @@ pub(super) fn observe(
     };
     let input = as_image(layer, &widened(&nodes[node.inputs[0]].seen())?)?;
     debug_assert!(layer != Layer::Lookup || input.dtype() == DType::I64);
-    observer.observe(&LayerRecord {
+    seen.record = Some(LayerRecord {
         layer,
         weight,
         weight_shape: nodes[node.inputs[1]].shape,
@@ -408,7 +433,8 @@ pub(super) fn observe(
         input,
         moments,
         output_grad: as_image(layer, &recording.unscaled(widened(&grad.value())?)?)?,
-    })
+    });
+    Ok(seen)
 }
 
 /// A convolved line, as the image one pixel high that it is.

@@ -30,6 +30,8 @@ pub(super) struct Recording {
     pub(super) open: Cell<Option<NodeId>>,
     /// A sweep has freed the numbers.
     pub(super) spent: Cell<bool>,
+    /// A sweep is on its way.
+    pub(super) sweeping: Cell<bool>,
 }
 
 /// A record: what ran, on what, and what came out.
@@ -151,6 +153,12 @@ impl Recording {
             Some((_, id)) => *id,
             None => self.push(Node::leaf(input.value(), None, false)),
         }
+    }
+
+    /// # Errors
+    /// [`Error::TapeSwept`] in the middle of another sweep.
+    pub(super) fn check_still(&self, op: &'static str) -> Result<()> {
+        if self.sweeping.get() { Err(Error::TapeSwept { op }) } else { Ok(()) }
     }
 
     /// # Errors

@@ -1,5 +1,7 @@
 //! How long to train: epochs, steps, seconds, or the first of them to be used up.
 
+use std::fmt;
+
 use engine::{Error, Result};
 
 use crate::Place;
@@ -85,6 +87,24 @@ impl Budget {
         let enough = self.calibrate > 0 && place.step >= self.calibrate && place.seconds > 0.0;
         let all = self.seconds.filter(|_| enough)?;
         Some(((all / place.seconds * place.step as f64).round() as u64).max(place.step))
+    }
+}
+
+impl fmt::Display for Budget {
+    /// # Example
+    /// ```
+    /// use alcyon_train::Budget;
+    /// let budget = Budget { steps: Some(9), seconds: Some(90.0), ..Budget::default() };
+    /// assert_eq!(budget.to_string(), "9 steps or 1.5 minutes");
+    /// ```
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = [
+            self.epochs.map(|n| format!("{n} epochs")),
+            self.steps.map(|n| format!("{n} steps")),
+            self.seconds.map(|s| format!("{} minutes", s / 60.0)),
+            (self.calibrate > 0).then(|| format!("what {} steps say of them", self.calibrate)),
+        ];
+        f.write_str(&limits.into_iter().flatten().collect::<Vec<_>>().join(" or "))
     }
 }
 

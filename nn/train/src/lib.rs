@@ -10,7 +10,9 @@
 //! |---|---|
 //! | the loop | `trainer.rs` |
 //! | one step, of one batch or several | `step.rs` |
-//! | what is saved, and how it is found again | `snapshot.rs` |
+//! | what is saved, and how it is found again | `snapshot.rs`, `stock.rs`, `start.rs` |
+//! | which settings a run's folder holds one to | `settings.rs` |
+//! | how a folder is kept from harm | `lock.rs`, `seal.rs`, `disk.rs` |
 //! | how a killed run sees the batches it would have seen | `batches.rs` |
 //! | what is written while a run goes on | `metrics.rs`, `record.rs` |
 //! | the page that is made of it | `report/mod.rs` |
@@ -19,10 +21,14 @@
 
 mod average;
 mod batches;
+mod best;
 mod budget;
 mod clock;
+mod disk;
 mod evaluate;
 pub mod factors;
+mod folder;
+mod lock;
 pub mod metrics;
 mod observer;
 mod pace;
@@ -32,8 +38,12 @@ mod precision;
 pub mod record;
 mod replays;
 pub mod report;
+mod seal;
+mod settings;
 mod snapshot;
+mod start;
 mod step;
+mod stock;
 mod task;
 mod trainer;
 
@@ -49,7 +59,8 @@ pub use pace::Pace;
 pub use place::{Best, Place};
 pub use plan::{Every, Plan};
 pub use precision::{LossScale, Precision};
-pub use record::{About, Record, Run};
+pub use record::{About, Record, Run, Segment};
+pub use settings::{MAY_CHANGE, Settings};
 pub use snapshot::Snapshots;
 pub use task::{LossOf, Score, Supervised, Task};
 pub use trainer::Trainer;

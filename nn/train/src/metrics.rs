@@ -2,7 +2,7 @@
 //!
 //! `metrics.jsonl` has a JSON object a line, `metrics.csv` the same with a header. Both are written line by
 //! line. A run that goes on from a snapshot first takes out what was written about later steps, so
-//! that no step stands there twice.
+//! that no step stands there twice. What has become no line of its kind is set aside before that.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -12,6 +12,7 @@ use engine::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::disk::{beside, make_folder, sync, write_whole};
 use crate::{Evaluation, Event, Observer, Step};
 
 /// What a row is about.
@@ -93,13 +94,13 @@ impl Metrics {
     }
 
     fn begin(&self, step: u64) -> Result<()> {
-        fs::create_dir_all(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
+        make_folder(&self.folder)?;
         let (lines, table) = (self.folder.join("metrics.jsonl"), self.folder.join("metrics.csv"));
         keep_lines(&lines, |row: &Row| row.step <= step)?;
         let mut rows = read_jsonl(&lines)?;
         rows.retain(|row| row.step <= step);
         let written = csv_lines(&rows, true).map_err(|e| Error::io(&table, e))?;
-        replace(&table, &written)
+        write_whole(&table, written.as_bytes())
     }
 
     fn add(&self, row: &Row) -> Result<()> {
@@ -116,8 +117,15 @@ impl Observer for Metrics {
             Event::Started { place, .. } => self.begin(place.step),
             Event::Stepped(step) => self.add(&Row::from(*step)),
             Event::Evaluated { evaluation, .. } => self.add(&Row::from(*evaluation)),
+            Event::Saving { .. } => {
+                ["metrics.jsonl", "metrics.csv"].iter().try_for_each(|n| sync(&self.folder.join(n)))
+            }
             _ => Ok(()),
         }
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.folder)
     }
 }
 
@@ -151,6 +159,42 @@ pub(crate) fn read_lines<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
     lines.map(row).collect()
 }
 
+/// What was no line of a file.
+pub(crate) struct Damage {
+    pub(crate) file: PathBuf,
+    /// Where those bytes are now.
+    pub(crate) kept: PathBuf,
+    pub(crate) error: Error,
+}
+
+/// Takes the lines out that are none of their kind, and keeps them in a file beside. The beginning of a last line,
+/// of a process that was killed while it wrote, is nobody's loss.
+pub(crate) fn mend<T: DeserializeOwned>(file: &Path) -> Result<Option<Damage>> {
+    let bytes = match fs::read(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(|e| Error::io(file, e))?,
+    };
+    let (mut good, mut bad, mut first) = (Vec::new(), Vec::new(), 0);
+    for (at, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
+        let cut_short = line.last() != Some(&b'\n');
+        if !cut_short && serde_json::from_slice::<T>(line).is_ok() {
+            good.extend(line);
+        } else if !(cut_short && line[0] == b'{' && line.iter().all(|b| (b' '..0x7f).contains(b))) {
+            first = if bad.is_empty() { at + 1 } else { first };
+            bad.extend(line);
+        }
+    }
+    if bad.is_empty() {
+        return Ok(None);
+    }
+    let kept = beside(file);
+    write_whole(&kept, &bad)?;
+    write_whole(file, &good)?;
+    let error =
+        misfit(file, "objects of its kind", &format!("{} bytes from line {first} on", bad.len()));
+    Ok(Some(Damage { file: file.to_owned(), kept, error }))
+}
+
 /// Takes the lines out that are not to be kept.
 pub(crate) fn keep_lines<T: DeserializeOwned + Serialize>(
     file: &Path,
@@ -160,7 +204,7 @@ pub(crate) fn keep_lines<T: DeserializeOwned + Serialize>(
     for row in read_lines::<T>(file)?.iter().filter(|row| keep(row)) {
         text += &line(file, row)?;
     }
-    replace(file, &text)
+    write_whole(file, text.as_bytes())
 }
 
 /// Adds a line.
@@ -175,13 +219,6 @@ fn line<T: Serialize>(file: &Path, row: &T) -> Result<String> {
 fn append_text(file: &Path, text: &str) -> Result<()> {
     let open = OpenOptions::new().append(true).create(true).open(file);
     open.and_then(|mut f| f.write_all(text.as_bytes())).map_err(|e| Error::io(file, e))
-}
-
-/// Writes a file anew: beside it first, so that a process killed meanwhile loses nothing.
-pub(crate) fn replace(file: &Path, text: &str) -> Result<()> {
-    let beside = file.with_extension("new");
-    let done = fs::write(&beside, text).and_then(|()| fs::rename(&beside, file));
-    done.map_err(|e| Error::io(file, e))
 }
 
 fn csv_lines(rows: &[Row], header: bool) -> std::io::Result<String> {
@@ -248,6 +285,28 @@ mod tests {
         assert_eq!(read_csv(&table).unwrap(), rows, "both files say the same to the last bit");
         start(&mut metrics, 0);
         assert!(read_jsonl(&lines).unwrap().is_empty(), "a new run begins with nothing");
+    }
+
+    #[test]
+    fn what_is_no_row_is_kept_beside_and_all_rows_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("metrics.jsonl");
+        let row = |n| line(&file, &Row::from(&step(n, 0.5))).unwrap();
+        let whole = format!("{}{}", row(1), row(2));
+        assert!(mend::<Row>(&file).unwrap().is_none(), "no file is no damage");
+        for torn in ["", "{\"kind\":\"st"] {
+            fs::write(&file, format!("{whole}{torn}")).unwrap();
+            assert!(mend::<Row>(&file).unwrap().is_none(), "{torn}");
+        }
+        for bad in [&b"\0\0\0\0"[..], b"text\n", b"\xff\xfe{}\n", b"{}\n", b"\0\0{\"kind\"\n"] {
+            for (before, after) in [(whole.clone(), row(3)), (String::new(), String::new())] {
+                let after = if bad.ends_with(b"\n") { after } else { String::new() };
+                fs::write(&file, [before.as_bytes(), bad, after.as_bytes()].concat()).unwrap();
+                let damage = mend::<Row>(&file).unwrap().unwrap();
+                assert_eq!(fs::read(&damage.kept).unwrap(), bad);
+                assert_eq!(fs::read_to_string(&file).unwrap(), format!("{before}{after}"));
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use engine::{Error, Parameters, Result};
 use optim::Optimizer;
 
-use crate::{Best, LossScale, Place, Score};
+use crate::{About, Best, LossScale, Place, Score};
 
 /// One optimizer step, or several of which this is the last.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +50,21 @@ pub enum Stop {
     Budget,
     /// So many evaluations in a row brought nothing better.
     Patience,
+    /// Somebody asked for it ([`Trainer::stop_when`](crate::Trainer::stop_when)): a snapshot is there, and the
+    /// same run goes on from it.
+    Asked,
+}
+
+impl Stop {
+    /// As in records.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Budget => "the budget was used up",
+            Self::Patience => "nothing better came for too long",
+            Self::Asked => "interrupted",
+        }
+    }
 }
 
 /// What a run came to.
@@ -103,19 +118,26 @@ pub enum Event<'a> {
         /// Its optimizer.
         optimizer: &'a dyn Optimizer,
     },
+    /// A snapshot is about to be written: what was told until now has to be on the disk first.
+    Saving {
+        /// Where.
+        place: &'a Place,
+    },
     /// A snapshot was written.
     Saved {
-        /// The file.
+        /// Its manifest.
         file: &'a Path,
     },
-    /// A snapshot could not be read, and the one before it is tried.
-    Skipped {
+    /// A file of the run is not what was written, and is not used. Before `Started`.
+    Damaged {
         /// The file.
         file: &'a Path,
-        /// Why.
+        /// Where it, or the damaged part of it, is kept; none of a file that is gone.
+        kept: Option<&'a Path>,
+        /// What is wrong with it.
         error: &'a Error,
     },
-    /// The run ends with an error, which the caller will get.
+    /// The run, once started, ends with an error, which the caller will get.
     Failed {
         /// Where: the last snapshot is older.
         place: &'a Place,
@@ -152,6 +174,15 @@ pub trait Observer {
     /// # Errors
     /// The observer's own, a full disk perhaps: the run ends with it.
     fn on(&mut self, event: &Event<'_>) -> Result<()>;
+
+    /// The run's folder that it writes to, if it does. The trainer locks it, refuses other settings than it was
+    /// made with, and keeps the run's record in it.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Adds what it knows to the run's record, before the run begins.
+    fn describe(&self, _about: &mut About) {}
 }
 
 impl<F: FnMut(&Event<'_>) -> Result<()>> Observer for F {
@@ -171,9 +202,10 @@ impl std::fmt::Debug for Event<'_> {
             Self::Evaluated { evaluation, .. } => {
                 f.debug_tuple("Evaluated").field(evaluation).finish()
             }
+            Self::Saving { place } => f.debug_tuple("Saving").field(place).finish(),
             Self::Saved { file } => f.debug_tuple("Saved").field(file).finish(),
-            Self::Skipped { file, error } => {
-                f.debug_tuple("Skipped").field(file).field(error).finish()
+            Self::Damaged { file, kept, error } => {
+                f.debug_tuple("Damaged").field(file).field(kept).field(error).finish()
             }
             Self::Failed { place, error } => {
                 f.debug_tuple("Failed").field(place).field(error).finish()

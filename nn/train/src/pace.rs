@@ -1,5 +1,7 @@
 //! The learning rate over a run: a schedule, and what its steps are.
 
+use std::fmt;
+
 use optim::Schedule;
 
 /// A schedule over a run.
@@ -43,5 +45,48 @@ impl Pace {
                 schedule.rate((used.clamp(0.0, 1.0) * *length as f64) as u64)
             }
         }
+    }
+}
+
+/// In words that are others for any other course.
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(schedule) => course(schedule, f),
+            Self::Budget { schedule, length } => {
+                course(schedule, f)?;
+                write!(f, "; {length} steps of it over the budget")
+            }
+        }
+    }
+}
+
+fn course(schedule: &Schedule, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match schedule {
+        Schedule::Constant { rate } => write!(f, "constant {rate}"),
+        Schedule::Step { rate, every, factor } => {
+            write!(f, "{rate}, times {factor} after each {every}")
+        }
+        Schedule::Linear { from, to, steps } => write!(f, "linear {from} to {to} in {steps}"),
+        Schedule::Cosine { from, to, steps } => write!(f, "cosine {from} to {to} in {steps}"),
+        Schedule::Sequence { first, steps, then } => {
+            course(first, f)?;
+            write!(f, " until {steps}, then ")?;
+            course(then, f)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_course_has_other_words() {
+        let warm = Schedule::cosine(0.1, 900).warm_up(1);
+        let text = Pace::over_budget(warm.clone(), 1000).to_string();
+        let words = "linear 0.05 to 0.1 in 1 until 1, then cosine 0.1 to 0 in 900";
+        assert_eq!(text, format!("{words}; 1000 steps of it over the budget"));
+        assert_eq!(Pace::Steps(warm).to_string(), words);
     }
 }

@@ -37,14 +37,13 @@ pub(crate) fn take<M: Parameters>(
     let outputs = |model: &M, tape: &Tape, batch: &Batch| {
         plan.precision.outputs(tape, || task.outputs(model, tape, batch))
     };
-    if plan.accumulate == 1 && plan.clip_norm.is_none() && !scaled && !plan.graph {
+    if !on_gradients(plan) {
         let [batch] = batches else { return Ok(Taken { loss: f64::NAN, ..Taken::default() }) };
         let loss = task.loss(batch);
         let forward = |model: &M, tape: &Tape| outputs(model, tape, batch);
         let mut problem = optim::Batch::new(model, forward, &*loss).training(seed(0));
         return Ok(Taken { loss: optimizer.minimize(&mut problem)?, ..Taken::default() });
     }
-    check(model, optimizer, plan)?;
     let (mut sum, mut loss_sum, mut terms_sum) = (Gradients::default(), 0.0, 0.0);
     for (at, batch) in batches.iter().enumerate() {
         let loss = task.loss(batch);
@@ -91,9 +90,22 @@ pub(crate) fn take<M: Parameters>(
     Ok(Taken { loss, norm, skipped: false })
 }
 
+/// Whether steps are made of gradients: summed, clipped, scaled, or of a captured pass.
+fn on_gradients(plan: &Plan) -> bool {
+    let scaled = plan.precision == Precision::F16;
+    plan.accumulate > 1 || plan.clip_norm.is_some() || scaled || plan.graph
+}
+
 /// Refuses an optimizer that wants more than gradients which may turn out useless, and a model that cannot
 /// be captured.
-fn check<M: Parameters>(model: &M, optimizer: &mut dyn Optimizer, plan: &Plan) -> Result<()> {
+pub(crate) fn accept(
+    model: &dyn Parameters,
+    optimizer: &mut dyn Optimizer,
+    plan: &Plan,
+) -> Result<()> {
+    if !on_gradients(plan) {
+        return Ok(());
+    }
     let refuse =
         |name, expected, got: String| Err(Error::Argument { op: "train", name, expected, got });
     if optimizer.needs_problem() {

@@ -4,12 +4,13 @@ use engine::{Error, Parameters, Result};
 use nn::data::Batch;
 use optim::{Optimizer, with_averages};
 
+use crate::folder::Folder;
 use crate::replays::Replays;
-use crate::snapshot::{Found, Snapshot};
+use crate::snapshot::{Manifest, Snapshot};
 use crate::step::{self, Taken};
 use crate::{
-    Average, Batches, Best, Clock, Evaluation, Event, Every, Observer, Outcome, Place, Plan,
-    Snapshots, Step, Stop, Task, WallClock, evaluate,
+    About, Average, Batches, Best, Clock, Evaluation, Event, Every, Observer, Outcome, Place, Plan,
+    Score, Settings, Snapshots, Step, Stop, Task, WallClock, best, evaluate,
 };
 
 /// A model in training: reads batches, steps, evaluates, saves, and tells its observers.
@@ -31,18 +32,34 @@ use crate::{
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub struct Trainer<'a, M> {
-    model: &'a mut M,
-    optimizer: &'a mut dyn Optimizer,
-    task: &'a dyn Task<M>,
-    plan: Plan,
+    pub(crate) model: &'a mut M,
+    pub(crate) optimizer: &'a mut dyn Optimizer,
+    pub(crate) task: &'a dyn Task<M>,
+    pub(crate) plan: Plan,
     clock: Box<dyn Clock + 'a>,
-    observers: Vec<&'a mut dyn Observer>,
-    snapshots: Option<Snapshots>,
-    average: Option<Average>,
-    place: Place,
+    pub(crate) observers: Vec<&'a mut dyn Observer>,
+    pub(crate) snapshots: Option<Snapshots>,
+    /// Settings that cannot be seen from here.
+    pub(crate) settings: Settings,
+    pub(crate) fresh: bool,
+    pub(crate) extend: bool,
+    asked: Box<dyn Fn() -> bool + 'a>,
+    pub(crate) average: Option<Average>,
+    pub(crate) place: Place,
     replays: Replays,
     last: Option<Evaluation>,
     saved_at: f64,
+    /// The place of the last snapshot.
+    pub(crate) saved: Option<Place>,
+    /// Snapshots that are whole, oldest first.
+    pub(crate) whole: Vec<Manifest>,
+    /// What is written to, locked.
+    pub(crate) folders: Vec<Folder>,
+    pub(crate) about: About,
+    /// Whether the best model's file is damaged or gone: then the next evaluation is the best.
+    pub(crate) best_lost: bool,
+    /// Whether the run has been accepted.
+    pub(crate) started: bool,
 }
 
 impl<'a, M: Parameters> Trainer<'a, M> {
@@ -66,11 +83,21 @@ impl<'a, M: Parameters> Trainer<'a, M> {
             clock: Box::new(WallClock::default()),
             observers: Vec::new(),
             snapshots: None,
+            settings: Settings::default(),
+            fresh: false,
+            extend: false,
+            asked: Box::new(|| false),
             average,
             place: Place::default(),
             replays: Replays::default(),
             last: None,
             saved_at: 0.0,
+            saved: None,
+            whole: Vec::new(),
+            folders: Vec::new(),
+            about: About::new("", Score::Loss),
+            best_lost: false,
+            started: false,
         })
     }
 
@@ -81,7 +108,38 @@ impl<'a, M: Parameters> Trainer<'a, M> {
         self
     }
 
-    /// Writes snapshots, and goes on from the last one that is there.
+    /// Adds settings that the trainer cannot see: the data, and changes of it. They belong to
+    /// the folders that are written to, as all settings do ([`Settings`]).
+    #[must_use]
+    pub fn settings(mut self, settings: impl Into<Settings>) -> Self {
+        self.settings = self.settings.and(&settings.into());
+        self
+    }
+
+    /// Whether a run that is in the folder already is removed, whatever its settings.
+    #[must_use]
+    pub fn fresh(mut self, fresh: bool) -> Self {
+        self.fresh = fresh;
+        self
+    }
+
+    /// Whether another budget is let pass though the schedule is stretched over it: the rates of the steps that
+    /// are left change.
+    #[must_use]
+    pub fn extend(mut self, extend: bool) -> Self {
+        self.extend = extend;
+        self
+    }
+
+    /// Asks between steps whether to stop. A run that is stopped writes a snapshot and ends with
+    /// [`Stop::Asked`]: what a program does on a signal.
+    #[must_use]
+    pub fn stop_when(mut self, asked: impl Fn() -> bool + 'a) -> Self {
+        self.asked = Box::new(asked);
+        self
+    }
+
+    /// Writes snapshots, and goes on from the last one that is whole.
     #[must_use]
     pub fn snapshots(mut self, snapshots: Snapshots) -> Self {
         self.snapshots = Some(snapshots);
@@ -95,27 +153,28 @@ impl<'a, M: Parameters> Trainer<'a, M> {
         self
     }
 
-    /// Trains until the budget is used up, or patience is lost.
+    /// Trains until the budget is used up, patience is lost, or somebody asks for an end.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] naming the op when the loss is no longer finite: the weights are those before
+    /// Before anything is written: [`Error::Settings`] in a folder that was made with others, [`Error::InUse`] in
+    /// another process's, [`Error::Lost`] when the run in it was saved and nothing of that is whole,
+    /// [`Error::Format`] when another version saved it. Later [`Error::NotFinite`] naming the op when the loss is no longer finite: the weights are those before
     /// that step. Else the model's, the data's, the optimizer's, an observer's, or those of reading and writing
     /// snapshots; observers hear of it first.
     pub fn run(mut self, train: &dyn Batches, held_out: &dyn Batches) -> Result<Outcome> {
         let done = self.train(train, held_out);
-        if let Err(error) = &done {
+        if let (true, Err(error)) = (self.started, &done) {
             let place = self.place;
+            self.about.end(place.step, error.to_string());
             // The first error is the one to report.
+            let _ = self.write_about();
             let _ = tell(&mut self.observers, &Event::Failed { place: &place, error });
         }
         done
     }
 
     fn train(&mut self, train: &dyn Batches, held_out: &dyn Batches) -> Result<Outcome> {
-        let steps_per_epoch = self.steps_per_epoch(train)?;
-        self.resume()?;
-        let (place, score) = (self.place, self.task.score());
-        self.tell(&Event::Started { place: &place, score, steps_per_epoch })?;
+        let steps_per_epoch = self.start(train, held_out)?;
         self.saved_at = self.clock.seconds();
         let stop = loop {
             let mut stream = train.epoch(self.place.epoch, self.place.batch);
@@ -142,7 +201,7 @@ impl<'a, M: Parameters> Trainer<'a, M> {
         self.finish(stop, held_out)
     }
 
-    fn steps_per_epoch(&self, train: &dyn Batches) -> Result<u64> {
+    pub(crate) fn steps_per_epoch(&self, train: &dyn Batches) -> Result<u64> {
         match train.count() {
             0 => Err(Error::Argument {
                 op: "train",
@@ -154,31 +213,12 @@ impl<'a, M: Parameters> Trainer<'a, M> {
         }
     }
 
-    /// Goes on from the newest snapshot that can be read, if there is any.
-    fn resume(&mut self) -> Result<()> {
-        let Some(snapshots) = &self.snapshots else { return Ok(()) };
-        for file in snapshots.files()?.into_iter().rev() {
-            match Found::read(&file) {
-                Ok(found) => {
-                    let (average, seed) = (self.average.as_mut(), self.plan.seed);
-                    self.place = found.restore(self.model, self.optimizer, average, seed)?;
-                    return Ok(());
-                }
-                Err(error @ (Error::File { .. } | Error::Io { .. })) => {
-                    let event = Event::Skipped { file: &file, error: &error };
-                    tell(&mut self.observers, &event)?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     fn stop(&self, steps_per_epoch: u64) -> Option<Stop> {
         let lost = self.plan.patience.is_some_and(|patience| self.place.since_best >= patience);
         match self.plan.budget.used(&self.place, steps_per_epoch) >= 1.0 {
             true => Some(Stop::Budget),
-            false => lost.then_some(Stop::Patience),
+            false if lost => Some(Stop::Patience),
+            false => (self.asked)().then_some(Stop::Asked),
         }
     }
 
@@ -266,14 +306,15 @@ impl<'a, M: Parameters> Trainer<'a, M> {
     /// Evaluates at the average of the weights, at the point that the optimizer recommends, or at the
     /// weights themselves; keeps the model if it is the best.
     fn evaluate(&mut self, held_out: &dyn Batches) -> Result<()> {
-        let (task, best) = (self.task, self.place.best);
+        let best_yet = self.place.best.filter(|_| !self.best_lost);
+        let (task, step) = (self.task, self.place.step);
         let snapshots = self.snapshots.as_ref();
         let judge = |model: &M| -> Result<(f64, f64, bool)> {
             let (loss, score) = evaluate(model, task, held_out)?;
             let better = score.is_finite()
-                && best.is_none_or(|best| task.score().is_better(score, best.score));
+                && best_yet.is_none_or(|best| task.score().is_better(score, best.score));
             if let (true, Some(snapshots)) = (better, snapshots) {
-                snapshots.save_best(model)?;
+                best::save(&snapshots.folder, model, &Best { score, step })?;
             }
             Ok((loss, score, better))
         };
@@ -286,11 +327,16 @@ impl<'a, M: Parameters> Trainer<'a, M> {
         place.since_best += 1;
         if better {
             place.best = Some(Best { score, step: place.step });
+            self.best_lost = false;
             place.since_best = 0;
         }
         let Place { step, epoch, seconds, .. } = *place;
         let evaluation = Evaluation { step, epoch, seconds, loss, score, best: better };
         self.last = Some(evaluation);
+        if !self.folders.is_empty() {
+            self.about.look(self.model, self.optimizer);
+            self.write_about()?;
+        }
         let (model, optimizer) = (&*self.model, &*self.optimizer);
         let event = Event::Evaluated { evaluation: &evaluation, model, optimizer };
         tell(&mut self.observers, &event)
@@ -304,36 +350,52 @@ impl<'a, M: Parameters> Trainer<'a, M> {
     }
 
     fn save(&mut self) -> Result<()> {
-        let Some(snapshots) = &self.snapshots else { return Ok(()) };
-        let file = snapshots.save(&Snapshot {
+        let Some(snapshots) = self.snapshots.clone() else { return Ok(()) };
+        let place = self.place;
+        if self.saved == Some(place) {
+            return Ok(());
+        }
+        self.tell(&Event::Saving { place: &place })?;
+        let snapshot = Snapshot {
             model: self.model,
             optimizer: self.optimizer,
             average: self.average.as_ref(),
-            place: &self.place,
-            seed: self.plan.seed,
-        })?;
-        self.saved_at = self.clock.seconds();
+            place: &place,
+            settings: &self.about.settings,
+        };
+        let file = snapshots.save(&snapshot, &mut self.whole)?;
+        (self.saved, self.saved_at) = (Some(place), self.clock.seconds());
+        if let Some(segment) = self.about.segments.last_mut() {
+            (segment.saved, segment.to) = (Some(place.step), place.step);
+        }
+        self.write_about()?;
         self.tell(&Event::Saved { file: &file })
     }
 
     fn finish(&mut self, stop: Stop, held_out: &dyn Batches) -> Result<Outcome> {
-        if self.place.evaluated != Some(self.place.step) {
+        if stop != Stop::Asked && self.place.evaluated != Some(self.place.step) {
             self.evaluate(held_out)?;
         }
         self.save()?;
         let outcome = Outcome { place: self.place, stop, last: self.last };
+        self.about.end(self.place.step, stop.why().into());
+        self.write_about()?;
         let (model, optimizer) = (&*self.model, &*self.optimizer);
         let event = Event::Finished { outcome: &outcome, model, optimizer };
         tell(&mut self.observers, &event)?;
         Ok(outcome)
     }
 
-    fn tell(&mut self, event: &Event<'_>) -> Result<()> {
+    pub(crate) fn tell(&mut self, event: &Event<'_>) -> Result<()> {
         tell(&mut self.observers, event)
+    }
+
+    pub(crate) fn write_about(&self) -> Result<()> {
+        self.folders.iter().try_for_each(|folder| folder.write(&self.about))
     }
 }
 
-fn tell(observers: &mut [&mut dyn Observer], event: &Event<'_>) -> Result<()> {
+pub(crate) fn tell(observers: &mut [&mut dyn Observer], event: &Event<'_>) -> Result<()> {
     observers.iter_mut().try_for_each(|observer| observer.on(event))
 }
 

@@ -293,6 +293,10 @@ impl Optimizer for AdaptiveKfac {
         Err(crate::problem::gradients_alone(self.name()))
     }
 
+    fn options(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
     fn rate(&self) -> f64 {
         self.config.rate
     }

@@ -51,7 +51,7 @@ impl Picture<'_> {
     fn rows(&self) -> Vec<&[f32]> {
         match self.moments.last() {
             Some(last) if last.rows > 1 => {
-                last.values.chunks(last.values.len() / last.rows).collect()
+                last.values.chunks((last.values.len() / last.rows).max(1)).collect()
             }
             Some(_) => {
                 let n = self.moments.len();
@@ -108,8 +108,9 @@ fn level(value: f32, low: f32, high: f32) -> usize {
     if value <= low || low >= high {
         return 0;
     }
-    let share = (value / low).ln() / (high / low).ln();
-    ((share * LEVELS as f32) as usize).min(LEVELS - 1)
+    let ln = |x: f32| f64::from(x).ln();
+    let share = (ln(value) - ln(low)) / (ln(high) - ln(low));
+    ((share * LEVELS as f64) as usize).min(LEVELS - 1)
 }
 
 #[cfg(test)]

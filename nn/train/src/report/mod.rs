@@ -26,7 +26,7 @@ use engine::Result;
 use serde_json::{Map, Value};
 
 use crate::Run;
-use crate::metrics::replace;
+use crate::disk::write_whole;
 use html::{escape, script_json};
 
 const STYLE: &str = include_str!("page.css");
@@ -37,7 +37,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// # Errors
 /// [`Error::Io`](engine::Error::Io) when the file cannot be written.
 pub fn write(file: &Path, title: &str, runs: &[Run]) -> Result<()> {
-    replace(file, &page(title, runs))
+    write_whole(file, page(title, runs).as_bytes())
 }
 
 /// The page itself.
@@ -164,7 +164,8 @@ mod tests {
         };
         let about = About {
             name: name.into(),
-            settings: vec![("optimizer".into(), name.into()), ("epochs".into(), "2".into())],
+            settings: vec![("optimizer".into(), name.into()), ("epochs".into(), "2".into())].into(),
+            segments: Vec::new(),
             references: vec![("guessing".into(), 0.1)],
             score: Score::Accuracy,
             parameters: 1234,
@@ -200,13 +201,31 @@ mod tests {
     fn what_a_user_wrote_stays_text() {
         let evil = "</script><img onerror=alert(1)>\"'";
         let mut run = run(evil);
-        run.about.settings.push((evil.into(), evil.into()));
+        run.about.settings = run.about.settings.with(evil, evil);
         run.about.references.push((evil.into(), 0.5));
         run.about.coverage[0][2] = evil.into();
         run.factors[0].path = evil.into();
         let page = page(evil, &[run.clone(), run]);
         assert!(!page.contains("<img"));
         assert_eq!(page.matches("</script>").count(), 3);
+    }
+
+    #[test]
+    fn factors_and_rows_of_any_content_have_a_page() {
+        let odd = [f32::NAN, f32::INFINITY, -1.0, 0.0, f32::from_bits(1), f32::MAX];
+        for values in [Vec::new(), vec![0.5], odd.to_vec()] {
+            for rows in [0, 1, 2, 6, 7, usize::MAX] {
+                let mut run = run("odd");
+                run.factors.iter_mut().for_each(|f| (f.rows, f.values) = (rows, values.clone()));
+                for (row, x) in run.rows.iter_mut().zip([5e-324, f64::MAX, -f64::MAX, f64::NAN]) {
+                    (row.seconds, row.loss, row.rate) = (x, Some(x), Some(x));
+                }
+                assert!(page("Odd", &[run]).ends_with("</html>\n"), "{rows} rows of {values:?}");
+            }
+        }
+        let mut flat = run("flat");
+        flat.rows.iter_mut().for_each(|row| (row.seconds, row.loss) = (5e-324, Some(5e-324)));
+        assert!(!page("Flat", &[flat]).contains("NaN"));
     }
 
     #[test]

@@ -93,8 +93,8 @@ fn grouped(n: u64) -> String {
 /// Settings down, runs across; what is not the same in all is marked.
 pub(super) fn settings(runs: &[Run]) -> String {
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in runs.iter().flat_map(|run| &run.about.settings) {
-        if !names.contains(&name.as_str()) {
+    for (name, _) in runs.iter().flat_map(|run| run.about.settings.iter()) {
+        if !names.contains(&name) {
             names.push(name);
         }
     }
@@ -105,10 +105,7 @@ pub(super) fn settings(runs: &[Run]) -> String {
     }
     out += "</tr></thead><tbody>";
     for name in names {
-        let value = |run: &Run| {
-            let found = run.about.settings.iter().find(|(key, _)| key == name);
-            found.map_or_else(|| "–".to_owned(), |(_, value)| value.clone())
-        };
+        let value = |run: &Run| run.about.settings.get(name).unwrap_or("–").to_owned();
         let values: Vec<String> = runs.iter().map(value).collect();
         let differ = values.windows(2).any(|pair| pair[0] != pair[1]);
         let class = if differ { " class=\"differs\"" } else { "" };
