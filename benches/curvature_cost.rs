@@ -23,7 +23,9 @@ use alcyon::nn::data::digits;
 use alcyon::nn::models::{ResNetConfig, Stem};
 use alcyon::nn::{CrossEntropy, Module, Sequential};
 use alcyon::optim::curvature::pattern::Pattern;
-use alcyon::optim::{self, Adam, AdamConfig, Fisher, Kfac, KfacConfig, Shampoo, ShampooConfig};
+use alcyon::optim::{
+    self, Adam, AdamConfig, Fisher, Kfac, KfacConfig, LongSides, Shampoo, ShampooConfig,
+};
 use alcyon::prelude::*;
 
 /// So long that no second refresh comes.
@@ -90,7 +92,7 @@ impl Bench {
         Ok(sums)
     }
 
-    fn kfac(&self, adam: f64, fisher: Fisher, block: Option<usize>) -> Result<()> {
+    fn kfac(&self, adam: f64, fisher: Fisher, sides: LongSides) -> Result<()> {
         let cost = |factor_every, inverse_every, samples| {
             let rate = RATE;
             let config = KfacConfig {
@@ -98,7 +100,7 @@ impl Bench {
                 fisher,
                 factor_every,
                 inverse_every,
-                block,
+                sides,
                 ..KfacConfig::default()
             };
             self.step(&mut Kfac::new(config)?, samples)
@@ -107,18 +109,18 @@ impl Bench {
         let both = cost(1, 1, 1)?;
         let mean = plain + (factors - plain) / 10.0 + (both - factors) / 100.0;
         println!(
-            "kfac, {fisher:?}, blocks of {block:?}: a mean over 100 steps with 10 looks at factors and 1 inversion"
+            "kfac, {fisher:?}, {sides:?}: a mean over 100 steps with 10 looks at factors and 1 inversion"
         );
         rows(adam, &[("between", plain), ("factors", factors), ("inverses", both), ("mean", mean)]);
         Ok(())
     }
 
     /// The direction of K-FAC's first step on a network that has seen some steps of Adam.
-    fn direction(&self, trained: &Sequential, block: Option<usize>) -> Result<Vec<Vec<f64>>> {
+    fn direction(&self, trained: &Sequential, sides: LongSides) -> Result<Vec<Vec<f64>>> {
         let mut model = Self::model()?;
         let all = model.parameters_mut().into_iter().zip(trained.parameters());
         all.for_each(|((_, to), (_, from))| *to.value_mut() = from.value().clone());
-        let config = KfacConfig { rate: 1.0, kl_clip: None, block, ..KfacConfig::default() };
+        let config = KfacConfig { rate: 1.0, kl_clip: None, sides, ..KfacConfig::default() };
         self.one_step(&mut model, &mut Kfac::new(config)?)?;
         let pairs = model.parameters().into_iter().zip(trained.parameters());
         pairs.map(|((_, new), (_, old))| old.value().sub(new.value())?.to_f64_vec()).collect()
@@ -144,8 +146,8 @@ impl Bench {
         let mut adam = Adam::new(AdamConfig::default())?;
         for steps in [0, 20] {
             (0..steps).try_for_each(|_| bench.one_step(&mut model, &mut adam))?;
-            let whole = bench.direction(&model, None)?;
-            let cut = bench.direction(&model, Some(BLOCK))?;
+            let whole = bench.direction(&model, LongSides::whole())?;
+            let cut = bench.direction(&model, LongSides::blocks(BLOCK))?;
             let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
             let cosine = |x: &[f64], y: &[f64]| dot(x, y) / (dot(x, x) * dot(y, y)).sqrt();
             println!(
@@ -199,14 +201,14 @@ fn main() -> Result<()> {
     println!("adam");
     rows(adam, &[("step", adam)]);
     if is_wanted("kfac") {
-        bench.kfac(adam, Fisher::Sampled { draws: 1 }, None)?;
+        bench.kfac(adam, Fisher::Sampled { draws: 1 }, LongSides::whole())?;
     }
     if is_wanted("empirical") {
-        bench.kfac(adam, Fisher::Empirical, None)?;
+        bench.kfac(adam, Fisher::Empirical, LongSides::whole())?;
     }
     if is_wanted("blocks") {
-        bench.kfac(adam, Fisher::Sampled { draws: 1 }, Some(BLOCK))?;
-        bench.kfac(adam, Fisher::Empirical, Some(BLOCK))?;
+        bench.kfac(adam, Fisher::Sampled { draws: 1 }, LongSides::blocks(BLOCK))?;
+        bench.kfac(adam, Fisher::Empirical, LongSides::blocks(BLOCK))?;
     }
     if is_wanted("alike") {
         Bench::alike(batch)?;

@@ -22,7 +22,7 @@ use kernels::Float as _;
 
 use crate::compose::{length, mix};
 use crate::moments::{not_negative, positive};
-use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, norm};
+use crate::per_parameter::{Composed, First, PerParameter, Rule, Start, each_entry, norm};
 
 /// What keeps V from zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -129,10 +129,10 @@ impl Rule for AdafactorConfig {
         let (shape, dtype) = (parameter.value().shape(), parameter.value().dtype());
         match matrix(shape) {
             Some((rows, columns)) => vec![
-                ("rows", Tensor::zeros([rows], dtype)),
-                ("columns", Tensor::zeros([columns], dtype)),
+                ("rows", First::zeros([rows], dtype)),
+                ("columns", First::zeros([columns], dtype)),
             ],
-            None => vec![("v", Tensor::zeros(*shape, dtype))],
+            None => vec![("v", First::zeros(*shape, dtype))],
         }
     }
 

@@ -17,7 +17,7 @@ use kernels::Float as _;
 use kernels::cuda::{Gpu, rule, step::Moving};
 
 use crate::moments::not_negative;
-use crate::per_parameter::{PerParameter, Rule, Start, each_entry};
+use crate::per_parameter::{First, PerParameter, Rule, Start, each_entry};
 
 /// Options of [`AdaGrad`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,7 +83,7 @@ impl Rule for AdaGradConfig {
 
     fn start(&self, parameter: &Parameter) -> Start {
         let value = parameter.value();
-        vec![("s", Tensor::full(*value.shape(), self.start, value.dtype()))]
+        vec![("s", First::full(*value.shape(), self.start, value.dtype()))]
     }
 
     fn update(&self, _: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {

@@ -4,63 +4,56 @@
 //! dᵢ₊₁ ⋯ dₖ columns. Kolda & Bader 2009, "Tensor Decompositions and Applications", section 2.5.
 
 use engine::{Result, Tensor};
-use kernels::gemm::{Matrix, gemm};
+
+use crate::curvature::pattern::Pattern;
 
 /// Rows of an axis, columns behind it.
 fn slab(dims: &[usize], axis: usize) -> (usize, usize) {
     (dims[axis], dims[axis + 1..].iter().product())
 }
 
-/// out ← keep · out + gain · X₍ᵢ₎ X₍ᵢ₎ᵀ
+/// out ← keep · out + gain · X₍ᵢ₎ X₍ᵢ₎ᵀ, as far as the side's pattern keeps it.
 ///
 /// # Shape
-/// x: the dims · out: `[dᵢ, dᵢ]`
+/// x: the dims · out: what is kept of `[dᵢ, dᵢ]`
 pub(crate) fn gram(
     x: &[f64],
     dims: &[usize],
-    axis: usize,
-    (keep, gain): (f64, f64),
-    out: &mut [f64],
-) {
-    cross(x, x, dims, axis, (keep, gain), out);
-}
-
-/// out ← keep · out + gain · X₍ᵢ₎ Y₍ᵢ₎ᵀ
-pub(crate) fn cross(
-    x: &[f64],
-    y: &[f64],
-    dims: &[usize],
-    axis: usize,
+    (axis, side): (usize, &Pattern),
     (keep, gain): (f64, f64),
     out: &mut [f64],
 ) {
     let (rows, columns) = slab(dims, axis);
-    out.iter_mut().for_each(|x| *x *= keep);
-    let size = (rows * columns).max(1);
-    for (x, y) in x.chunks_exact(size).zip(y.chunks_exact(size)) {
-        let (x, y) = (Matrix::new(x, rows, columns), Matrix::new(y, rows, columns));
-        gemm(gain, x, y.t(), 1.0, out);
+    if columns == 1 {
+        // The last axis: all stacks are the rows of one matrix.
+        return side.gram(x, x.len() / rows.max(1), (keep, gain), out);
+    }
+    let mut keep = keep;
+    for x in x.chunks_exact((rows * columns).max(1)) {
+        side.row_gram(x, columns, (keep, gain), out);
+        keep = 1.0;
     }
 }
 
 /// X ×ᵢ M, or with Mᵀ if `transposed`.
 ///
 /// # Shape
-/// x, result: the dims · matrix: `[dᵢ, dᵢ]`
+/// x, result: the dims · matrix: what is kept of `[dᵢ, dᵢ]`
 pub(crate) fn times(
     x: &[f64],
     dims: &[usize],
-    axis: usize,
+    (axis, side): (usize, &Pattern),
     matrix: &[f64],
     transposed: bool,
 ) -> Vec<f64> {
     let (rows, columns) = slab(dims, axis);
+    if columns == 1 {
+        return side.right(matrix, x, x.len() / rows.max(1), !transposed);
+    }
     let size = (rows * columns).max(1);
-    let m = Matrix::new(matrix, rows, rows);
-    let m = if transposed { m.t() } else { m };
     let mut out = vec![0.0; x.len()];
     for (x, out) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
-        gemm(1.0, m, Matrix::new(x, rows, columns), 0.0, out);
+        side.left_into(matrix, x, columns, transposed, out);
     }
     out
 }
@@ -72,23 +65,52 @@ fn unfolded(x: &Tensor, axis: usize) -> Result<Tensor> {
     front.reshape([dim, x.numel().checked_div(dim).unwrap_or(0)])
 }
 
-/// [`gram`] as operations on tensors, of X alone: X₍ᵢ₎ X₍ᵢ₎ᵀ.
-pub(crate) fn gram_of(x: &Tensor, axis: usize) -> Result<Tensor> {
+/// [`gram`] as operations on tensors, of X alone: X₍ᵢ₎ X₍ᵢ₎ᵀ in the shape of what is kept ([`Pattern::shape`]).
+pub(crate) fn gram_of(x: &Tensor, (axis, side): (usize, &Pattern)) -> Result<Tensor> {
     let x = unfolded(x, axis)?;
-    x.matmul(&x.transpose(0, 1)?)
+    let square = |x: &Tensor| x.matmul(&x.transpose(0, 1)?);
+    match side {
+        Pattern::Diagonal(_) => x.square()?.sum(&[1]),
+        Pattern::Blocks(sizes) if sizes.len() == 1 => square(&x),
+        Pattern::Blocks(_) => {
+            let part = |range: std::ops::Range<usize>| {
+                let block = square(&x.narrow(0, range.start, range.len())?)?;
+                block.reshape([block.numel()])
+            };
+            let parts = side.ranges().into_iter().map(part).collect::<Result<Vec<_>>>()?;
+            Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
+        }
+    }
 }
 
 /// [`times`] as operations on tensors.
 pub(crate) fn times_of(
     x: &Tensor,
-    axis: usize,
+    (axis, side): (usize, &Pattern),
     matrix: &Tensor,
     transposed: bool,
 ) -> Result<Tensor> {
     let front = *x.transpose(0, axis as isize)?.shape();
     let x = unfolded(x, axis)?;
-    let product = if transposed { matrix.transpose(0, 1)?.matmul(&x) } else { matrix.matmul(&x) };
-    product?.reshape(front)?.transpose(0, axis as isize)
+    let product = |matrix: &Tensor, x: &Tensor| match transposed {
+        true => matrix.transpose(0, 1)?.matmul(x),
+        false => matrix.matmul(x),
+    };
+    let whole = match side {
+        Pattern::Diagonal(n) => x.mul(&matrix.reshape([*n, 1])?)?,
+        Pattern::Blocks(sizes) if sizes.len() == 1 => product(matrix, &x)?,
+        Pattern::Blocks(_) => {
+            let (mut parts, mut at) = (Vec::new(), 0);
+            for range in side.ranges() {
+                let n = range.len();
+                let block = matrix.narrow(0, at, n * n)?.reshape([n, n])?;
+                parts.push(product(&block, &x.narrow(0, range.start, n)?)?);
+                at += n * n;
+            }
+            Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?
+        }
+    };
+    whole.reshape(front)?.transpose(0, axis as isize)
 }
 
 #[cfg(test)]
@@ -101,8 +123,9 @@ mod tests {
         let dims = [2, 3, 2];
         let x: Vec<f64> = (0..12).map(|i| f64::from(i) * 0.5 - 2.0).collect();
         let m: Vec<f64> = (0..9).map(|i| f64::from(i * i) - 3.0).collect();
-        let y = times(&x, &dims, 1, &m, false);
-        let z = times(&x, &dims, 1, &m, true);
+        let side = Pattern::whole(3);
+        let y = times(&x, &dims, (1, &side), &m, false);
+        let z = times(&x, &dims, (1, &side), &m, true);
         for (i, j, k) in (0..12).map(|n| (n / 6, n / 2 % 3, n % 2)) {
             let sum = |entry: &dyn Fn(usize) -> f64| -> f64 {
                 (0..3).map(|l| entry(l) * x[i * 6 + l * 2 + k]).sum()
@@ -113,20 +136,26 @@ mod tests {
     }
 
     #[test]
-    fn operations_on_tensors_are_those_on_slices() {
+    fn operations_on_tensors_are_those_on_slices_whatever_is_kept() {
         let dims = [2, 3, 4];
         let x: Vec<f64> = (0..24).map(|i| f64::from(i * i % 17) - 5.0).collect();
         let tensor = Tensor::from_slice(&x, dims).unwrap();
         for (axis, n) in dims.into_iter().enumerate() {
-            let m: Vec<f64> = (0..n * n).map(|i| (i * i % 7) as f64 - 3.0).collect();
-            let matrix = Tensor::from_slice(&m, [n, n]).unwrap();
-            for flip in [false, true] {
-                let product = times_of(&tensor, axis, &matrix, flip).unwrap();
-                assert_eq!(product.to_f64_vec().unwrap(), times(&x, &dims, axis, &m, flip));
+            for side in [Pattern::whole(n), Pattern::cut(n, 1, Some(2)), Pattern::Diagonal(n)] {
+                let kept = side.numbers();
+                let m: Vec<f64> = (0..kept).map(|i| (i * i % 7) as f64 - 3.0).collect();
+                let matrix = Tensor::from_slice(&m, side.shape()).unwrap();
+                for flip in [false, true] {
+                    let product = times_of(&tensor, (axis, &side), &matrix, flip).unwrap();
+                    let here = times(&x, &dims, (axis, &side), &m, flip);
+                    assert_eq!(product.to_f64_vec().unwrap(), here, "{axis}: {side}");
+                }
+                let mut moment = vec![1.0; kept];
+                gram(&x, &dims, (axis, &side), (0.0, 1.0), &mut moment);
+                let there = gram_of(&tensor, (axis, &side)).unwrap();
+                assert_eq!(there.shape(), &side.shape());
+                assert_eq!(there.to_f64_vec().unwrap(), moment, "{axis}: {side}");
             }
-            let mut moment = vec![0.0; n * n];
-            gram(&x, &dims, axis, (0.0, 1.0), &mut moment);
-            assert_eq!(gram_of(&tensor, axis).unwrap().to_f64_vec().unwrap(), moment);
         }
     }
 
@@ -136,10 +165,10 @@ mod tests {
         let x: Vec<f64> = (0..12).map(|i| f64::from(i % 5) - 1.5).collect();
         let square: f64 = x.iter().map(|x| x * x).sum();
         for (axis, &dim) in dims.iter().enumerate() {
+            let side = Pattern::whole(dim);
             let mut out = vec![1.0; dim * dim];
-            gram(&x, &dims, axis, (0.0, 2.0), &mut out);
-            let trace: f64 = out.iter().step_by(dim + 1).sum();
-            assert!((trace - 2.0 * square).abs() < 1e-12);
+            gram(&x, &dims, (axis, &side), (0.0, 2.0), &mut out);
+            assert!((side.trace(&out) - 2.0 * square).abs() < 1e-12);
             let mut entry = 0.0;
             let (rows, columns) = slab(&dims, axis);
             for stack in x.chunks_exact(rows * columns) {

@@ -68,7 +68,7 @@ pub(crate) fn step<'a, R: Rule>(
         }
         for ((parameter, _), (value, kept)) in composed.iter_mut().zip(made) {
             overwrite(parameter, &value)?;
-            moments.entry(parameter, Start::new).tensors = kept;
+            moments.entry(parameter, Start::new)?.tensors = kept;
         }
         count(moments, &composed);
     }
@@ -83,7 +83,7 @@ fn compose(
 ) -> Result<Vec<Composed>> {
     place(moments, |p| rule.start(p), parameters)?;
     let made = |(parameter, grad): &mut Gradient<'_>| {
-        let kept = moments.entry(parameter, || rule.start(parameter));
+        let kept = moments.entry(parameter, || rule.start(parameter))?;
         let (value, kept) = rule.compose(kept.steps + 1, parameter.value(), grad, &kept.tensors)?;
         parameter.value_mut().make_cuda_mut()?;
         Ok((value.contiguous()?, kept))
@@ -153,7 +153,7 @@ pub(crate) fn place(
     parameters: &[Gradient<'_>],
 ) -> Result<()> {
     for (parameter, _) in parameters {
-        let kept = moments.entry(parameter, || start(parameter));
+        let kept = moments.entry(parameter, || start(parameter))?;
         for tensor in &mut kept.tensors {
             *tensor = tensor.to_device(parameter.value().device())?;
         }

@@ -14,15 +14,14 @@
 //! never above K-FAC's.
 
 use engine::Result;
-use kernels::linalg;
 
 use crate::Fisher;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
-use crate::curvature::precondition::failed;
+use crate::curvature::pattern::Pattern;
 use crate::curvature::staleness::staleness;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::{average, conjugated};
+use crate::matrix::average;
 use crate::moments::{below_one, positive};
 
 /// Options of [`Ekfac`].
@@ -95,19 +94,19 @@ impl LayerRule for EkfacConfig {
     }
 
     fn start(&self, n: usize, m: usize) -> LayerState {
-        let zeros = |size| vec![0.0; size];
+        let [inputs, outputs] = self.step.patterns(n, m);
         vec![
-            ("a", zeros(n * n)),
-            ("g", zeros(m * m)),
-            ("u", zeros(n * n)),
-            ("v", zeros(m * m)),
-            ("s", zeros(m * n)),
-            ("age", zeros(1)),
+            ("a", inputs.zeros()),
+            ("g", outputs.zeros()),
+            ("u", inputs.zeros()),
+            ("v", outputs.zeros()),
+            ("s", vec![0.0; m * n]),
+            ("age", vec![0.0]),
         ]
     }
 
     fn words(&self, n: usize, m: usize) -> String {
-        format!("Kronecker eigenvectors, {m} ⊗ {n}")
+        format!("Kronecker eigenvectors, {}", self.step.words(n, m))
     }
 
     fn learn(
@@ -117,28 +116,31 @@ impl LayerRule for EkfacConfig {
         kept: &mut LayerState,
         workers: &mut dyn Communicator,
     ) -> Result<()> {
-        let (n, m) = (seen.n, seen.m);
+        let [inputs, outputs] = self.step.patterns(seen.n, seen.m);
         let [(_, a), (_, g), (_, u), (_, v), (_, s), (_, age)] = kept.as_mut_slice() else {
             return Ok(());
         };
-        average(a, &seen.input_moment(workers)?, t, self.decay);
-        average(g, &seen.output_moment(workers)?, t, self.decay);
+        average(a, &seen.input_moment(&inputs, workers)?, t, self.decay);
+        average(g, &seen.output_moment(&outputs, workers)?, t, self.decay);
         let due = match self.basis_stale {
             // A layer without a basis has zeros for one.
-            Some(limit) if age[0] > 0.0 => staleness(a, u, n)?.max(staleness(g, v, m)?) > limit,
+            Some(limit) if age[0] > 0.0 => {
+                staleness_of(a, u, &inputs)?.max(staleness_of(g, v, &outputs)?) > limit
+            }
             Some(_) => true,
             None => (t - 1).is_multiple_of(self.basis_every.max(1)),
         };
         if due {
-            *u = linalg::symmetric_eigen(a, n).map_err(|e| failed(&e))?.vectors;
-            *v = linalg::symmetric_eigen(g, m).map_err(|e| failed(&e))?.vectors;
+            (*u, *v) = (inputs.eigenvectors(a)?, outputs.eigenvectors(g)?);
             age[0] = 0.0;
         }
-        let mut squares = vec![0.0; m * n];
-        seen.each_gradient(|d| {
-            let turned = conjugated(v, d, u, (m, n), true);
-            squares.iter_mut().zip(turned).for_each(|(s, x)| *s += x * x);
-        });
+        // Vᵀ D U of D = Σ d aᵀ: the rows are turned, and not the gradients.
+        let rows = |x: &[f64], side: &Pattern| x.len() / side.size().max(1);
+        let turned = seen.turned(
+            |x| inputs.right(u, x, rows(x, &inputs), false),
+            |d| outputs.right(v, d, rows(d, &outputs), false),
+        );
+        let squares = turned.squared_gradients();
         age[0] += 1.0;
         average(s, &seen.mean_over_terms(squares, workers)?, age[0] as u64, self.decay);
         Ok(())
@@ -146,8 +148,20 @@ impl LayerRule for EkfacConfig {
 
     fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
         let [_, _, (_, u), (_, v), (_, s), _] = kept.as_slice() else { return Ok(x.to_vec()) };
-        let mut turned = conjugated(v, x, u, (m, n), true);
+        let [inputs, outputs] = self.step.patterns(n, m);
+        let mut turned = inputs.right(u, &outputs.left(v, x, n, true), m, false);
         turned.iter_mut().zip(s).for_each(|(x, s)| *x /= s + self.damping);
-        Ok(conjugated(v, &turned, u, (m, n), false))
+        Ok(inputs.right(u, &outputs.left(v, &turned, n, false), m, true))
     }
+}
+
+/// The staleness of the stalest block; a diagonal has no other eigenvectors than the axes.
+fn staleness_of(matrix: &[f64], basis: &[f64], side: &Pattern) -> Result<f64> {
+    let (mut at, mut worst) = (0, 0.0_f64);
+    for range in side.ranges() {
+        let numbers = at..at + range.len() * range.len();
+        at = numbers.end;
+        worst = worst.max(staleness(&matrix[numbers.clone()], &basis[numbers], range.len())?);
+    }
+    Ok(worst)
 }

@@ -10,13 +10,11 @@
 //! Deviation: the running average begins without bias.
 
 use engine::Result;
-use kernels::linalg;
 
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
-use crate::curvature::precondition::failed;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::{average, product, shift};
+use crate::matrix::average;
 use crate::moments::{below_one, positive};
 
 /// Options of [`Foof`].
@@ -73,11 +71,12 @@ impl LayerRule for FoofConfig {
     }
 
     fn start(&self, n: usize, _: usize) -> LayerState {
-        vec![("a", vec![0.0; n * n]), ("inverse", vec![0.0; n * n])]
+        let side = self.step.sides.of(n);
+        vec![("a", side.zeros()), ("inverse", side.zeros())]
     }
 
     fn words(&self, n: usize, _: usize) -> String {
-        format!("inputs' second moment, {n}")
+        format!("inputs' second moment, {}", self.step.sides.of(n).words())
     }
 
     fn learn(
@@ -88,17 +87,18 @@ impl LayerRule for FoofConfig {
         workers: &mut dyn Communicator,
     ) -> Result<()> {
         let [(_, a), (_, inverse)] = kept.as_mut_slice() else { return Ok(()) };
-        average(a, &seen.input_moment(workers)?, t, self.decay);
+        let side = self.step.sides.of(seen.n);
+        average(a, &seen.input_moment(&side, workers)?, t, self.decay);
         if (t - 1).is_multiple_of(self.inverse_every.max(1)) {
             let mut damped = a.clone();
-            shift(&mut damped, seen.n, self.damping);
-            *inverse = linalg::cholesky_inverse(&damped, seen.n).map_err(|e| failed(&e))?;
+            side.shift(&mut damped, self.damping);
+            *inverse = side.inverse(&damped)?;
         }
         Ok(())
     }
 
     fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
         let [_, (_, inverse)] = kept.as_slice() else { return Ok(x.to_vec()) };
-        Ok(product(x, (m, n), false, inverse, (n, n), false))
+        Ok(self.step.sides.of(n).right(inverse, x, m, false))
     }
 }

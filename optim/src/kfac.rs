@@ -25,8 +25,9 @@
 //! partly frozen blocks and λ = 0 are its own work.
 //!
 //! Cost of a step between refreshes: 2 m n (m + n) operations for a layer of m outputs and n inputs, in
-//! the parameters' dtype; with factors cut into blocks of b ([`KfacConfig::block`]) 4 m n b. A
-//! [`KfacConfig::budget`] of bytes chooses for each layer what is kept of its curvature.
+//! the parameters' dtype; with factors cut into blocks of b ([`KfacConfig::sides`]) 4 m n b. Sides longer than
+//! 2,048 have diagonal factors by default. A [`KfacConfig::budget`] of bytes chooses for each layer what is kept
+//! of its curvature.
 
 pub mod adaptive;
 mod state;
@@ -44,7 +45,7 @@ use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::DampingRule;
 use crate::descent::{Descent, Directions, contiguous, fill_in};
 use crate::moments::{Moments, check_gradients, demand};
-use crate::{CurvatureSource, Fisher, Optimizer, State};
+use crate::{CurvatureSource, Fisher, LongSides, Optimizer, State};
 
 /// So many failures in a row are borne with the previous inverse.
 const FAILURES_BORNE: u32 = 2;
@@ -88,13 +89,13 @@ pub struct KfacConfig {
     pub weight_decay: f64,
     /// What becomes of positions that share a weight.
     pub share: Share,
-    /// The longest side of a factor: longer ones are cut into diagonal blocks (Chen et al. 2021), a
-    /// convolution's between channels. `None` for whole factors.
-    pub block: Option<usize>,
+    /// How much of a factor is kept: whole, in diagonal blocks (Chen et al. 2021), a convolution's cut between
+    /// channels, or its diagonal.
+    pub sides: LongSides,
     /// Bytes for all factors and inverses together (Δ, as large as the parameters, not among them): each
     /// layer gets its diagonal, its Kronecker factors or its whole block, what the budget affords
     /// ([`Ledger::plan`](crate::curvature::ledger::Ledger::plan)), and [`Optimizer::coverage`] says which.
-    /// `None` for Kronecker factors everywhere.
+    /// `None` for Kronecker factors everywhere. What a factor is, `sides` says with a budget as without.
     pub budget: Option<usize>,
     /// What becomes of parameters without factors.
     pub uncovered: Uncovered,
@@ -117,7 +118,7 @@ impl Default for KfacConfig {
             kl_clip: Some(1e-3),
             weight_decay: 0.0,
             share: Share::Expand,
-            block: None,
+            sides: LongSides::default(),
             budget: None,
             uncovered: Uncovered::FirstOrder,
             seed: 0,
@@ -154,7 +155,7 @@ impl Kfac {
             .every(config.factor_every)
             .decay(config.decay)
             .start(config.start)
-            .blocks_of(config.block)
+            .sides(config.sides)
             .budget(config.budget)
             .generator(Rng::new(config.seed));
         let updates = Moments::new(&["update"]);
@@ -376,8 +377,7 @@ impl KfacConfig {
         let (every, expected) =
             (self.inverse_every as f64, "factor_every or more: else nothing is new");
         demand("kfac", "inverse_every", every, expected, useful)?;
-        let longest = self.block.unwrap_or(1);
-        demand("kfac", "block", longest as f64, "positive, or none", longest > 0)?;
+        self.sides.check("kfac")?;
         // What a budget affords is planned for inverses, and eigenvectors take more.
         let planned = self.budget.is_none() || self.damping_rule != DampingRule::Exact;
         demand("kfac", "budget", 1.0, "a damping rule that keeps inverses", planned)?;
@@ -388,29 +388,32 @@ impl KfacConfig {
 /// What a block is, for people.
 fn words(block: &Kronecker) -> String {
     let (n, m) = (block.inputs(), block.outputs());
+    let both_diagonal =
+        matches!((&block.inputs, &block.outputs), (Pattern::Diagonal(_), Pattern::Diagonal(_)));
+    let side = |side: &Pattern, n: usize| match side {
+        // A diagonal Kronecker product says so itself, and a table's frequencies are one.
+        Pattern::Diagonal(_) if !both_diagonal => side.words(),
+        _ => n.to_string(),
+    };
+    let (inputs, outputs) = (side(&block.inputs, n), side(&block.outputs, m));
     let product = match block.form {
-        Form::Dense => format!("{m} ⊗ {n}"),
-        Form::Transposed => format!("{n} ⊗ {m}"),
+        Form::Dense => format!("{outputs} ⊗ {inputs}"),
+        Form::Transposed => format!("{inputs} ⊗ {outputs}"),
         Form::Lookup => format!("frequencies of {n} ⊗ {m}"),
         Form::ScaleShift => return "diagonal".into(),
         Form::Joint { .. } => return format!("whole block of {m}"),
     };
-    let groups = match (block.form, block.groups) {
-        (_, 1) => product,
-        (_, groups) => format!("{groups} groups of {product}"),
+    let groups = match block.groups {
+        1 => product,
+        groups => format!("{groups} groups of {product}"),
     };
-    match (block.form, &block.inputs, &block.outputs) {
-        (Form::Lookup, _, Pattern::Diagonal(_))
-        | (Form::Dense | Form::Transposed, Pattern::Diagonal(_), _) => {
-            format!("diagonal Kronecker, {groups}")
-        }
-        _ => {
-            let longest = block.inputs.longest().max(block.outputs.longest());
-            let pieces = block.inputs.ranges().len().max(block.outputs.ranges().len());
-            let cut = if pieces > 1 { format!(", in blocks of {longest}") } else { String::new() };
-            format!("Kronecker, {groups}{cut}")
-        }
+    if both_diagonal {
+        return format!("diagonal Kronecker, {groups}");
     }
+    let longest = block.inputs.longest().max(block.outputs.longest());
+    let pieces = block.inputs.ranges().len().max(block.outputs.ranges().len());
+    let cut = if pieces > 1 { format!(", in blocks of {longest}") } else { String::new() };
+    format!("Kronecker, {groups}{cut}")
 }
 
 fn refuse_uncovered(model: &dyn Parameters, factors: &KroneckerFactors) -> Result<()> {

@@ -1,29 +1,46 @@
 //! KL-Shampoo: Shampoo whose two factors are fitted to each other.
 //!
 //! Lin, Lowe, Dangel, Eschenhagen, Xu & Grosse 2025, "Understanding and Improving Shampoo and SOAP via
-//! Kullback–Leibler Minimization", section 3: the factors that bring a normal distribution with the
-//! covariance L ⊗ R nearest to the gradients', in the Kullback–Leibler sense, satisfy
+//! Kullback–Leibler Minimization", section 3, and the authors' public program of 2026. The factors that bring a
+//! normal distribution with the covariance L ⊗ R nearest to the gradients' satisfy L = E\[g R⁻¹ gᵀ\]/columns and
+//! R = E\[gᵀ L⁻¹ g\]/rows. L ≈ Q Λ Qᵀ and R ≈ P Ω Pᵀ with bases that are renewed now and then, and eigenvalues
+//! that are measured in them at every step:
 //!
 //! ```text
-//! L ← β₂ L + (1 − β₂) g R⁻¹ gᵀ / columns
-//! R ← β₂ R + (1 − β₂) gᵀ L⁻¹ g / rows
+//! first    Λ, Ω ← rms(g) I;   L, R, Q, P from g and these as below;   nothing moves
 //! M ← β₁ M + (1 − β₁) g
-//! θ ← θ − α (L^(−1/2) M̂ R^(−1/2) + κ θ)
+//! θ ← θ − α (Q (Qᵀ M̂ P / (√(λ ωᵀ) + ε)) Pᵀ + κ θ)
+//! L ← β₂ L + (1 − β₂) g P Ω⁻¹ Pᵀ gᵀ / columns          R likewise, both with the old bases and eigenvalues
+//! Λ ← β₂ Λ + (1 − β₂) diag(Qᵀ g P Ω⁻¹ Pᵀ gᵀ Q) / columns
+//! Q ← qr(L Q)                                           every `basis_every` steps
 //! ```
-//! Both start from the identity; ε is added to eigenvalues in inverses and roots, which come from an
-//! eigendecomposition every `root_every` steps. Deviations: exact eigendecompositions where the authors
-//! use QR; both updates use the factors before the step; a tensor of more axes is a matrix of its first
-//! axis against all others; vectors get Adam without a first root: R is the diagonal E\[g²\].
+//! As in that program, the first gradient only finds the bases, and roots are never stale. Where it differs:
+//! the program starts with Λ = Ω = 0.1 I ([`Scale::Fixed`]), which supposes gradients of that size, and gradients
+//! of 10⁻³ then take steps that are a hundred times too short for a hundred steps; here the start has the first
+//! gradient's size. For the same reason the bound on λ^(−1/2), there max(10, min(n, 4000)), is here in units of
+//! the mean eigenvalue's. M is corrected for its start from zero; ε is in units of the gradient; what is kept is f64.
+//! A side that is cut ([`LongSides`]) has a basis block by block, and one that keeps its diagonal has the axes for
+//! a basis. A tensor of more axes is a matrix of its first axis against all others; vectors get Adam.
 
 use engine::{DType, Parameter, Result, Tensor};
 use kernels::linalg;
 
+use crate::LongSides;
+use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::failed;
-use crate::matrix::product;
 use crate::moments::{below_one, correction, not_negative, positive};
 use crate::muon::sides;
-use crate::per_parameter::{PerParameter, Rule, Start};
-use crate::soap::descend;
+use crate::per_parameter::{First, PerParameter, Rule, Start};
+use crate::soap::{descend, eigenvectors};
+
+/// What the eigenvalues start from, on both sides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scale {
+    /// The root mean square of the first gradient that is not zero: their product is the mean square.
+    OfGradient,
+    /// A number, as in the authors' program (0.1).
+    Fixed(f64),
+}
 
 /// Options of [`KlShampoo`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,12 +51,16 @@ pub struct KlShampooConfig {
     pub beta1: f64,
     /// β₂ in [0, 1)
     pub beta2: f64,
-    /// ε, in units of the factors.
+    /// ε, in units of the gradient.
     pub epsilon: f64,
     /// κ, decoupled.
     pub weight_decay: f64,
-    /// Steps between two eigendecompositions.
-    pub root_every: u64,
+    /// Steps between two renewals of the bases.
+    pub basis_every: u64,
+    /// What the eigenvalues start from.
+    pub scale: Scale,
+    /// How much of each factor is kept.
+    pub sides: LongSides,
 }
 
 impl Default for KlShampooConfig {
@@ -51,7 +72,9 @@ impl Default for KlShampooConfig {
             beta2: 0.95,
             epsilon: 1e-8,
             weight_decay: 0.0,
-            root_every: 10,
+            basis_every: 10,
+            scale: Scale::OfGradient,
+            sides: LongSides::default(),
         }
     }
 }
@@ -63,19 +86,21 @@ impl Default for KlShampooConfig {
 /// use engine::{DType, Gradients, Parameter, Tensor};
 /// use alcyon_optim::{KlShampoo, KlShampooConfig, Optimizer};
 /// let mut weight = Parameter::new(Tensor::zeros([1, 1], DType::F64));
-/// let mut optimizer = KlShampoo::new(KlShampooConfig { root_every: 1, ..KlShampooConfig::default() })?;
+/// let mut optimizer = KlShampoo::new(KlShampooConfig { rate: 0.5, ..KlShampooConfig::default() })?;
 /// let mut grads = Gradients::default();
 /// grads.set(&weight, Tensor::full([1, 1], 10.0, DType::F64));
-/// for _ in 0..500 {
-///     optimizer.step(&mut weight, &grads)?;
-/// }
-/// let before = weight.value().item()?;
-/// optimizer.step(&mut weight, &grads)?;
-/// let length = (before - weight.value().item()?) / 1e-3;
-/// assert!((length - 1.0).abs() < 0.01); // whitened: L R = g²
+/// optimizer.step(&mut weight, &grads)?; // finds the bases
+/// optimizer.step(&mut weight, &grads)?; // whitened: √(L R) = |g|
+/// assert!((weight.value().item()? + 0.5).abs() < 1e-8);
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub type KlShampoo = PerParameter<KlShampooConfig>;
+
+/// The factor, its basis and its eigenvalues of each side.
+const SIDES: [[&str; 3]; 2] = [["l", "l_basis", "l_values"], ["r", "r_basis", "r_values"]];
+
+/// The largest λ^(−1/2) in units of the mean eigenvalue's is n, but not less and not more than these.
+const BOUNDS: (usize, usize) = (10, 4000);
 
 impl Rule for KlShampooConfig {
     const MAY_FAIL: bool = true;
@@ -88,7 +113,12 @@ impl Rule for KlShampooConfig {
         below_one("kl-shampoo", "beta1", self.beta1)?;
         below_one("kl-shampoo", "beta2", self.beta2)?;
         positive("kl-shampoo", "epsilon", self.epsilon)?;
-        not_negative("kl-shampoo", "weight_decay", self.weight_decay)
+        not_negative("kl-shampoo", "weight_decay", self.weight_decay)?;
+        self.sides.check("kl-shampoo")?;
+        match self.scale {
+            Scale::OfGradient => Ok(()),
+            Scale::Fixed(start) => positive("kl-shampoo", "scale", start),
+        }
     }
 
     fn rate(&self) -> f64 {
@@ -101,23 +131,30 @@ impl Rule for KlShampooConfig {
 
     fn words(&self, parameter: &Parameter) -> String {
         match sides(parameter.value().shape()) {
-            Some((rows, columns)) => format!("Kronecker by Kullback–Leibler, {rows} ⊗ {columns}"),
+            Some((rows, columns)) => {
+                let [rows, columns] = [rows, columns].map(|n| self.sides.of(n).words());
+                format!("Kronecker by Kullback–Leibler, {rows} ⊗ {columns}")
+            }
             None => "first and root of second moment".into(),
         }
     }
 
-    /// M; of a matrix L, R, their inverses and inverse roots, of a vector v.
+    /// M; of each side of a matrix its eigenvalues, and a factor and a basis unless it is a diagonal; of a
+    /// vector v.
     fn start(&self, parameter: &Parameter) -> Start {
         let shape = parameter.value().shape();
-        let zeros = || Tensor::zeros(*shape, DType::F64);
+        let zeros = || First::zeros(*shape, DType::F64);
         let Some((rows, columns)) = sides(shape) else {
             return vec![("m", zeros()), ("v", zeros())];
         };
         let mut start = vec![("m", zeros())];
-        for (n, names) in
-            [(rows, ["l", "l_inverse", "l_root"]), (columns, ["r", "r_inverse", "r_root"])]
-        {
-            start.extend(names.map(|name| (name, Tensor::eye(n, DType::F64))));
+        for (n, [factor, basis, values]) in [rows, columns].into_iter().zip(SIDES) {
+            let side = self.sides.of(n);
+            if let Pattern::Blocks(_) = side {
+                start.push((factor, First::zeros(side.shape(), DType::F64)));
+                start.push((basis, First::identity(&side, 1.0)));
+            }
+            start.push((values, First::zeros([n], DType::F64)));
         }
         start
     }
@@ -125,59 +162,219 @@ impl Rule for KlShampooConfig {
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let g = grad.to_f64_vec()?;
         let [m, rest @ ..] = kept else { return Ok(()) };
+        let Some((rows, columns)) = sides(value.shape()) else {
+            let [v] = rest else { return Ok(()) };
+            return self.vector(t, value, &g, [m, v]);
+        };
+        let patterns = [rows, columns].map(|n| self.sides.of(n));
+        let Some([mut left, mut right]) = split(rest, &patterns) else { return Ok(()) };
+        let shape = (rows, columns);
+        if left.is_new() {
+            // A gradient of zeros says nothing of size or basis.
+            if g.iter().all(|g| *g == 0.0) {
+                return Ok(());
+            }
+            let square = g.iter().map(|g| g * g).sum::<f64>() / g.len() as f64;
+            let scale = match self.scale {
+                Scale::OfGradient => square.sqrt(),
+                Scale::Fixed(scale) => scale,
+            };
+            // As if the other factor had been there before.
+            let fresh = (1.0 - self.beta2) / scale;
+            left.begin(|side, out| {
+                side.row_gram(&g, columns, (0.0, fresh / columns as f64), out);
+            })?;
+            right.begin(|side, out| {
+                side.gram(&g, rows, (0.0, fresh / rows as f64), out);
+            })?;
+            left.set_values(scale)?;
+            return right.set_values(scale);
+        }
+        // Precondition. The mean of the gradients since the one that found the bases.
         let m = m.make_mut::<f64>()?;
         m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
-        let size = self.rate / correction(self.beta1, t);
-        let direction = match (rest, sides(value.shape())) {
-            ([l, l_inverse, l_root, r, r_inverse, r_root], Some((rows, columns))) => {
-                let shape = (rows, columns);
-                let right =
-                    product(&g, shape, false, r_inverse.as_slice()?, (columns, columns), false);
-                let left = product(l_inverse.as_slice()?, (rows, rows), false, &g, shape, false);
-                let new_l = product(&right, shape, false, &g, shape, true);
-                let new_r = product(&g, shape, true, &left, shape, false);
-                self.average(l, &new_l, columns)?;
-                self.average(r, &new_r, rows)?;
-                if (t - 1).is_multiple_of(self.root_every.max(1)) {
-                    for (factor, inverse, root) in
-                        [(&*l, l_inverse, &mut *l_root), (&*r, r_inverse, &mut *r_root)]
-                    {
-                        let (n, factor) = (factor.shape()[0], factor.as_slice::<f64>()?);
-                        let power = |p: f64| {
-                            linalg::power(factor, n, p, self.epsilon).map_err(|e| failed(&e))
-                        };
-                        *inverse = Tensor::from_vec(power(-1.0)?, [n, n])?;
-                        *root = Tensor::from_vec(power(-0.5)?, [n, n])?;
-                    }
-                }
-                let half = product(l_root.as_slice()?, (rows, rows), false, m, shape, false);
-                product(&half, shape, false, r_root.as_slice()?, (columns, columns), false)
+        let mut direction = turned(&left, &right, m, shape, true)?;
+        let (lambda, omega) = (left.values()?, right.values()?);
+        for (row, lambda) in direction.chunks_exact_mut(columns.max(1)).zip(lambda) {
+            for (x, omega) in row.iter_mut().zip(omega) {
+                *x /= (lambda * omega).sqrt() + self.epsilon;
             }
-            ([v], _) => {
-                let v = v.make_mut::<f64>()?;
-                let fresh = 1.0 - self.beta2;
-                v.iter_mut().zip(&g).for_each(|(v, g)| *v = self.beta2 * *v + fresh * g * g);
-                let bias = correction(self.beta2, t);
-                m.iter().zip(v).map(|(m, v)| m / ((*v / bias).sqrt() + self.epsilon)).collect()
+        }
+        let direction = turned(&left, &right, &direction, shape, false)?;
+        self.descend(value, &direction, t.saturating_sub(1))?;
+        // Estimate: both sides with what the other one was.
+        let whitened = turned(&left, &right, &g, shape, true)?;
+        let (mut of_rows, mut of_columns) = (vec![0.0; rows], vec![0.0; columns]);
+        let squares = whitened.chunks_exact(columns.max(1)).zip(left.values()?).zip(&mut of_rows);
+        for ((row, lambda), to) in squares {
+            for ((x, omega), sum) in row.iter().zip(right.values()?).zip(&mut of_columns) {
+                *to += x * x / omega / columns as f64;
+                *sum += x * x / lambda / rows as f64;
             }
-            _ => return Ok(()),
-        };
-        descend_decayed(value, &direction, size, self.rate * self.weight_decay)
-    }
-}
-
-impl KlShampooConfig {
-    /// F ← β₂ F + (1 − β₂) new / count
-    fn average(&self, factor: &mut Tensor, new: &[f64], count: usize) -> Result<()> {
-        let fresh = (1.0 - self.beta2) / count.max(1) as f64;
-        let entries = factor.make_mut::<f64>()?.iter_mut().zip(new);
-        entries.for_each(|(f, x)| *f = self.beta2 * *f + fresh * x);
+        }
+        let weights = |count: usize| (self.beta2, (1.0 - self.beta2) / count as f64);
+        if left.whole.is_some() {
+            let half = right.whitened_columns(&g, rows)?;
+            left.add(|side, out| side.row_gram(&half, columns, weights(columns), out))?;
+        }
+        if right.whole.is_some() {
+            let half = left.whitened_rows(&g, columns)?;
+            right.add(|side, out| side.gram(&half, rows, weights(rows), out))?;
+        }
+        for (side, new) in [(&mut left, of_rows), (&mut right, of_columns)] {
+            side.average(&new, self.beta2)?;
+            if (t - 1).is_multiple_of(self.basis_every.max(1)) {
+                side.renew()?;
+            }
+        }
         Ok(())
     }
 }
 
-/// θ ← (1 − decay) θ − size · direction
-fn descend_decayed(value: &mut Tensor, direction: &[f64], size: f64, decay: f64) -> Result<()> {
-    let keep = 1.0 - decay;
-    descend(value, direction, size / keep, keep)
+impl KlShampooConfig {
+    /// θ ← (1 − α κ) θ − α P / (1 − β₁ᵗ)
+    fn descend(&self, value: &mut Tensor, direction: &[f64], t: u64) -> Result<()> {
+        let (size, keep) =
+            (self.rate / correction(self.beta1, t.max(1)), 1.0 - self.rate * self.weight_decay);
+        descend(value, direction, size / keep, keep)
+    }
+
+    /// Adam.
+    fn vector(
+        &self,
+        t: u64,
+        value: &mut Tensor,
+        g: &[f64],
+        [m, v]: [&mut Tensor; 2],
+    ) -> Result<()> {
+        let (m, v) = (m.make_mut::<f64>()?, v.make_mut::<f64>()?);
+        m.iter_mut().zip(g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
+        v.iter_mut().zip(g).for_each(|(v, g)| *v = self.beta2 * *v + (1.0 - self.beta2) * g * g);
+        let bias = correction(self.beta2, t);
+        let scaled = |(m, v): (&f64, &f64)| m / ((v / bias).sqrt() + self.epsilon);
+        let direction: Vec<f64> = m.iter().zip(&*v).map(scaled).collect();
+        self.descend(value, &direction, t)
+    }
+}
+
+/// One side's factor and basis (none of a diagonal), and its eigenvalues.
+struct Side<'a> {
+    pattern: &'a Pattern,
+    whole: Option<[&'a mut Tensor; 2]>,
+    values: &'a mut Tensor,
+}
+
+/// What is kept of both sides.
+fn split<'a>(kept: &'a mut [Tensor], patterns: &'a [Pattern; 2]) -> Option<[Side<'a>; 2]> {
+    let mut kept = kept.iter_mut();
+    let mut side = |pattern: &'a Pattern| {
+        let whole = match pattern {
+            Pattern::Blocks(_) => Some([kept.next()?, kept.next()?]),
+            Pattern::Diagonal(_) => None,
+        };
+        Some(Side { pattern, whole, values: kept.next()? })
+    };
+    Some([side(&patterns[0])?, side(&patterns[1])?])
+}
+
+/// Qᵀ X P, or back: Q X Pᵀ.
+fn turned(
+    left: &Side<'_>,
+    right: &Side<'_>,
+    x: &[f64],
+    (rows, columns): (usize, usize),
+    into: bool,
+) -> Result<Vec<f64>> {
+    let x = match left.basis()? {
+        Some(q) => left.pattern.left(q, x, columns, into),
+        None => x.to_vec(),
+    };
+    Ok(match right.basis()? {
+        Some(p) => right.pattern.right(p, &x, rows, !into),
+        None => x,
+    })
+}
+
+impl Side<'_> {
+    fn basis(&self) -> Result<Option<&[f64]>> {
+        self.whole.as_ref().map(|[_, basis]| basis.as_slice::<f64>()).transpose()
+    }
+
+    fn values(&self) -> Result<&[f64]> {
+        self.values.as_slice::<f64>()
+    }
+
+    /// Whether no gradient has been seen: eigenvalues are positive from the first on.
+    fn is_new(&self) -> bool {
+        self.values().is_ok_and(|values| values.iter().all(|x| *x == 0.0))
+    }
+
+    /// The first factor and its eigenvectors.
+    fn begin(&mut self, factor: impl FnOnce(&Pattern, &mut [f64])) -> Result<()> {
+        self.add(factor)?;
+        if let Some([factor, basis]) = &mut self.whole {
+            **basis = eigenvectors(factor, self.pattern)?;
+        }
+        Ok(())
+    }
+
+    fn set_values(&mut self, scale: f64) -> Result<()> {
+        self.values.make_mut::<f64>()?.fill(scale);
+        Ok(())
+    }
+
+    /// Changes the factor.
+    fn add(&mut self, change: impl FnOnce(&Pattern, &mut [f64])) -> Result<()> {
+        if let Some([factor, _]) = &mut self.whole {
+            change(self.pattern, factor.make_mut::<f64>()?);
+        }
+        Ok(())
+    }
+
+    /// X P Ω^(−1/2) of the rows of X, `[rows, n]`.
+    fn whitened_columns(&self, x: &[f64], rows: usize) -> Result<Vec<f64>> {
+        let values = self.values()?;
+        let mut x = match self.basis()? {
+            Some(basis) => self.pattern.right(basis, x, rows, false),
+            None => x.to_vec(),
+        };
+        for row in x.chunks_exact_mut(values.len().max(1)) {
+            row.iter_mut().zip(values).for_each(|(x, value)| *x /= value.sqrt());
+        }
+        Ok(x)
+    }
+
+    /// Λ^(−1/2) Qᵀ X of the columns of X, `[n, columns]`.
+    fn whitened_rows(&self, x: &[f64], columns: usize) -> Result<Vec<f64>> {
+        let mut x = match self.basis()? {
+            Some(basis) => self.pattern.left(basis, x, columns, true),
+            None => x.to_vec(),
+        };
+        for (row, value) in x.chunks_exact_mut(columns.max(1)).zip(self.values()?) {
+            let root = value.sqrt();
+            row.iter_mut().for_each(|x| *x /= root);
+        }
+        Ok(x)
+    }
+
+    /// λ ← β λ + (1 − β) new, and none far below the mean.
+    fn average(&mut self, new: &[f64], beta: f64) -> Result<()> {
+        let values = self.values.make_mut::<f64>()?;
+        values.iter_mut().zip(new).for_each(|(old, new)| *old = beta * *old + (1.0 - beta) * new);
+        let n = values.len();
+        let bound = n.clamp(BOUNDS.0, BOUNDS.1) as f64;
+        let floor = values.iter().sum::<f64>() / n.max(1) as f64 / (bound * bound);
+        values.iter_mut().for_each(|x| *x = x.max(floor));
+        Ok(())
+    }
+
+    /// Q ← qr(L Q)
+    fn renew(&mut self) -> Result<()> {
+        let Some([factor, basis]) = &mut self.whole else { return Ok(()) };
+        let product = self.pattern.times((factor.as_slice()?, false), (basis.as_slice()?, false));
+        let of = |block: &[f64], n: usize| linalg::orthonormal(block, n).map_err(|e| failed(&e));
+        **basis =
+            Tensor::from_vec(self.pattern.block_by_block(&product, of)?, self.pattern.shape())?;
+        Ok(())
+    }
 }

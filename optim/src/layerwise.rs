@@ -24,9 +24,10 @@ use engine::{Gradients, ParamId, Parameter, Parameters, Result, Tensor};
 use crate::coverage::Coverage;
 use crate::curvature::communicator::{Communicator, Local, exchange};
 use crate::curvature::layer_rows::{LayerRows, Seen};
+use crate::curvature::pattern::Pattern;
 use crate::descent::{Descent, Directions, contiguous, fill_in};
 use crate::moments::{Moments, below_one, check_gradients, demand, not_negative};
-use crate::{CurvatureSource, Fisher, Optimizer, State};
+use crate::{CurvatureSource, Fisher, LongSides, Optimizer, State};
 
 /// What is kept of one layer, by name.
 pub type LayerState = Vec<(&'static str, Vec<f64>)>;
@@ -81,7 +82,7 @@ pub trait LayerRule: std::fmt::Debug {
     ) -> Result<Vec<f64>>;
 }
 
-/// The constants of the step, common to all rules.
+/// The constants that are common to all rules.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerStep {
     /// α, the learning rate.
@@ -98,6 +99,22 @@ pub struct LayerStep {
     pub learn_every: u64,
     /// The seed of sampled labels.
     pub seed: u64,
+    /// How much is kept of a matrix by the inputs (the bias's constant counts as one) or the outputs.
+    pub sides: LongSides,
+}
+
+impl LayerStep {
+    /// What is kept along n inputs and along m outputs.
+    #[must_use]
+    pub fn patterns(&self, n: usize, m: usize) -> [Pattern; 2] {
+        [self.sides.of(n), self.sides.of(m)]
+    }
+
+    /// The words for two factors: `outputs ⊗ inputs`.
+    pub(crate) fn words(&self, n: usize, m: usize) -> String {
+        let [inputs, outputs] = self.patterns(n, m).map(|side| side.words());
+        format!("{outputs} ⊗ {inputs}")
+    }
 }
 
 impl Default for LayerStep {
@@ -111,6 +128,7 @@ impl Default for LayerStep {
             fisher: Fisher::Empirical,
             learn_every: 1,
             seed: 0,
+            sides: LongSides::default(),
         }
     }
 }
@@ -152,6 +170,7 @@ impl<R: LayerRule> Layerwise<R> {
         not_negative(op, "weight_decay", step.weight_decay)?;
         step.kl_clip.map_or(Ok(()), |c| demand(op, "kl_clip", c, "positive", c > 0.0))?;
         step.fisher.check(op)?;
+        step.sides.check(op)?;
         rule.check()?;
         let rows = LayerRows::new(step.fisher, step.learn_every, step.seed);
         let updates = Moments::new(&["update"]);

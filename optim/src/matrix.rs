@@ -47,6 +47,7 @@ pub(crate) fn shift(matrix: &mut [f64], n: usize, shift: f64) {
 }
 
 /// I
+#[cfg(test)]
 pub(crate) fn identity(n: usize) -> Vec<f64> {
     let mut out = vec![0.0; n * n];
     shift(&mut out, n, 1.0);

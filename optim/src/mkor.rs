@@ -16,9 +16,10 @@ use engine::Result;
 
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
+use crate::curvature::pattern::Pattern;
 use crate::flat::dot;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::{apply, identity, product, shift};
+use crate::matrix::apply;
 use crate::moments::{demand, positive};
 
 /// Options of [`Mkor`].
@@ -76,11 +77,12 @@ impl LayerRule for MkorConfig {
     }
 
     fn start(&self, n: usize, m: usize) -> LayerState {
-        vec![("a_inverse", identity(n)), ("g_inverse", identity(m))]
+        let [inputs, outputs] = self.step.patterns(n, m);
+        vec![("a_inverse", inputs.identity()), ("g_inverse", outputs.identity())]
     }
 
     fn words(&self, n: usize, m: usize) -> String {
-        format!("Kronecker inverses by rank-one updates, {m} ⊗ {n}")
+        format!("Kronecker inverses by rank-one updates, {}", self.step.words(n, m))
     }
 
     fn learn(
@@ -91,12 +93,13 @@ impl LayerRule for MkorConfig {
         workers: &mut dyn Communicator,
     ) -> Result<()> {
         let means = [seen.mean_input(workers)?, seen.mean_output(workers)?];
-        for ((_, inverse), v) in kept.iter_mut().zip(means) {
-            update_inverse(inverse, &v, self.decay);
+        let sides = self.step.patterns(seen.n, seen.m);
+        for (((_, inverse), v), side) in kept.iter_mut().zip(means).zip(sides) {
+            update_kept(inverse, &v, &side, self.decay);
             let largest = inverse.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
             if largest > self.bound {
                 inverse.iter_mut().for_each(|x| *x *= self.blend);
-                shift(inverse, v.len(), 1.0 - self.blend);
+                side.shift(inverse, 1.0 - self.blend);
             }
         }
         Ok(())
@@ -104,8 +107,25 @@ impl LayerRule for MkorConfig {
 
     fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
         let [(_, a), (_, g)] = kept.as_slice() else { return Ok(x.to_vec()) };
-        let left = product(g, (m, m), false, x, (m, n), false);
-        Ok(product(&left, (m, n), false, a, (n, n), false))
+        let [inputs, outputs] = self.step.patterns(n, m);
+        Ok(inputs.right(a, &outputs.left(g, x, n, false), m, false))
+    }
+}
+
+/// The update of what is kept of J: v vᵀ in blocks, or its diagonal.
+fn update_kept(inverse: &mut [f64], v: &[f64], side: &Pattern, decay: f64) {
+    if let Pattern::Diagonal(_) = side {
+        inverse
+            .iter_mut()
+            .zip(v)
+            .for_each(|(j, v)| *j = 1.0 / (decay / *j + (1.0 - decay) * v * v));
+        return;
+    }
+    let mut rest = inverse;
+    for range in side.ranges() {
+        let (block, tail) = rest.split_at_mut(range.len() * range.len());
+        update_inverse(block, &v[range], decay);
+        rest = tail;
     }
 }
 

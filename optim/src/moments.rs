@@ -1,6 +1,7 @@
 //! What an optimizer keeps for each parameter: a count of its steps, and tensors of its shape.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use engine::{
     DType, Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
@@ -10,7 +11,7 @@ use kernels::length::largest;
 use kernels::reduce::dot;
 
 use crate::State;
-use crate::per_parameter::{Start, zeros};
+use crate::per_parameter::{First, Start, zeros};
 use crate::saved::{Saved, refused};
 
 /// Tensors of each parameter's shape and dtype under fixed names (`m`, `v`), and a count of steps.
@@ -58,7 +59,7 @@ impl Moments {
         parameter: &Parameter,
         start: impl FnOnce() -> Start,
     ) -> Result<&mut Kept> {
-        let kept = self.entry(parameter, start);
+        let kept = self.entry(parameter, start)?;
         for tensor in kept.tensors.iter_mut().filter(|tensor| tensor.device() != Device::Cpu) {
             *tensor = tensor.to_device(Device::Cpu)?;
         }
@@ -71,8 +72,11 @@ impl Moments {
         &mut self,
         parameter: &Parameter,
         start: impl FnOnce() -> Start,
-    ) -> &mut Kept {
-        self.of.entry(parameter.id()).or_insert_with(|| Kept::begin(start()))
+    ) -> Result<&mut Kept> {
+        Ok(match self.of.entry(parameter.id()) {
+            Entry::Occupied(kept) => kept.into_mut(),
+            Entry::Vacant(none) => none.insert(Kept::begin(&start())?),
+        })
     }
 
     /// All of them, to be changed together.
@@ -82,8 +86,12 @@ impl Moments {
     }
 
     /// A copy of a parameter's, or what it starts from.
-    pub(crate) fn kept_or(&self, parameter: &Parameter, start: impl FnOnce() -> Start) -> Kept {
-        self.get(parameter).cloned().unwrap_or_else(|| Kept::begin(start()))
+    pub(crate) fn kept_or(
+        &self,
+        parameter: &Parameter,
+        start: impl FnOnce() -> Start,
+    ) -> Result<Kept> {
+        self.get(parameter).cloned().map_or_else(|| Kept::begin(&start()), Ok)
     }
 
     /// Replaces a parameter's.
@@ -141,7 +149,7 @@ impl Moments {
                 }
                 continue;
             };
-            let named = |(name, like): (&str, Tensor)| {
+            let named = |(name, like): (&str, First)| {
                 saved.tensor(&format!("{path}/{name}"), like.shape(), like.dtype())
             };
             let tensors = start(parameter).into_iter().map(named).collect::<Result<_>>()?;
@@ -158,8 +166,9 @@ impl Moments {
 }
 
 impl Kept {
-    fn begin(start: Start) -> Self {
-        Self { steps: 0, tensors: start.into_iter().map(|(_, tensor)| tensor).collect() }
+    fn begin(start: &Start) -> Result<Self> {
+        let tensors = start.iter().map(|(_, first)| first.tensor()).collect::<Result<_>>()?;
+        Ok(Self { steps: 0, tensors })
     }
 }
 

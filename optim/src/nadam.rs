@@ -17,7 +17,7 @@ use kernels::Float as _;
 
 use crate::compose::{moments, spread};
 use crate::moments::{below_one, correction, not_negative, positive};
-use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, zeros};
+use crate::per_parameter::{Composed, First, PerParameter, Rule, Start, each_entry, zeros};
 
 /// Options of [`NAdam`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -112,7 +112,7 @@ impl Rule for NAdamConfig {
     /// The two moments, and the product of all μ so far.
     fn start(&self, parameter: &Parameter) -> Start {
         let mut start = zeros(parameter, &["m", "v"]);
-        start.push(("product", Tensor::scalar(1.0, DType::F64)));
+        start.push(("product", First::full((), 1.0, DType::F64)));
         start
     }
 

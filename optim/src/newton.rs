@@ -46,6 +46,9 @@ pub struct NewtonConfig {
     pub metric: Metric,
     /// Whether λ follows the loss. Otherwise every step is taken, with λ as given.
     pub adapt: bool,
+    /// The bytes that the matrices of a step may take: a model whose whole matrix takes more is refused before
+    /// anything is evaluated. 2 GiB are the matrices of some ten thousand numbers.
+    pub most_bytes: usize,
 }
 
 /// How often λ is grown for one step.
@@ -55,9 +58,15 @@ const TRIES: usize = 20;
 const LEAST_DAMPING: f64 = 1e-12;
 
 impl Default for NewtonConfig {
-    /// The exact natural gradient: α 1, λ 10⁻³ at first, adapted.
+    /// The exact natural gradient: α 1, λ 10⁻³ at first, adapted; at most 2 GiB.
     fn default() -> Self {
-        Self { rate: 1.0, damping: 1e-3, metric: Metric::GaussNewton, adapt: true }
+        Self {
+            rate: 1.0,
+            damping: 1e-3,
+            metric: Metric::GaussNewton,
+            adapt: true,
+            most_bytes: 1 << 31,
+        }
     }
 }
 
@@ -123,6 +132,29 @@ impl Newton {
     #[must_use]
     pub const fn damping(&self) -> f64 {
         self.damping
+    }
+
+    /// Bytes of the matrices of a step: M and its damped copy, or M, its eigenvectors and what finds them.
+    fn bytes(&self, model: &dyn Parameters) -> usize {
+        let trained = model.parameters().into_iter().filter(|(_, p)| p.is_trainable());
+        let n: usize = trained.map(|(_, p)| p.value().numel()).sum();
+        let matrices = match self.config.metric {
+            Metric::GaussNewton => 2,
+            Metric::Hessian => 3,
+        };
+        n.saturating_mul(n).saturating_mul(matrices * size_of::<f64>())
+    }
+
+    /// Before anything is evaluated.
+    fn refuse_too_many(&self, model: &dyn Parameters) -> Result<()> {
+        let (needed, most) = (self.bytes(model), self.config.most_bytes);
+        if needed <= most {
+            return Ok(());
+        }
+        let (name, expected) =
+            ("most_bytes", "what the whole matrix takes, or an optimizer that keeps parts of it");
+        let got = format!("{most} bytes, and {needed} bytes are needed");
+        Err(Error::Argument { op: self.name(), name, expected, got })
     }
 
     /// M, column by column.
@@ -192,6 +224,7 @@ impl Optimizer for Newton {
     }
 
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
+        self.refuse_too_many(problem.model())?;
         let tape = problem.tape();
         let outputs = problem.outputs(&tape)?;
         refuse_elsewhere(self, &outputs)?;
@@ -260,7 +293,12 @@ impl Optimizer for Newton {
             Metric::GaussNewton => "the whole Gauss–Newton matrix",
             Metric::Hessian => "the whole Hessian, sizes of eigenvalues",
         };
-        Coverage::of(model, |_: &Parameter| word.into(), |_| 0)
+        let bytes = self.bytes(model);
+        Coverage::of(
+            model,
+            |_: &Parameter| format!("{word}: {bytes} bytes in a step, none kept"),
+            |_| 0,
+        )
     }
 
     fn state(&self, _: &dyn Parameters) -> Result<State> {

@@ -19,12 +19,13 @@ pub use crate::compose::Composed;
 use crate::coverage::Coverage;
 #[cfg(feature = "cuda")]
 use crate::cuda;
+pub use crate::first::First;
 use crate::moments::{Moments, all_finite, check_gradients, demand, trainable};
 use crate::saved::Saved;
 use crate::{Optimizer, State};
 
 /// What is kept for a parameter, by name, before its first step.
-pub type Start = Vec<(&'static str, Tensor)>;
+pub type Start = Vec<(&'static str, First)>;
 
 /// The mathematics of an optimizer that treats each parameter by itself.
 ///
@@ -171,7 +172,7 @@ impl<R: Rule> PerParameter<R> {
         parameter: &Parameter,
         change: impl FnOnce(&R, &mut [Tensor]) -> Result<()>,
     ) -> Result<()> {
-        let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter));
+        let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter))?;
         change(&self.rule, &mut kept.tensors)?;
         self.moments.set(parameter.id(), kept);
         Ok(())
@@ -205,7 +206,7 @@ impl<R: Rule> PerParameter<R> {
     ) -> Result<()> {
         let mut tried = Vec::new();
         for (parameter, grad) in &all {
-            let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter));
+            let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter))?;
             for tensor in &mut kept.tensors {
                 *tensor = tensor.to_device(Device::Cpu)?;
             }
@@ -267,13 +268,12 @@ impl<R: Rule> Optimizer for PerParameter<R> {
         Coverage::of(
             model,
             |p| self.rule.words(p),
-            |p| {
-                let bytes = |start: Start| start.iter().map(|(_, t)| t.bytes()).sum();
-                match self.moments.get(p) {
-                    Some(kept) => kept.tensors.iter().map(Tensor::bytes).sum(),
-                    None if p.is_trainable() => bytes(self.rule.start(p)),
-                    None => 0,
+            |p| match self.moments.get(p) {
+                Some(kept) => kept.tensors.iter().map(Tensor::bytes).sum(),
+                None if p.is_trainable() => {
+                    self.rule.start(p).iter().map(|(_, first)| first.bytes()).sum()
                 }
+                None => 0,
             },
         )
     }
@@ -303,8 +303,8 @@ fn paths(model: &dyn Parameters) -> HashMap<ParamId, String> {
 /// Zeros of a parameter's shape and dtype under each name.
 #[must_use]
 pub fn zeros(parameter: &Parameter, names: &[&'static str]) -> Start {
-    let zeros = || Tensor::zeros(*parameter.value().shape(), parameter.value().dtype());
-    names.iter().map(|name| (*name, zeros())).collect()
+    let (shape, dtype) = (*parameter.value().shape(), parameter.value().dtype());
+    names.iter().map(|name| (*name, First::zeros(shape, dtype))).collect()
 }
 
 /// An update of entries by themselves, in one pass over memory: `update(g, [θ, m, …])` is called

@@ -22,7 +22,7 @@ use crate::coverage::Coverage;
 use crate::moments::{
     Moments, below_one, check_gradients, correction, demand, not_negative, positive, trainable,
 };
-use crate::per_parameter::{Start, each_entry, zeros};
+use crate::per_parameter::{First, Start, each_entry, zeros};
 use crate::saved::Saved;
 use crate::{Optimizer, State};
 
@@ -133,7 +133,7 @@ impl Prodigy {
 }
 
 fn start(parameter: &Parameter) -> Start {
-    let mut start = vec![("start", parameter.value().clone())];
+    let mut start = vec![("start", First::of(parameter.value()))];
     start.extend(zeros(parameter, &["s", "m", "v"]));
     start
 }

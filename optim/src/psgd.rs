@@ -11,18 +11,24 @@
 //! P  = m̂ ×₁ Q₁ᵀ Q₁ ⋯ ×ₖ Qₖᵀ Qₖ,   P ← P · min(1, 1.1/rms(P))
 //! θ ← θ − α (P + κ θ)                          κ for matrices and up
 //! ```
-//! Qᵢ is upper triangular, or diagonal for sides of 1 and above `longest`. The fit runs with a
-//! probability that falls from 1 to 0.03. As in the program `kron_torch`: a little of z is added to m̂,
-//! the norm is a cheap lower bound, and the sides of a product are balanced now and then (here: every
-//! hundredth fit's step). Deviations: draws follow from the seed and the step, and are the same for all
-//! parameters; what is kept is f64.
+//! Qᵢ is upper triangular, or diagonal for sides of 1, for vectors, and where a side keeps its diagonal
+//! ([`LongSides`]). The fit runs with a probability that falls from 1 to 0.03. As in the program `kron_torch`:
+//! tensors of more than two axes are merged to the squarest matrix, vectors have diagonals
+//! (`min_ndim_triangular` 2), a little of z is added to m̂, and the norm is a lower bound by two products
+//! (‖M x‖/‖x‖ for x = M² e, e the longest column's). Deviations: the longest side is 2,048 by default, theirs
+//! 8,192; the sides of a product are balanced at every hundredth step that is fitted, there at random, once in a
+//! hundred; draws follow from the seed and the step, and are the same for all parameters; what is kept is f64.
 
-use engine::{DType, Parameter, Result, Rng, Tensor};
+mod triangle;
 
-use crate::axes;
+use engine::{DType, Parameter, Result, Rng, Shape, Tensor};
+
+use crate::LongSides;
+use crate::curvature::pattern::Pattern;
 use crate::moments::{below_one, correction, demand, not_negative, positive};
-use crate::per_parameter::{PerParameter, Rule, Start};
+use crate::per_parameter::{First, PerParameter, Rule, Start};
 use crate::soap::descend;
+use triangle::Side;
 
 /// The root mean square that a direction is cut to.
 const LONGEST_STEP: f64 = 1.1;
@@ -50,8 +56,12 @@ pub struct PsgdConfig {
     pub cooling: f64,
     /// … down to this.
     pub least_probability: f64,
-    /// The longest side with a triangular factor; longer ones have a diagonal.
-    pub longest: usize,
+    /// The longest side with a triangular factor; longer ones have a diagonal. There are no blocks.
+    pub sides: LongSides,
+    /// The axes that a tensor needs for triangular factors, after merging: those of others are diagonal.
+    pub least_axes: usize,
+    /// Merges the axes of tensors of more than two to the squarest matrix.
+    pub merge: bool,
     /// κ
     pub weight_decay: f64,
     /// The seed of z and of the draws.
@@ -59,7 +69,8 @@ pub struct PsgdConfig {
 }
 
 impl Default for PsgdConfig {
-    /// `kron_torch`'s: α 3·10⁻⁴, β 0.9, μ 0.1, start 1, 500 steps, cooling 10⁻³ to 0.03, sides to 8192.
+    /// `kron_torch`'s: α 3·10⁻⁴, β 0.9, μ 0.1, start 1, 500 steps, cooling 10⁻³ to 0.03, triangles for
+    /// matrices, axes merged.
     fn default() -> Self {
         Self {
             rate: 3e-4,
@@ -69,7 +80,9 @@ impl Default for PsgdConfig {
             warm_up: 500,
             cooling: 1e-3,
             least_probability: 0.03,
-            longest: 8192,
+            sides: LongSides::default(),
+            least_axes: 2,
+            merge: true,
             weight_decay: 0.0,
             seed: 0,
         }
@@ -112,6 +125,8 @@ impl Rule for PsgdConfig {
         demand("psgd", "fit_rate", rate, "in (0, 1]", rate > 0.0 && rate <= 1.0)?;
         demand("psgd", "least_probability", least, "in [0, 1]", (0.0..=1.0).contains(&least))?;
         positive("psgd", "start", self.start)?;
+        let LongSides { block, longest } = self.sides;
+        demand("psgd", "sides.block", block as f64, "`longest`: no blocks", block >= longest)?;
         not_negative("psgd", "cooling", self.cooling)?;
         not_negative("psgd", "weight_decay", self.weight_decay)
     }
@@ -125,51 +140,47 @@ impl Rule for PsgdConfig {
     }
 
     fn words(&self, parameter: &Parameter) -> String {
-        let side =
-            |&n: &usize| if self.triangular(n) { n.to_string() } else { format!("diag {n}") };
-        let sides: Vec<String> = dims(parameter.value()).iter().map(side).collect();
+        let sides = self.patterns(parameter.value().shape());
+        let sides: Vec<String> = sides.iter().map(Pattern::words).collect();
         format!("whitened, {}", sides.join(" ⊗ "))
     }
 
     /// m, then Q of each axis.
     fn start(&self, parameter: &Parameter) -> Start {
-        let mut start = vec![("m", Tensor::zeros(*parameter.value().shape(), DType::F64))];
-        let dims = dims(parameter.value());
-        let each = self.start.powf(1.0 / dims.len() as f64);
-        for (&n, name) in dims.iter().zip(FACTORS) {
-            let q = Tensor::full([n], each, DType::F64);
-            let eye = |k: usize| if k.is_multiple_of(n + 1) { each } else { 0.0 };
-            let full = || Tensor::from_fn([n, n], DType::F64, eye);
-            start.push((name, if self.triangular(n) { full() } else { q }));
-        }
+        let shape = parameter.value().shape();
+        let mut start = vec![("m", First::zeros(*shape, DType::F64))];
+        let sides = self.patterns(shape);
+        let each = self.start.powf(1.0 / sides.len() as f64);
+        let named = sides.iter().zip(FACTORS);
+        start.extend(named.map(|(side, name)| (name, First::identity(side, each))));
         start
     }
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let [m, tensors @ ..] = kept else { return Ok(()) };
-        let (dims, g) = (dims(value), grad.to_f64_vec()?);
+        let (dims, g) = (self.dims(value.shape()), grad.to_f64_vec()?);
         let m = m.make_mut::<f64>()?;
         m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta * *m + (1.0 - self.beta) * g);
         let scale = 1.0 / correction(self.beta, t);
         let moment: Vec<f64> = m.iter().map(|m| m * scale).collect();
         let mut factors = Vec::with_capacity(tensors.len());
-        for (axis, (q, &n)) in tensors.iter_mut().zip(&dims).enumerate() {
-            let triangular = self.triangular(n);
-            factors.push(Side { axis, n, triangular, q: q.make_mut::<f64>()? });
+        let patterns = self.patterns(value.shape());
+        for (axis, (q, pattern)) in tensors.iter_mut().zip(&patterns).enumerate() {
+            factors.push(Side { axis, pattern, q: q.make_mut::<f64>()? });
         }
         let mut rng = Rng::stream(self.seed, t);
         let draw = Tensor::uniform([1], 0.0, 1.0, DType::F64, &mut rng).item()?;
         if draw < self.probability(t) {
             let z = Tensor::normal([g.len()], 0.0, 1.0, DType::F64, &mut rng).to_f64_vec()?;
             fit(&mut factors, &moment, z, &dims, self.fit_rate);
-            if t.is_multiple_of(BALANCE_EVERY) {
+            if t.is_multiple_of(BALANCE_EVERY) && factors.len() > 1 {
                 balance(&mut factors);
             }
         }
         let mut direction = moment;
         for side in &factors {
-            direction = side.times(direction, &dims, false);
-            direction = side.times(direction, &dims, true);
+            direction = side.times(&direction, &dims, false);
+            direction = side.times(&direction, &dims, true);
         }
         let square = direction.iter().map(|x| x * x).sum::<f64>() / direction.len().max(1) as f64;
         let cut = self.rate * (LONGEST_STEP / square.sqrt()).min(1.0);
@@ -194,101 +205,37 @@ impl PsgdConfig {
         (-self.cooling * cold).exp().max(self.least_probability)
     }
 
-    const fn triangular(&self, n: usize) -> bool {
-        n > 1 && n <= self.longest
-    }
-}
-
-/// The axes of a tensor; a scalar is a vector of one number, and axes behind the eighth are one.
-fn dims(value: &Tensor) -> Vec<usize> {
-    let mut dims = value.shape().to_vec();
-    if dims.is_empty() {
-        dims.push(1);
-    }
-    if dims.len() > FACTORS.len() {
-        let rest: usize = dims.drain(FACTORS.len() - 1..).product();
-        dims.push(rest);
-    }
-    dims
-}
-
-/// Q of one axis.
-struct Side<'a> {
-    axis: usize,
-    n: usize,
-    triangular: bool,
-    /// `[n, n]`, upper triangular, or the diagonal `[n]`.
-    q: &'a mut [f64],
-}
-
-impl Side<'_> {
-    /// X ×ᵢ Q, or ×ᵢ Qᵀ.
-    fn times(&self, x: Vec<f64>, dims: &[usize], transposed: bool) -> Vec<f64> {
-        if self.triangular {
-            return axes::times(&x, dims, self.axis, self.q, transposed);
+    /// The axes of a tensor as they are seen.
+    fn dims(&self, shape: &Shape) -> Vec<usize> {
+        let mut dims = shape.to_vec();
+        if self.merge && dims.len() > 2 {
+            let sides = |at: usize| -> [usize; 2] {
+                [dims[..at].iter().product(), dims[at..].iter().product()]
+            };
+            let skew = |[a, b]: [usize; 2]| a.max(b) as f64 / a.min(b).max(1) as f64;
+            let splits = (1..dims.len()).map(sides);
+            return splits
+                .min_by(|a, b| skew(*a).total_cmp(&skew(*b)))
+                .map_or(dims, |s| s.to_vec());
         }
-        self.scaled(x, dims, |x, q| x * q)
+        // A scalar is a vector of one number, and axes behind the eighth are one.
+        if dims.is_empty() {
+            dims.push(1);
+        }
+        if dims.len() > FACTORS.len() {
+            let rest: usize = dims.drain(FACTORS.len() - 1..).product();
+            dims.push(rest);
+        }
+        dims
     }
 
-    /// X ×ᵢ Q⁻ᵀ: forward substitution, Qᵀ being lower triangular.
-    fn solve(&self, mut x: Vec<f64>, dims: &[usize]) -> Vec<f64> {
-        if !self.triangular {
-            return self.scaled(x, dims, |x, q| x / q);
-        }
-        let (n, inner) = (self.n, dims[self.axis + 1..].iter().product::<usize>());
-        for slab in x.chunks_exact_mut((n * inner).max(1)) {
-            for i in 0..n {
-                for c in 0..inner {
-                    let known: f64 = (0..i).map(|j| self.q[j * n + i] * slab[j * inner + c]).sum();
-                    slab[i * inner + c] = (slab[i * inner + c] - known) / self.q[i * n + i];
-                }
-            }
-        }
-        x
-    }
-
-    fn scaled(&self, mut x: Vec<f64>, dims: &[usize], by: impl Fn(f64, f64) -> f64) -> Vec<f64> {
-        let inner: usize = dims[self.axis + 1..].iter().product();
-        let entry = |(at, x): (usize, &mut f64)| *x = by(*x, self.q[at / inner.max(1) % self.n]);
-        x.iter_mut().enumerate().for_each(entry);
-        x
-    }
-
-    /// Q ← Q − μ triu(AAᵀ − BBᵀ) Q / ‖AAᵀ + BBᵀ‖
-    fn fit(&mut self, a: &[f64], b: &[f64], dims: &[usize], rate: f64) {
-        let n = self.n;
-        if self.triangular {
-            let mut sums = [vec![0.0; n * n], vec![0.0; n * n]];
-            for (x, sum) in [a, b].into_iter().zip(&mut sums) {
-                axes::gram(x, dims, self.axis, (0.0, 1.0), sum);
-            }
-            let [aa, bb] = sums;
-            let bound =
-                spectral_bound(&aa.iter().zip(&bb).map(|(a, b)| a + b).collect::<Vec<_>>(), n);
-            let size = if bound > 0.0 { rate / bound } else { 0.0 };
-            let old = self.q.to_vec();
-            for i in 0..n {
-                for k in i..n {
-                    // Both are upper triangular: j runs from i to k.
-                    let product: f64 =
-                        (i..=k).map(|j| (aa[i * n + j] - bb[i * n + j]) * old[j * n + k]).sum();
-                    self.q[i * n + k] -= size * product;
-                }
-            }
-            return;
-        }
-        let inner: usize = dims[self.axis + 1..].iter().product::<usize>().max(1);
-        let squares = |x: &[f64]| {
-            let mut sums = vec![0.0; n];
-            x.iter().enumerate().for_each(|(at, x)| sums[at / inner % n] += x * x);
-            sums
-        };
-        let (aa, bb) = (squares(a), squares(b));
-        let bound = aa.iter().zip(&bb).map(|(a, b)| a + b).fold(0.0, f64::max);
-        let size = if bound > 0.0 { rate / bound } else { 0.0 };
-        for ((q, a), b) in self.q.iter_mut().zip(aa).zip(bb) {
-            *q -= size * (a - b) * *q;
-        }
+    /// What is kept of Q along each of them: all of it, for its triangle, or a diagonal.
+    fn patterns(&self, shape: &Shape) -> Vec<Pattern> {
+        let dims = self.dims(shape);
+        let vector = dims.len() < self.least_axes;
+        let side =
+            |&n: &usize| if vector || n <= 1 { Pattern::Diagonal(n) } else { self.sides.of(n) };
+        dims.iter().map(side).collect()
     }
 }
 
@@ -302,10 +249,10 @@ fn fit(sides: &mut [Side<'_>], g: &[f64], z: Vec<f64>, dims: &[usize], rate: f64
     let mut a: Vec<f64> = g.iter().zip(&z).map(|(g, z)| g + NOISE * size * z).collect();
     let mut b = z;
     for side in &*sides {
-        a = side.times(a, dims, false);
-        b = side.solve(b, dims);
+        a = side.times(&a, dims, false);
+        b = side.solve(&b, dims);
     }
-    sides.iter_mut().for_each(|side| side.fit(&a, &b, dims, rate));
+    sides.iter_mut().for_each(|side| side.fit([&a, &b], dims, rate));
 }
 
 /// Gives all sides the same largest entry; their product stays.
@@ -318,18 +265,4 @@ fn balance(sides: &mut [Side<'_>]) {
             side.q.iter_mut().for_each(|q| *q *= mean.exp() / size);
         }
     }
-}
-
-/// A lower bound of a symmetric matrix's largest eigenvalue: ‖M x‖ with x along its longest row.
-fn spectral_bound(m: &[f64], n: usize) -> f64 {
-    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let rows = m.chunks_exact(n);
-    let Some(longest) = rows.clone().max_by(|a, b| norm(a).total_cmp(&norm(b))) else { return 0.0 };
-    let length = norm(longest);
-    if length == 0.0 {
-        return 0.0;
-    }
-    let product: Vec<f64> =
-        rows.map(|row| row.iter().zip(longest).map(|(a, x)| a * x / length).sum()).collect();
-    norm(&product)
 }

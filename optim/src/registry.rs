@@ -71,7 +71,7 @@ const KNOWN: &[(&str, Build)] = &[
     ("eva", |rate| layerwise(EvaConfig::default(), rate)),
     ("mkor", |rate| layerwise(MkorConfig::default(), rate)),
     ("singd", |rate| layerwise(SingdConfig::default(), rate)),
-    ("ikfac", |rate| layerwise(SingdConfig { untied: true, ..SingdConfig::default() }, rate)),
+    ("ikfac", |rate| layerwise(SingdConfig::ikfac(), rate)),
     ("tnt", |rate| layerwise(TntConfig::default(), rate)),
     ("muon", |rate| rule(MuonConfig::default(), rate)),
     ("soap", |rate| rule(SoapConfig::default(), rate)),

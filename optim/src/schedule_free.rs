@@ -16,7 +16,7 @@ use kernels::Float as _;
 
 use crate::compose::{mix, spread};
 use crate::moments::{below_one, correction, demand, not_negative, positive};
-use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, zeros};
+use crate::per_parameter::{Composed, First, PerParameter, Rule, Start, each_entry, zeros};
 
 /// Options of [`ScheduleFree`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,9 +114,9 @@ impl Rule for ScheduleFreeConfig {
 
     /// z, which starts where the parameter is; v, for AdamW; and Σ α².
     fn start(&self, parameter: &Parameter) -> Start {
-        let mut start = vec![("z", parameter.value().clone())];
+        let mut start = vec![("z", First::of(parameter.value()))];
         start.extend(zeros(parameter, if self.adaptive { &["v"] } else { &[] }));
-        start.push(("squared_rates", Tensor::scalar(0.0, DType::F64)));
+        start.push(("squared_rates", First::zeros((), DType::F64)));
         start
     }
 

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Where it differs from the paper: `Statistics::Ema` averages in place of summing, starts from 0 and
-//! adds ε under the root; long axes are cut into blocks with preconditioners of their own; roots are
-//! renewed every `root_every` steps, the first included. If an eigendecomposition fails, the
+//! adds ε under the root; long axes are cut into blocks with preconditioners of their own, and very long ones
+//! keep the diagonal of L ([`LongSides`]); roots are renewed every `root_every` steps, the first included. If an eigendecomposition fails, the
 //! previous root stays in use; the third failure in a row, or one before there is any root, is an
 //! error. A gradient that is not finite is refused before anything has changed. Vectors are tensors
 //! of order 1: L^(−1/2), full-matrix AdaGrad in blocks. Second moments along axes are kept in
@@ -37,7 +37,7 @@ use kernels::reduce::sum_of;
 use crate::coverage::{Coverage, Line};
 use crate::descent::{Directions, contiguous};
 use crate::moments::{check_gradients, correction, demand};
-use crate::{Optimizer, State};
+use crate::{LongSides, Optimizer, State};
 use blocks::{Cut, Part, Preconditioner, add_all, apply_all, renew_all};
 
 /// How the second moments of the gradients are kept.
@@ -76,8 +76,8 @@ pub enum Graft {
 }
 
 /// The constants of Shampoo. `Default` is for training networks: averages (β₂ 0.99, ε 10⁻¹²), β₁ 0.9,
-/// the length of Adam's step at α 10⁻³, blocks of 256 (an eigendecomposition costs n³), roots every
-/// tenth step. The paper's: [`ShampooConfig::paper`].
+/// the length of Adam's step at α 10⁻³, blocks of 256 (an eigendecomposition costs n³) and diagonals beyond
+/// 2,048, roots every tenth step. The paper's: [`ShampooConfig::paper`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShampooConfig {
     /// α, the learning rate.
@@ -88,9 +88,9 @@ pub struct ShampooConfig {
     pub statistics: Statistics,
     /// Steps between two computations of the roots.
     pub root_every: u64,
-    /// The longest axis that gets one preconditioner; longer ones are cut.
-    pub block: Option<usize>,
-    /// Merges neighbouring axes first, as long as their product is at most `block`: a small matrix
+    /// How much of L is kept along each axis: whole, in blocks that are cut from the front, or the diagonal.
+    pub sides: LongSides,
+    /// Merges neighbouring axes first, as long as their product is at most a block: a small matrix
     /// becomes a vector then.
     pub merge: bool,
     /// The step length.
@@ -108,7 +108,7 @@ impl Default for ShampooConfig {
             beta1: 0.9,
             statistics: Statistics::Ema { beta2: 0.99, bias_correction: true, epsilon: 1e-12 },
             root_every: 10,
-            block: Some(256),
+            sides: LongSides { block: 256, ..LongSides::default() },
             merge: false,
             graft: Graft::Adam { beta2: 0.999, epsilon: 1e-8 },
             weight_decay: 0.0,
@@ -126,7 +126,7 @@ impl ShampooConfig {
             beta1: 0.0,
             statistics: Statistics::Sum { epsilon: 1e-6 },
             root_every: 1,
-            block: None,
+            sides: LongSides::whole(),
             merge: false,
             graft: Graft::None,
             weight_decay: 0.0,
@@ -206,8 +206,8 @@ impl Shampoo {
 impl Slot {
     fn new(config: &ShampooConfig, param: &Parameter) -> Self {
         let (shape, dtype) = (param.value().shape(), param.value().dtype());
-        let cut = Cut::new(shape, config.block, config.merge);
-        let fresh = |range: &Vec<_>| Preconditioner::new(range, dtype);
+        let cut = Cut::new(shape, config.sides, config.merge);
+        let fresh = |range: &Vec<_>| Preconditioner::new(cut.patterns(range), dtype);
         let blocks = cut.ranges().iter().map(fresh).collect();
         let kept = |needed: bool| needed.then(|| Tensor::zeros(*shape, dtype));
         let adam = matches!(config.graft, Graft::Adam { .. });
@@ -336,9 +336,13 @@ impl Optimizer for Shampoo {
     fn coverage(&self, model: &dyn Parameters) -> Coverage {
         let line = |(path, param): (String, &Parameter)| {
             let shape = *param.value().shape();
-            let cut = Cut::new(&shape, self.config.block, self.config.merge);
+            let cut = Cut::new(&shape, self.config.sides, self.config.merge);
             let rule = if param.is_trainable() { cut.to_string() } else { "frozen".into() };
-            let state_bytes = self.slots.get(&param.id()).map_or(0, Slot::bytes);
+            let state_bytes = match self.slots.get(&param.id()) {
+                Some(slot) => slot.bytes(),
+                None if param.is_trainable() => self.config.bytes(&cut, param.value()),
+                None => 0,
+            };
             Line { param: path, shape, rule, state_bytes }
         };
         Coverage { lines: model.parameters().into_iter().map(line).collect() }
@@ -362,6 +366,19 @@ impl Slot {
 }
 
 impl ShampooConfig {
+    /// What will be kept of a parameter, in bytes.
+    fn bytes(&self, cut: &Cut, value: &Tensor) -> usize {
+        let adam = matches!(self.graft, Graft::Adam { .. });
+        let moments = usize::from(self.beta1 > 0.0) + usize::from(adam);
+        let numbers: usize = cut
+            .ranges()
+            .iter()
+            .flat_map(|range| cut.patterns(range))
+            .map(|side| side.numbers())
+            .sum();
+        numbers * (size_of::<f64>() + value.dtype().bytes()) + moments * value.bytes()
+    }
+
     fn check(&self) -> Result<()> {
         let (epsilon, beta2) = match self.statistics {
             Statistics::Sum { epsilon } => (epsilon, 0.0),
@@ -386,13 +403,13 @@ impl ShampooConfig {
         below_one("graft.beta2", graft_beta2)?;
         positive("epsilon", epsilon)?;
         positive("graft.epsilon", graft_epsilon)?;
-        positive("block", self.block.unwrap_or(1) as f64)?;
+        self.sides.check("shampoo")?;
         if let Some(exponent) = self.exponent {
             let inside = exponent.is_finite() && exponent < 0.0;
             demand("shampoo", "exponent", exponent, "finite and below 0", inside)?;
         }
         // Merging without a bound makes one axis of everything: n² numbers for n.
-        let bounded = !self.merge || self.block.is_some();
+        let bounded = !self.merge || self.sides.block < usize::MAX;
         demand("shampoo", "merge", 1.0, "a block to merge up to", bounded)
     }
 }

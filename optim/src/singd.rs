@@ -5,20 +5,27 @@
 //!
 //! ```text
 //! A⁻¹ ≈ K Kᵀ,  G⁻¹ ≈ C Cᵀ,   H_K = Kᵀ A K,  H_C = Cᵀ G C
-//! m_K ← γ m_K + (1/2m)(tr(H_C) H_K + λ tr(CᵀC) KᵀK − m I)            IKFAC: ½ (H_K + λ KᵀK − I)
-//! m_C ← γ m_C + (1/2n)(tr(H_K) H_C + λ tr(KᵀK) CᵀC − n I)            IKFAC: ½ (H_C + λ CᵀC − I)
+//! m_K ← γ m_K + (1 − γ)(1/2m)(tr(H_C) H_K + λ tr(CᵀC) KᵀK − m I)     IKFAC: ½ (H_K + λ KᵀK − I)
+//! m_C ← γ m_C + (1 − γ)(1/2n)(tr(H_K) H_C + λ tr(KᵀK) CᵀC − n I)     IKFAC: ½ (H_C + λ CᵀC − I)
 //! K ← K (I − β m_K),   C ← C (I − β m_C)                             the exponential, cut after one term
 //! P = C Cᵀ X K Kᵀ
 //! ```
-//! Deviation: β is divided by max(1, ‖m‖), so that a first look at large inputs cannot turn K around.
+//! As in the authors' program with `normalize_lr_cov`, β is divided by max(1, max |m|), the largest entry, so that
+//! a first look at large inputs cannot turn K around, and new forces are weighed by 1 − γ; IKFAC has no momentum
+//! ([`SingdConfig::ikfac`]; `untied` with a γ above 0 is an option of ours). Deviation: that normaliser is always
+//! on, where theirs is an option.
+//!
+//! Of the paper's structures of K and C there are the dense, the block-diagonal and the diagonal, as
+//! [`LayerStep::sides`] says: `LongSides::blocks(30)` and `LongSides::diagonal()` are the program's
+//! `block30diagonal` and `diagonal`. H, KᵀK and products are then those blocks of the dense ones. Its hierarchical
+//! and Toeplitz structures are not offered.
 
 use engine::Result;
 
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
-use crate::flat::dot;
+use crate::curvature::pattern::Pattern;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::{identity, product, shift, trace};
 use crate::moments::{below_one, demand, positive};
 
 /// Options of [`Singd`].
@@ -30,17 +37,25 @@ pub struct SingdConfig {
     pub damping: f64,
     /// β: the rate of K and C.
     pub root_rate: f64,
-    /// γ in [0, 1): the momentum of K and C.
+    /// γ in [0, 1): the momentum of K and C. The authors' IKFAC has none.
     pub root_momentum: f64,
     /// IKFAC: K-FAC's own factors, without the traces that tie one side to the other.
     pub untied: bool,
 }
 
 impl Default for SingdConfig {
-    /// λ 10⁻³, β 0.01, γ 0.9, a look every 10 steps, α 0.1 with KL clip 10⁻³.
+    /// The authors': λ 10⁻³, β 0.01, γ 0.5, a look every 10 steps; α 0.1 with KL clip 10⁻³.
     fn default() -> Self {
         let step = LayerStep { learn_every: 10, ..LayerStep::default() };
-        Self { step, damping: 1e-3, root_rate: 1e-2, root_momentum: 0.9, untied: false }
+        Self { step, damping: 1e-3, root_rate: 1e-2, root_momentum: 0.5, untied: false }
+    }
+}
+
+impl SingdConfig {
+    /// IKFAC, without momentum of K and C.
+    #[must_use]
+    pub fn ikfac() -> Self {
+        Self { untied: true, root_momentum: 0.0, ..Self::default() }
     }
 }
 
@@ -79,16 +94,21 @@ impl LayerRule for SingdConfig {
     }
 
     fn start(&self, n: usize, m: usize) -> LayerState {
+        let [inputs, outputs] = self.step.patterns(n, m);
         vec![
-            ("k", identity(n)),
-            ("c", identity(m)),
-            ("k_momentum", vec![0.0; n * n]),
-            ("c_momentum", vec![0.0; m * m]),
+            ("k", inputs.identity()),
+            ("c", outputs.identity()),
+            ("k_momentum", inputs.zeros()),
+            ("c_momentum", outputs.zeros()),
         ]
     }
 
     fn words(&self, n: usize, m: usize) -> String {
-        format!("Kronecker inverse roots by products, {m} ⊗ {n}")
+        let sides = self.step.words(n, m);
+        match self.untied && self.root_momentum > 0.0 {
+            true => format!("Kronecker inverse roots by products with momentum, {sides}"),
+            false => format!("Kronecker inverse roots by products, {sides}"),
+        }
     }
 
     fn learn(
@@ -98,23 +118,36 @@ impl LayerRule for SingdConfig {
         kept: &mut LayerState,
         workers: &mut dyn Communicator,
     ) -> Result<()> {
-        let (n, m) = (seen.n, seen.m);
         let [(_, k), (_, c), (_, mk), (_, mc)] = kept.as_mut_slice() else { return Ok(()) };
-        let (hk, kk) = seen_through(k, &seen.input_moment(workers)?, n);
-        let (hc, cc) = seen_through(c, &seen.output_moment(workers)?, m);
+        let [inputs, outputs] = self.step.patterns(seen.n, seen.m);
+        // The rows are turned, A and G are not formed.
+        let through = |x: Vec<f64>, root: &[f64], side: &Pattern| {
+            let mut h = side.zeros();
+            let rows = x.len() / side.size().max(1);
+            side.gram(&side.right(root, &x, rows, false), rows, (1.0, 1.0), &mut h);
+            h
+        };
+        let hk = seen.mean_over_rows(through(seen.inputs(), k, &inputs), workers)?;
+        let hc = seen.mean_over_terms(through(seen.outputs(), c, &outputs), workers)?;
+        let [kk, cc] = [(&*k, &inputs), (&*c, &outputs)].map(|(x, side)| square(x, side));
         // What one side says to the other: trace and trace of the square, over its size.
-        let size = |h: &[f64], s: usize| if self.untied { 1.0 } else { trace(h, s) / s as f64 };
-        let (to_k, to_c) = ([size(&hc, m), size(&cc, m)], [size(&hk, n), size(&kk, n)]);
-        let forces = [(k, mk, hk, kk, to_k, n), (c, mc, hc, cc, to_c, m)];
-        for (root, momentum, h, square, [of_h, of_square], s) in forces {
+        let size = |h: &[f64], side: &Pattern| match self.untied {
+            true => 1.0,
+            false => side.trace(h) / side.size() as f64,
+        };
+        let to_k = [size(&hc, &outputs), size(&cc, &outputs)];
+        let to_c = [size(&hk, &inputs), size(&kk, &inputs)];
+        let forces = [(k, mk, hk, kk, to_k, inputs), (c, mc, hc, cc, to_c, outputs)];
+        let fresh = 0.5 * (1.0 - self.root_momentum);
+        for (root, momentum, h, square, [of_h, of_square], side) in forces {
             let terms = momentum.iter_mut().zip(h.iter().zip(&square));
             terms.for_each(|(x, (h, q))| {
-                *x = self.root_momentum * *x + 0.5 * (of_h * h + self.damping * of_square * q);
+                *x = self.root_momentum * *x + fresh * (of_h * h + self.damping * of_square * q);
             });
-            shift(momentum, s, -0.5);
-            let length = dot(momentum, momentum).sqrt();
-            let rate = self.root_rate / length.max(1.0);
-            let turn = product(root, (s, s), false, momentum, (s, s), false);
+            side.shift(momentum, -fresh);
+            let largest = momentum.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
+            let rate = self.root_rate / largest.max(1.0);
+            let turn = side.times((root, false), (momentum, false));
             root.iter_mut().zip(turn).for_each(|(x, t)| *x -= rate * t);
         }
         Ok(())
@@ -122,16 +155,13 @@ impl LayerRule for SingdConfig {
 
     fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
         let [(_, k), (_, c), _, _] = kept.as_slice() else { return Ok(x.to_vec()) };
-        let left = product(c, (m, m), true, x, (m, n), false);
-        let left = product(c, (m, m), false, &left, (m, n), false);
-        let right = product(&left, (m, n), false, k, (n, n), false);
-        Ok(product(&right, (m, n), false, k, (n, n), true))
+        let [inputs, outputs] = self.step.patterns(n, m);
+        let left = outputs.left(c, &outputs.left(c, x, n, true), n, false);
+        Ok(inputs.right(k, &inputs.right(k, &left, m, false), m, true))
     }
 }
 
-/// KᵀMK and KᵀK.
-fn seen_through(root: &[f64], moment: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
-    let right = product(moment, (n, n), false, root, (n, n), false);
-    let h = product(root, (n, n), true, &right, (n, n), false);
-    (h, product(root, (n, n), true, root, (n, n), false))
+/// KᵀK
+fn square(root: &[f64], side: &Pattern) -> Vec<f64> {
+    side.times((root, true), (root, false))
 }

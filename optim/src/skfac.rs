@@ -7,13 +7,15 @@
 //! (λ I + XᵀX/N)⁻¹ = (I − Xᵀ (N λ I + X Xᵀ)⁻¹ X)/λ            Woodbury 1950: N³ in place of n³
 //! P = (G + λ I)⁻¹ X (A + λ I)⁻¹
 //! ```
-//! Deviation: positions of a convolution are rows of their own (the paper sums them first).
+//! Deviations: positions of a convolution are rows of their own (the paper sums them first); a side that is cut
+//! or diagonal ([`LongSides`](crate::LongSides)) is inverted as it is.
 
 use engine::Result;
 use kernels::linalg;
 
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
+use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::failed;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 use crate::matrix::{product, shift};
@@ -66,11 +68,12 @@ impl LayerRule for SkfacConfig {
     }
 
     fn start(&self, n: usize, m: usize) -> LayerState {
-        vec![("a_inverse", vec![0.0; n * n]), ("g_inverse", vec![0.0; m * m])]
+        let [inputs, outputs] = self.step.patterns(n, m);
+        vec![("a_inverse", inputs.zeros()), ("g_inverse", outputs.zeros())]
     }
 
     fn words(&self, n: usize, m: usize) -> String {
-        format!("Kronecker of the batch, {m} ⊗ {n}")
+        format!("Kronecker of the batch, {}", self.step.words(n, m))
     }
 
     fn learn(
@@ -81,21 +84,25 @@ impl LayerRule for SkfacConfig {
         workers: &mut dyn Communicator,
     ) -> Result<()> {
         let [(_, a), (_, g)] = kept.as_mut_slice() else { return Ok(()) };
-        if workers.workers() > 1 {
-            // No worker has all rows: what they can add up is the larger side.
-            *a = inverse_of(seen.input_moment(workers)?, seen.n, self.damping)?;
-            *g = inverse_of(seen.output_moment(workers)?, seen.m, self.damping)?;
-            return Ok(());
-        }
-        *a = damped_inverse(&seen.inputs(), seen.n, seen.rows() as f64, self.damping)?;
-        *g = damped_inverse(&seen.outputs(), seen.m, seen.terms, self.damping)?;
+        let [inputs, outputs] = self.step.patterns(seen.n, seen.m);
+        // Several workers: none has all rows, and what they can add up is the larger side.
+        let small = |side: &Pattern| *side == Pattern::whole(side.size()) && workers.workers() <= 1;
+        let [small_a, small_g] = [small(&inputs), small(&outputs)];
+        *a = match small_a {
+            true => damped_inverse(&seen.inputs(), seen.n, seen.rows() as f64, self.damping)?,
+            false => inverse_of(seen.input_moment(&inputs, workers)?, &inputs, self.damping)?,
+        };
+        *g = match small_g {
+            true => damped_inverse(&seen.outputs(), seen.m, seen.terms, self.damping)?,
+            false => inverse_of(seen.output_moment(&outputs, workers)?, &outputs, self.damping)?,
+        };
         Ok(())
     }
 
     fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
         let [(_, a), (_, g)] = kept.as_slice() else { return Ok(x.to_vec()) };
-        let left = product(g, (m, m), false, x, (m, n), false);
-        Ok(product(&left, (m, n), false, a, (n, n), false))
+        let [inputs, outputs] = self.step.patterns(n, m);
+        Ok(inputs.right(a, &outputs.left(g, x, n, false), m, false))
     }
 }
 
@@ -120,7 +127,7 @@ pub fn damped_inverse(x: &[f64], n: usize, count: f64, damping: f64) -> Result<V
     if rows >= n {
         let mut moment = product(x, (rows, n), true, x, (rows, n), false);
         moment.iter_mut().for_each(|v| *v /= count);
-        return inverse_of(moment, n, damping);
+        return inverse_of(moment, &Pattern::whole(n), damping);
     }
     let mut gram = product(x, (rows, n), false, x, (rows, n), true);
     shift(&mut gram, rows, count * damping);
@@ -132,7 +139,7 @@ pub fn damped_inverse(x: &[f64], n: usize, count: f64, damping: f64) -> Result<V
 }
 
 /// (λ I + M)⁻¹
-fn inverse_of(mut moment: Vec<f64>, n: usize, damping: f64) -> Result<Vec<f64>> {
-    shift(&mut moment, n, damping);
-    linalg::cholesky_inverse(&moment, n).map_err(|e| failed(&e))
+fn inverse_of(mut moment: Vec<f64>, side: &Pattern, damping: f64) -> Result<Vec<f64>> {
+    side.shift(&mut moment, damping);
+    side.inverse(&moment)
 }

@@ -12,18 +12,21 @@
 //! Qᵢ ← qr(Lᵢ Qᵢ), columns sorted by Qᵢᵀ Lᵢ Qᵢ     every `basis_every` steps; v is sorted along
 //! ```
 //! As in the authors' program, the first step only finds L and Q and moves nothing, and ε' = ε/√(1 − β₂ᵗ)
-//! stands beside an uncorrected √v. Any number of axes; vectors get plain Adam; an axis longer than
-//! `longest` is not rotated. Deviation: everything that is kept is f64, where they keep f32.
+//! stands beside an uncorrected √v. Any number of axes; vectors get plain Adam. An axis whose side keeps its
+//! diagonal ([`LongSides`]) is not rotated, and one in blocks is rotated block by block. Deviations: everything
+//! that is kept is f64, where they keep f32; their longest axis is 10,000.
 
 use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
 use kernels::gemm::{Matrix, gemm};
 use kernels::linalg;
 
+use crate::LongSides;
 use crate::axes;
 use crate::compose::{here, mix, there};
+use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::failed;
 use crate::moments::{below_one, correction, not_negative, positive};
-use crate::per_parameter::{Composed, PerParameter, Rule, Start};
+use crate::per_parameter::{Composed, First, PerParameter, Rule, Start};
 
 /// How the eigenvectors are renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +58,12 @@ pub struct SoapConfig {
     pub basis: Basis,
     /// Whether the moments' bias is corrected.
     pub bias_correction: bool,
-    /// The longest axis that is rotated.
-    pub longest: usize,
+    /// How much of each axis is rotated.
+    pub sides: LongSides,
 }
 
 impl Default for SoapConfig {
-    /// The authors': α 0.003, β 0.95 and 0.95, ε 10⁻⁸, κ 0.01, every 10 steps, axes up to 10,000.
+    /// The authors': α 0.003, β 0.95 and 0.95, ε 10⁻⁸, κ 0.01, every 10 steps.
     fn default() -> Self {
         Self {
             rate: 3e-3,
@@ -72,7 +75,7 @@ impl Default for SoapConfig {
             basis_every: 10,
             basis: Basis::PowerIteration,
             bias_correction: true,
-            longest: 10_000,
+            sides: LongSides::default(),
         }
     }
 }
@@ -122,6 +125,7 @@ impl Rule for SoapConfig {
         below_one("soap", "beta2", self.beta2)?;
         below_one("soap", "shampoo_beta", self.shampoo_beta.unwrap_or(0.0))?;
         positive("soap", "epsilon", self.epsilon)?;
+        self.sides.check("soap")?;
         not_negative("soap", "weight_decay", self.weight_decay)
     }
 
@@ -135,23 +139,21 @@ impl Rule for SoapConfig {
 
     fn words(&self, parameter: &Parameter) -> String {
         let shape = parameter.value().shape();
-        let sides: Vec<String> =
-            self.rotated(shape).iter().map(|&i| shape[i].to_string()).collect();
-        match sides.as_slice() {
-            [] => "first and root of second moment".into(),
-            _ => format!("Adam in eigenvectors, {}", sides.join(" ⊗ ")),
+        if self.rotated(shape).is_empty() {
+            return "first and root of second moment".into();
         }
+        let sides: Vec<String> = shape.iter().map(|&n| self.sides.of(n).words()).collect();
+        format!("Adam in eigenvectors, {}", sides.join(" ⊗ "))
     }
 
     /// m and v, then L and Q of each rotated axis.
     fn start(&self, parameter: &Parameter) -> Start {
         let shape = parameter.value().shape();
-        let zeros = || Tensor::zeros(*shape, DType::F64);
+        let zeros = || First::zeros(*shape, DType::F64);
         let mut start = vec![("m", zeros()), ("v", zeros())];
-        for axis in self.rotated(shape) {
-            let n = shape[axis];
-            start.push((MOMENTS[axis], Tensor::zeros([n, n], DType::F64)));
-            start.push((BASES[axis], Tensor::eye(n, DType::F64)));
+        for (axis, side) in self.rotated(shape) {
+            start.push((MOMENTS[axis], First::zeros(side.shape(), DType::F64)));
+            start.push((BASES[axis], First::identity(&side, 1.0)));
         }
         start
     }
@@ -162,9 +164,10 @@ impl Rule for SoapConfig {
         let (dims, axes, g) = (*value.shape(), self.rotated(value.shape()), grad.to_f64_vec()?);
         let beta = self.shampoo_beta.unwrap_or(self.beta2);
         if t == 1 {
-            for (&axis, pair) in axes.iter().zip(&mut pairs) {
-                axes::gram(&g, &dims, axis, (0.0, 1.0 - beta), pair[0].make_mut::<f64>()?);
-                pair[1] = eigenvectors(&pair[0])?;
+            for ((axis, side), pair) in axes.iter().zip(&mut pairs) {
+                let l = pair[0].make_mut::<f64>()?;
+                axes::gram(&g, &dims, (*axis, side), (0.0, 1.0 - beta), l);
+                pair[1] = eigenvectors(&pair[0], side)?;
             }
             return Ok(());
         }
@@ -174,27 +177,29 @@ impl Rule for SoapConfig {
         m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
         let mut turned = g.clone();
         let mut direction = m.to_vec();
-        for (&axis, pair) in axes.iter().zip(&pairs) {
+        for ((axis, side), pair) in axes.iter().zip(&pairs) {
             let q = pair[1].as_slice::<f64>()?;
-            turned = axes::times(&turned, &dims, axis, q, true);
-            direction = axes::times(&direction, &dims, axis, q, true);
+            turned = axes::times(&turned, &dims, (*axis, side), q, true);
+            direction = axes::times(&direction, &dims, (*axis, side), q, true);
         }
         for ((d, v), g) in direction.iter_mut().zip(&mut *v).zip(turned) {
             *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
             *d /= v.sqrt() + self.epsilon;
         }
-        for (&axis, pair) in axes.iter().zip(&pairs) {
-            direction = axes::times(&direction, &dims, axis, pair[1].as_slice::<f64>()?, false);
+        for ((axis, side), pair) in axes.iter().zip(&pairs) {
+            let q = pair[1].as_slice::<f64>()?;
+            direction = axes::times(&direction, &dims, (*axis, side), q, false);
         }
         let decay = 1.0 - self.rate * self.weight_decay;
         descend(value, &direction, self.rate * self.corrected(t), decay)?;
         // What Shampoo sees of it.
-        for (&axis, pair) in axes.iter().zip(&mut pairs) {
-            axes::gram(&g, &dims, axis, (beta, 1.0 - beta), pair[0].make_mut::<f64>()?);
+        for ((axis, side), pair) in axes.iter().zip(&mut pairs) {
+            let (at, weights) = ((*axis, side), (beta, 1.0 - beta));
+            axes::gram(&g, &dims, at, weights, pair[0].make_mut::<f64>()?);
             if t.is_multiple_of(self.basis_every.max(1)) {
                 pair[1] = match self.basis {
-                    Basis::Eigenvectors => eigenvectors(&pair[0])?,
-                    Basis::PowerIteration => power_iteration(&pair[0], &pair[1], v, &dims, axis)?,
+                    Basis::Eigenvectors => eigenvectors(&pair[0], side)?,
+                    Basis::PowerIteration => power_iteration(&pair[0], &pair[1], v, &dims, at)?,
                 };
             }
         }
@@ -209,36 +214,37 @@ impl Rule for SoapConfig {
         let beta = self.shampoo_beta.unwrap_or(self.beta2);
         if t == 1 {
             let mut kept = vec![m.clone(), v.clone()];
-            for (&axis, _) in pairs {
-                let l = axes::gram_of(&g, axis)?.scale(1.0 - beta)?;
-                kept.extend([l.clone(), there(&eigenvectors(&here(&l)?)?, &l)?]);
+            for ((axis, side), _) in pairs {
+                let l = axes::gram_of(&g, (*axis, side))?.scale(1.0 - beta)?;
+                kept.extend([l.clone(), there(&eigenvectors(&here(&l)?, side)?, &l)?]);
             }
             return Ok((value.clone(), kept));
         }
         let t = t - 1;
         let m = mix(self.beta1, m, 1.0 - self.beta1, &g)?;
         let (mut turned, mut direction) = (g.clone(), m.clone());
-        for (&axis, pair) in pairs.clone() {
-            turned = axes::times_of(&turned, axis, &pair[1], true)?;
-            direction = axes::times_of(&direction, axis, &pair[1], true)?;
+        for ((axis, side), pair) in pairs.clone() {
+            turned = axes::times_of(&turned, (*axis, side), &pair[1], true)?;
+            direction = axes::times_of(&direction, (*axis, side), &pair[1], true)?;
         }
         let mut v = mix(self.beta2, v, 1.0 - self.beta2, &turned.square()?)?;
         direction = direction.div(&v.sqrt()?.shift(self.epsilon)?)?;
-        for (&axis, pair) in pairs.clone() {
-            direction = axes::times_of(&direction, axis, &pair[1], false)?;
+        for ((axis, side), pair) in pairs.clone() {
+            direction = axes::times_of(&direction, (*axis, side), &pair[1], false)?;
         }
         let decay = 1.0 - self.rate * self.weight_decay;
         let size = decay * self.rate * self.corrected(t);
         let moved = mix(decay, &value.to_dtype(DType::F64)?, -size, &direction)?;
         let mut after = Vec::new();
-        for (&axis, pair) in pairs {
-            let l = mix(beta, &pair[0], 1.0 - beta, &axes::gram_of(&g, axis)?)?;
+        for ((axis, side), pair) in pairs {
+            let at = (*axis, side);
+            let l = mix(beta, &pair[0], 1.0 - beta, &axes::gram_of(&g, at)?)?;
             let q = match self.basis {
                 _ if !t.is_multiple_of(self.basis_every.max(1)) => pair[1].clone(),
-                Basis::Eigenvectors => there(&eigenvectors(&here(&l)?)?, &l)?,
+                Basis::Eigenvectors => there(&eigenvectors(&here(&l)?, side)?, &l)?,
                 Basis::PowerIteration => {
                     let (q, mut sorted) = (here(&pair[1])?, v.to_vec::<f64>()?);
-                    let q = power_iteration(&here(&l)?, &q, &mut sorted, value.shape(), axis)?;
+                    let q = power_iteration(&here(&l)?, &q, &mut sorted, value.shape(), at)?;
                     v = there(&Tensor::from_vec(sorted, *value.shape())?, &l)?;
                     there(&q, &l)?
                 }
@@ -258,10 +264,14 @@ impl SoapConfig {
         }
     }
 
-    /// The axes that are rotated: none of a vector.
-    fn rotated(&self, shape: &Shape) -> Vec<usize> {
-        let axes = (0..shape.rank()).filter(|&i| shape[i] <= self.longest && i < MOMENTS.len());
-        if shape.rank() > 1 { axes.collect() } else { Vec::new() }
+    /// The axes that are rotated, and by what: none of a vector.
+    fn rotated(&self, shape: &Shape) -> Vec<(usize, Pattern)> {
+        if shape.rank() < 2 {
+            return Vec::new();
+        }
+        let side = |axis: usize| (axis, self.sides.of(shape[axis]));
+        let axes = (0..shape.rank().min(MOMENTS.len())).map(side);
+        axes.filter(|(_, side)| matches!(side, Pattern::Blocks(_))).collect()
     }
 }
 
@@ -275,36 +285,49 @@ pub(crate) fn descend(value: &mut Tensor, direction: &[f64], size: f64, decay: f
     Ok(())
 }
 
-/// The eigenvectors of a second moment as columns, those of the largest eigenvalues first.
-pub(crate) fn eigenvectors(moment: &Tensor) -> Result<Tensor> {
-    let n = moment.shape()[0];
-    let eigen = linalg::symmetric_eigen(moment.as_slice::<f64>()?, n).map_err(|e| failed(&e))?;
-    let flipped = (0..n * n).map(|at| eigen.vectors[at / n * n + n - 1 - at % n]);
-    Tensor::from_vec(flipped.collect::<Vec<f64>>(), [n, n])
+/// The eigenvectors of a second moment as columns, those of the largest eigenvalues first, block by block.
+pub(crate) fn eigenvectors(moment: &Tensor, side: &Pattern) -> Result<Tensor> {
+    let of = |block: &[f64], n: usize| {
+        let eigen = linalg::symmetric_eigen(block, n).map_err(|e| failed(&e))?;
+        Ok((0..n * n).map(|at| eigen.vectors[at / n * n + n - 1 - at % n]).collect())
+    };
+    Tensor::from_vec(side.block_by_block(moment.as_slice::<f64>()?, of)?, side.shape())
 }
 
-/// Q ← qr(L Q), the columns of Q sorted by Qᵀ L Q first, and v along its axis with them.
+/// Q ← qr(L Q), the columns of Q sorted by Qᵀ L Q first, and v along its axis with them; block by block.
 fn power_iteration(
     l: &Tensor,
     q: &Tensor,
     v: &mut [f64],
     dims: &[usize],
-    axis: usize,
+    (axis, side): (usize, &Pattern),
 ) -> Result<Tensor> {
-    let n = dims[axis];
     let (l, q) = (l.as_slice::<f64>()?, q.as_slice::<f64>()?);
+    let (mut renewed, mut order, mut at) = (Vec::with_capacity(q.len()), Vec::new(), 0);
+    for range in side.ranges() {
+        let n = range.len();
+        let [l, q] = [l, q].map(|x| &x[at..at + n * n]);
+        at += n * n;
+        let (sorted, by) = sorted_product(l, q, n);
+        renewed.extend(linalg::orthonormal(&sorted, n).map_err(|e| failed(&e))?);
+        order.extend(by.into_iter().map(|i| range.start + i));
+    }
+    let inner: usize = dims[axis + 1..].iter().product();
+    let mut permuted = Vec::with_capacity(v.len());
+    for slab in v.chunks_exact((dims[axis] * inner).max(1)) {
+        order.iter().for_each(|&i| permuted.extend_from_slice(&slab[i * inner..(i + 1) * inner]));
+    }
+    v.copy_from_slice(&permuted);
+    Tensor::from_vec(renewed, side.shape())
+}
+
+/// L Q with its columns in the order of qⱼᵀ L qⱼ, largest first, and that order.
+fn sorted_product(l: &[f64], q: &[f64], n: usize) -> (Vec<f64>, Vec<usize>) {
     let mut product = vec![0.0; n * n];
     gemm(1.0, Matrix::new(l, n, n), Matrix::new(q, n, n), 0.0, &mut product);
     let curvature = |j: usize| (0..n).map(|i| q[i * n + j] * product[i * n + j]).sum::<f64>();
     let curvatures: Vec<f64> = (0..n).map(curvature).collect();
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&i, &j| curvatures[j].total_cmp(&curvatures[i]));
-    let sorted: Vec<f64> = (0..n * n).map(|at| product[at / n * n + order[at % n]]).collect();
-    let inner: usize = dims[axis + 1..].iter().product();
-    let mut permuted = Vec::with_capacity(v.len());
-    for slab in v.chunks_exact((n * inner).max(1)) {
-        order.iter().for_each(|&i| permuted.extend_from_slice(&slab[i * inner..(i + 1) * inner]));
-    }
-    v.copy_from_slice(&permuted);
-    Tensor::from_vec(linalg::orthonormal(&sorted, n).map_err(|e| failed(&e))?, [n, n])
+    ((0..n * n).map(|at| product[at / n * n + order[at % n]]).collect(), order)
 }

@@ -13,15 +13,18 @@
 //! ```
 //! Vectors step along the sign of m with k = 10⁻³. As in the authors' PyTorch program, E is taken after
 //! the step and before the decay. A tensor of more axes is a matrix of its first axis against all
-//! others; a side longer than `longest` is not rotated.
+//! others. A side that keeps its diagonal ([`LongSides`]) is not rotated, and one in blocks is rotated block by
+//! block; the authors' longest side is 10,000.
 
 use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
 
+use crate::LongSides;
 use crate::axes;
 use crate::compose::{here, mix, there};
+use crate::curvature::pattern::Pattern;
 use crate::moments::{below_one, correction, not_negative, positive};
 use crate::muon::sides;
-use crate::per_parameter::{Composed, PerParameter, Rule, Start};
+use crate::per_parameter::{Composed, First, PerParameter, Rule, Start};
 use crate::soap::eigenvectors;
 
 /// Options of [`SPlus`].
@@ -41,12 +44,12 @@ pub struct SPlusConfig {
     pub weight_decay: f64,
     /// k of vectors.
     pub vector_scale: f64,
-    /// The longest side that is rotated.
-    pub longest: usize,
+    /// How much of each side is rotated.
+    pub sides: LongSides,
 }
 
 impl Default for SPlusConfig {
-    /// The authors': α 0.1, β 0.9 and 0.999, γ 0.999, every 100 steps, κ 0.01, sides up to 10,000.
+    /// The authors': α 0.1, β 0.9 and 0.999, γ 0.999, every 100 steps, κ 0.01.
     fn default() -> Self {
         Self {
             rate: 0.1,
@@ -56,7 +59,7 @@ impl Default for SPlusConfig {
             basis_every: 100,
             weight_decay: 0.01,
             vector_scale: 1e-3,
-            longest: 10_000,
+            sides: LongSides::default(),
         }
     }
 }
@@ -91,6 +94,7 @@ impl Rule for SPlusConfig {
         below_one("splus", "beta1", self.beta1)?;
         below_one("splus", "beta2", self.beta2)?;
         below_one("splus", "average", self.average)?;
+        self.sides.check("splus")?;
         not_negative("splus", "weight_decay", self.weight_decay)?;
         positive("splus", "vector_scale", self.vector_scale)
     }
@@ -105,7 +109,10 @@ impl Rule for SPlusConfig {
 
     fn words(&self, parameter: &Parameter) -> String {
         match sides(parameter.value().shape()) {
-            Some((rows, columns)) => format!("sign in eigenvectors, {rows} ⊗ {columns}"),
+            Some((rows, columns)) => {
+                let [rows, columns] = [rows, columns].map(|n| self.sides.of(n).words());
+                format!("sign in eigenvectors, {rows} ⊗ {columns}")
+            }
             None => "sign of the first moment".into(),
         }
     }
@@ -113,11 +120,11 @@ impl Rule for SPlusConfig {
     /// m and E, then a second moment and its eigenvectors for each rotated side.
     fn start(&self, parameter: &Parameter) -> Start {
         let shape = parameter.value().shape();
-        let zeros = || Tensor::zeros(*shape, DType::F64);
+        let zeros = || First::zeros(*shape, DType::F64);
         let mut start = vec![("m", zeros()), ("average", zeros())];
-        for (axis, n) in self.rotated(shape) {
-            start.push((SIDES[axis].0, Tensor::zeros([n, n], DType::F64)));
-            start.push((SIDES[axis].1, Tensor::eye(n, DType::F64)));
+        for (axis, side) in self.rotated(shape) {
+            start.push((SIDES[axis].0, First::zeros(side.shape(), DType::F64)));
+            start.push((SIDES[axis].1, First::identity(&side, 1.0)));
         }
         start
     }
@@ -130,12 +137,14 @@ impl Rule for SPlusConfig {
         m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
         let rotated = self.rotated(value.shape());
         let mut direction = m.to_vec();
-        for (&(axis, _), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
-            direction = axes::times(&direction, &dims, axis, pair[1].as_slice::<f64>()?, true);
+        for ((axis, side), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
+            let q = pair[1].as_slice::<f64>()?;
+            direction = axes::times(&direction, &dims, (*axis, side), q, true);
         }
         direction.iter_mut().for_each(|x| *x = if *x == 0.0 { 0.0 } else { x.signum() });
-        for (&(axis, _), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
-            direction = axes::times(&direction, &dims, axis, pair[1].as_slice::<f64>()?, false);
+        for ((axis, side), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
+            let q = pair[1].as_slice::<f64>()?;
+            direction = axes::times(&direction, &dims, (*axis, side), q, false);
         }
         let (gamma, kept) = (self.average, 1.0 - size * self.weight_decay);
         let average = average.make_mut::<f64>()?;
@@ -149,10 +158,10 @@ impl Rule for SPlusConfig {
         });
         // What the next steps look along.
         let weights = (self.beta2, 1.0 - self.beta2);
-        for (&(axis, _), pair) in rotated.iter().zip(pairs.chunks_exact_mut(2)) {
-            axes::gram(&g, &dims, axis, weights, pair[0].make_mut::<f64>()?);
+        for ((axis, side), pair) in rotated.iter().zip(pairs.chunks_exact_mut(2)) {
+            axes::gram(&g, &dims, (*axis, side), weights, pair[0].make_mut::<f64>()?);
             if t == 1 || t.is_multiple_of(self.basis_every.max(1)) {
-                pair[1] = eigenvectors(&pair[0])?;
+                pair[1] = eigenvectors(&pair[0], side)?;
             }
         }
         Ok(())
@@ -169,23 +178,26 @@ impl Rule for SPlusConfig {
         let rotated = self.rotated(value.shape());
         let pairs = rotated.iter().zip(pairs.chunks_exact(2));
         let mut direction = wide(&m)?;
-        for (&(axis, _), pair) in pairs.clone() {
-            direction = axes::times_of(&direction, axis, &pair[1], true)?;
+        for ((axis, side), pair) in pairs.clone() {
+            direction = axes::times_of(&direction, (*axis, side), &pair[1], true)?;
         }
         let zero = direction.scale(0.0)?;
         let [up, down] = [direction.greater(&zero)?, direction.less(&zero)?];
         direction = up.to_dtype(DType::F64)?.sub(&down.to_dtype(DType::F64)?)?;
-        for (&(axis, _), pair) in pairs.clone() {
-            direction = axes::times_of(&direction, axis, &pair[1], false)?;
+        for ((axis, side), pair) in pairs.clone() {
+            direction = axes::times_of(&direction, (*axis, side), &pair[1], false)?;
         }
         let (narrow, shape) = (value.dtype(), *value.shape());
         let moved = mix(1.0, &wide(value)?, -size, &direction)?.to_dtype(narrow)?.reshape(shape)?;
         let moved = moved.to_dtype(DType::F64)?;
         let mut after = vec![m, mix(self.average, average, 1.0 - self.average, &moved)?];
-        for (&(axis, _), pair) in pairs {
-            let l = mix(self.beta2, &pair[0], 1.0 - self.beta2, &axes::gram_of(&g, axis)?)?;
-            let renew = t == 1 || t.is_multiple_of(self.basis_every.max(1));
-            let q = if renew { there(&eigenvectors(&here(&l)?)?, &l)? } else { pair[1].clone() };
+        for ((axis, side), pair) in pairs {
+            let new = axes::gram_of(&g, (*axis, side))?;
+            let l = mix(self.beta2, &pair[0], 1.0 - self.beta2, &new)?;
+            let q = match t == 1 || t.is_multiple_of(self.basis_every.max(1)) {
+                true => there(&eigenvectors(&here(&l)?, side)?, &l)?,
+                false => pair[1].clone(),
+            };
             after.extend([l, q]);
         }
         let value = moved.scale(1.0 - size * self.weight_decay)?;
@@ -208,9 +220,10 @@ impl SPlusConfig {
         }
     }
 
-    /// The sides that are rotated, with their lengths.
-    fn rotated(&self, shape: &Shape) -> Vec<(usize, usize)> {
+    /// The sides that are rotated, and by what.
+    fn rotated(&self, shape: &Shape) -> Vec<(usize, Pattern)> {
         let Some((rows, columns)) = sides(shape) else { return Vec::new() };
-        [(0, rows), (1, columns)].into_iter().filter(|(_, n)| *n <= self.longest).collect()
+        let both = [(0, self.sides.of(rows)), (1, self.sides.of(columns))];
+        both.into_iter().filter(|(_, side)| matches!(side, Pattern::Blocks(_))).collect()
     }
 }

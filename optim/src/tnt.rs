@@ -12,14 +12,12 @@
 //! means; λ by K-FAC's π rule.
 
 use engine::Result;
-use kernels::linalg;
 
 use crate::Fisher;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
-use crate::curvature::precondition::failed;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
-use crate::matrix::{average, product, shift, trace};
+use crate::matrix::average;
 use crate::moments::{below_one, positive};
 
 /// Options of [`Tnt`].
@@ -77,17 +75,17 @@ impl LayerRule for TntConfig {
     }
 
     fn start(&self, n: usize, m: usize) -> LayerState {
-        let zeros = |size| vec![0.0; size];
+        let [inputs, outputs] = self.step.patterns(n, m);
         vec![
-            ("dd", zeros(m * m)),
-            ("ddt", zeros(n * n)),
-            ("u_inverse", zeros(m * m)),
-            ("v_inverse", zeros(n * n)),
+            ("dd", outputs.zeros()),
+            ("ddt", inputs.zeros()),
+            ("u_inverse", outputs.zeros()),
+            ("v_inverse", inputs.zeros()),
         ]
     }
 
     fn words(&self, n: usize, m: usize) -> String {
-        format!("tensor-normal, {m} ⊗ {n}")
+        format!("tensor-normal, {}", self.step.words(n, m))
     }
 
     fn learn(
@@ -99,36 +97,29 @@ impl LayerRule for TntConfig {
     ) -> Result<()> {
         let (n, m) = (seen.n, seen.m);
         let [(_, rows), (_, columns), (_, u), (_, v)] = kept.as_mut_slice() else { return Ok(()) };
-        let (mut left, mut right) = (vec![0.0; m * m], vec![0.0; n * n]);
-        let add = |sum: &mut [f64], new: Vec<f64>| {
-            sum.iter_mut().zip(new).for_each(|(s, x)| *s += x);
-        };
-        seen.each_gradient(|d| {
-            add(&mut left, product(d, (m, n), false, d, (m, n), true));
-            add(&mut right, product(d, (m, n), true, d, (m, n), false));
-        });
+        let [inputs, outputs] = self.step.patterns(n, m);
+        let [left, right] = seen.gradient_moments(&inputs, &outputs);
         average(rows, &seen.mean_over_terms(left, workers)?, t, self.decay);
         average(columns, &seen.mean_over_terms(right, workers)?, t, self.decay);
         if (t - 1).is_multiple_of(self.inverse_every.max(1)) {
             // E‖D‖² is the trace of either; half of it goes to each side.
-            let root = trace(rows, m).sqrt();
+            let root = outputs.trace(rows).sqrt();
             let scaled = |x: &[f64]| -> Vec<f64> {
                 x.iter().map(|x| if root > 0.0 { x / root } else { 0.0 }).collect()
             };
             let (mut du, mut dv) = (scaled(rows), scaled(columns));
-            let pi = (trace(&dv, n) / n as f64 / (trace(&du, m) / m as f64)).sqrt();
+            let pi = (inputs.trace(&dv) / n as f64 / (outputs.trace(&du) / m as f64)).sqrt();
             let pi = if pi.is_finite() && pi > 0.0 { pi } else { 1.0 };
-            shift(&mut du, m, self.damping.sqrt() / pi);
-            shift(&mut dv, n, self.damping.sqrt() * pi);
-            *u = linalg::cholesky_inverse(&du, m).map_err(|e| failed(&e))?;
-            *v = linalg::cholesky_inverse(&dv, n).map_err(|e| failed(&e))?;
+            outputs.shift(&mut du, self.damping.sqrt() / pi);
+            inputs.shift(&mut dv, self.damping.sqrt() * pi);
+            (*u, *v) = (outputs.inverse(&du)?, inputs.inverse(&dv)?);
         }
         Ok(())
     }
 
     fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
         let [_, _, (_, u), (_, v)] = kept.as_slice() else { return Ok(x.to_vec()) };
-        let left = product(u, (m, m), false, x, (m, n), false);
-        Ok(product(&left, (m, n), false, v, (n, n), false))
+        let [inputs, outputs] = self.step.patterns(n, m);
+        Ok(inputs.right(v, &outputs.left(u, x, n, false), m, false))
     }
 }

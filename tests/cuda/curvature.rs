@@ -8,7 +8,7 @@ use alcyon::nn::layer::{
 use alcyon::optim::Batch;
 use alcyon::optim::curvature::factors::{KroneckerFactors, Share};
 use alcyon::optim::curvature::precondition::DampingRule;
-use alcyon::optim::{Lamb, LambConfig, Muon, MuonConfig};
+use alcyon::optim::{Lamb, LambConfig, LongSides, Muon, MuonConfig};
 use alcyon::prelude::*;
 
 use crate::{GPU, emulated, values};
@@ -117,7 +117,7 @@ fn kfac_trains_every_kind_of_layer_as_on_the_cpu_under_every_rule() {
         ("as it comes", config()),
         ("without a clip", KfacConfig { kl_clip: None, rate: 1e-3, ..config() }),
         ("in eigenvectors", KfacConfig { damping_rule: DampingRule::Exact, ..config() }),
-        ("in blocks", KfacConfig { block: Some(9), ..config() }),
+        ("in blocks", KfacConfig { sides: LongSides::blocks(9), ..config() }),
         ("reduced", KfacConfig { share: Share::Reduce, ..config() }),
         ("in a small budget", KfacConfig { budget: Some(1 << 12), ..config() }),
         ("in a large budget", KfacConfig { budget: Some(1 << 20), ..config() }),

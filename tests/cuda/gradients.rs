@@ -2,7 +2,7 @@
 //! device itself, and by way of main memory.
 
 use alcyon::optim::shampoo::{Graft, Statistics};
-use alcyon::optim::{self, OnHost, SPlus, SPlusConfig};
+use alcyon::optim::{self, LongSides, OnHost, SPlus, SPlusConfig};
 use alcyon::prelude::*;
 
 use crate::{GPU, emulated, plain_network, train, values};
@@ -64,9 +64,13 @@ fn shampoo() -> ShampooConfig {
 fn build(name: &str) -> Box<dyn Optimizer> {
     match name {
         // The kernel is a matrix of 2 × 12 to it, and the longer side's eigenvectors may be any.
-        "splus" => {
-            Box::new(SPlus::new(SPlusConfig { longest: 4, ..SPlusConfig::default() }).unwrap())
-        }
+        "splus" => Box::new(
+            SPlus::new(SPlusConfig {
+                sides: LongSides::diagonal_beyond(4),
+                ..SPlusConfig::default()
+            })
+            .unwrap(),
+        ),
         "shampoo" => Box::new(Shampoo::new(shampoo()).unwrap()),
         name => optim::build(name, None).unwrap(),
     }
@@ -175,8 +179,8 @@ fn shampoo_cut_merged_summed_and_grafted_has_the_cpus_steps() {
     let statistics = Statistics::Sum { epsilon: 1e-3 };
     let paper = ShampooConfig { weight_decay: 0.1, statistics, ..ShampooConfig::paper() };
     let cases = [
-        ("cut", ShampooConfig { block: Some(2), ..base.clone() }),
-        ("merged", ShampooConfig { block: Some(6), merge: true, ..base.clone() }),
+        ("cut", ShampooConfig { sides: LongSides::blocks(2), ..base.clone() }),
+        ("merged", ShampooConfig { sides: LongSides::blocks(6), merge: true, ..base.clone() }),
         ("grafted on SGD", ShampooConfig { graft: Graft::Sgd, ..base }),
         ("the paper's", paper),
     ];

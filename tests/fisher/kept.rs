@@ -9,7 +9,7 @@ use optim::curvature::kronecker::Form;
 use optim::curvature::pattern::Pattern;
 use optim::curvature::precondition::{DampingRule, Factor};
 use optim::curvature::recorded::RecordedBatch;
-use optim::{Fisher, Kfac, KfacConfig, Optimizer};
+use optim::{Fisher, Kfac, KfacConfig, LongSides, Optimizer};
 
 use super::exact::{Kind, kinds};
 use super::ledger::{Model, trained};
@@ -69,7 +69,7 @@ fn cut_factors_are_the_blocks_of_whole_ones_for_every_layer() {
             let (batch, _) = kind.recorded(&tape, fisher, 0);
             let Some(whole) = estimated(&kind, &batch, |f| f, share).unwrap() else { continue };
             for longest in 1..8 {
-                let cut = |factors: KroneckerFactors| factors.blocks_of(Some(longest));
+                let cut = |factors: KroneckerFactors| factors.sides(LongSides::blocks(longest));
                 let part = estimated(&kind, &batch, cut, share).unwrap().unwrap();
                 assert_part_of(&part, &whole, &format!("{}, {longest}", kind.name));
                 assert!(part.outputs.longest() <= longest.max(6), "{}", kind.name);
@@ -181,23 +181,25 @@ fn what_runs_is_the_plan_coverage_tells_it_and_state_stays_within_the_budget() {
 
 #[test]
 fn a_planned_run_resumes_bit_for_bit_and_another_plan_is_refused() {
-    for (budget, block) in [(Some(6_000), None), (Some(PLENTY), None), (None, Some(2))] {
-        let make = |budget, block| {
-            Kfac::new(KfacConfig { budget, block, ..KfacConfig::default() }).unwrap()
+    let (whole, in_twos) = (LongSides::default(), LongSides::blocks(2));
+    for (budget, sides) in [(Some(6_000), whole), (Some(PLENTY), whole), (None, in_twos)] {
+        let make = |budget, sides| {
+            Kfac::new(KfacConfig { budget, sides, ..KfacConfig::default() }).unwrap()
         };
-        let (mut model, mut kfac) = (Model::new(), make(budget, block));
+        let (mut model, mut kfac) = (Model::new(), make(budget, sides));
         trained(&mut kfac, &mut model, 3).unwrap();
         let state = kfac.state(&model).unwrap();
         let mut copy = Model::new();
         for ((_, to), (_, from)) in copy.parameters_mut().into_iter().zip(model.parameters()) {
             *to.value_mut() = from.value().clone();
         }
-        let mut resumed = make(budget, block);
+        let mut resumed = make(budget, sides);
         resumed.load_state(&copy, &state).unwrap();
         trained(&mut kfac, &mut model, 12).unwrap();
         trained(&mut resumed, &mut copy, 12).unwrap();
         assert_eq!(numbers(copy.dense_value()), numbers(model.dense_value()));
-        for mut other in [make(Some(6_001), None), make(None, None), make(None, Some(3))] {
+        let diagonal = LongSides::diagonal();
+        for mut other in [make(Some(6_001), whole), make(None, whole), make(None, diagonal)] {
             let refused = other.load_state(&copy, &state);
             assert!(matches!(refused, Err(Error::Argument { name: "state", .. })), "{refused:?}");
         }
@@ -206,19 +208,19 @@ fn a_planned_run_resumes_bit_for_bit_and_another_plan_is_refused() {
 
 #[test]
 fn a_block_as_long_as_the_longest_side_steps_as_without_one() {
-    let after = |block| {
-        let (mut model, config) = (Model::new(), KfacConfig { block, ..KfacConfig::default() });
+    let after = |sides| {
+        let (mut model, config) = (Model::new(), KfacConfig { sides, ..KfacConfig::default() });
         trained(&mut Kfac::new(config).unwrap(), &mut model, 3).unwrap();
         model.parameters().iter().flat_map(|(_, p)| numbers(p.value())).collect::<Vec<f64>>()
     };
-    assert_eq!(after(Some(19)), after(None));
-    assert_ne!(after(Some(2)), after(None));
+    assert_eq!(after(LongSides::blocks(19)), after(LongSides::default()));
+    assert_ne!(after(LongSides::blocks(2)), after(LongSides::default()));
 }
 
 #[test]
 fn options_that_make_no_plan_are_refused() {
-    let config = KfacConfig { block: Some(0), ..KfacConfig::default() };
-    assert!(matches!(Kfac::new(config), Err(Error::Argument { name: "block", .. })));
+    let config = KfacConfig { sides: LongSides::blocks(0), ..KfacConfig::default() };
+    assert!(matches!(Kfac::new(config), Err(Error::Argument { name: "sides.block", .. })));
     let damping_rule = DampingRule::Exact;
     let config = KfacConfig { budget: Some(1), damping_rule, ..KfacConfig::default() };
     assert!(matches!(Kfac::new(config), Err(Error::Argument { name: "budget", .. })));

@@ -7,7 +7,7 @@ use optim::layerwise::LayerStep;
 use optim::shampoo::Statistics;
 use optim::{
     AdaFisher, AdaFisherConfig, Ekfac, EkfacConfig, Eva, EvaConfig, Fisher, Kfac, KfacConfig,
-    Optimizer, Shampoo, ShampooConfig, Soap, SoapConfig, State, build,
+    LongSides, Optimizer, Shampoo, ShampooConfig, Soap, SoapConfig, State, build,
 };
 
 use super::models::{Net, Softmax, noise, numbers, tanh};
@@ -239,7 +239,8 @@ fn options_that_contradict_each_other_are_refused() {
     // Inverses more often than there is something new to invert.
     let config = KfacConfig { factor_every: 10, inverse_every: 5, ..KfacConfig::default() };
     assert_eq!(refused(Kfac::new(config)), "inverse_every");
-    let config = ShampooConfig { merge: true, block: None, ..ShampooConfig::default() };
+    let config =
+        ShampooConfig { merge: true, sides: LongSides::whole(), ..ShampooConfig::default() };
     assert_eq!(refused(Shampoo::new(config)), "merge");
     let config = ShampooConfig { exponent: Some(0.5), ..ShampooConfig::default() };
     assert_eq!(refused(Shampoo::new(config)), "exponent");

@@ -2,7 +2,7 @@
 
 use engine::{DType, Error, Gradients, Parameter, Tensor, parameters};
 use optim::shampoo::{Graft, Statistics};
-use optim::{Optimizer, Shampoo, ShampooConfig};
+use optim::{LongSides, Optimizer, Shampoo, ShampooConfig};
 
 use super::models::{REORDERED, assert_close, noise, numbers, tensor};
 
@@ -87,7 +87,8 @@ fn a_vector_takes_a_first_step_of_length_one_along_its_gradient() {
 #[test]
 fn blocks_are_preconditioned_as_parameters_of_their_own() {
     let gradients: Vec<Tensor> = (0..4).map(|i| noise([3, 5], i)).collect();
-    let config = ShampooConfig { block: Some(3), beta1: 0.5, ..ShampooConfig::paper() };
+    let config =
+        ShampooConfig { sides: LongSides::blocks(3), beta1: 0.5, ..ShampooConfig::paper() };
     let whole = tensor(&run(config, &gradients), [3, 5]);
     for (start, len) in [(0, 3), (3, 2)] {
         let cut = |t: &Tensor| t.narrow(1, start, len).unwrap().contiguous().unwrap();
@@ -147,7 +148,8 @@ impl Mixed {
 
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_bit_by_bit() {
-    let config = ShampooConfig { root_every: 3, block: Some(3), ..ShampooConfig::default() };
+    let config =
+        ShampooConfig { root_every: 3, sides: LongSides::blocks(3), ..ShampooConfig::default() };
     let (mut model, mut shampoo) = (Mixed::new(), Shampoo::new(config.clone()).unwrap());
     for seed in 0..5 {
         let gradients = model.gradients(seed);
@@ -175,7 +177,8 @@ fn a_state_of_another_block_size_is_refused_and_changes_nothing() {
     shampoo.step(&mut model, &gradients).unwrap();
     let state = shampoo.state(&model).unwrap();
     let mut other =
-        Shampoo::new(ShampooConfig { block: Some(2), ..ShampooConfig::default() }).unwrap();
+        Shampoo::new(ShampooConfig { sides: LongSides::blocks(2), ..ShampooConfig::default() })
+            .unwrap();
     assert!(other.load_state(&model, &state).is_err());
     assert_eq!(other.state(&model).unwrap().tensors.len(), 0);
 }
@@ -183,7 +186,8 @@ fn a_state_of_another_block_size_is_refused_and_changes_nothing() {
 #[test]
 fn coverage_says_how_each_parameter_is_cut() {
     let shampoo =
-        Shampoo::new(ShampooConfig { block: Some(3), ..ShampooConfig::default() }).unwrap();
+        Shampoo::new(ShampooConfig { sides: LongSides::blocks(3), ..ShampooConfig::default() })
+            .unwrap();
     let rules: Vec<String> =
         shampoo.coverage(&Mixed::new()).lines.into_iter().map(|line| line.rule).collect();
     let expected = [
@@ -208,6 +212,7 @@ fn constants_out_of_range_are_typed_errors() {
     let statistics = Statistics::Sum { epsilon: 0.0 };
     let result = Shampoo::new(ShampooConfig { statistics, ..ShampooConfig::paper() });
     assert!(matches!(result, Err(Error::Argument { name: "epsilon", .. })));
-    let result = Shampoo::new(ShampooConfig { block: Some(0), ..ShampooConfig::paper() });
-    assert!(matches!(result, Err(Error::Argument { name: "block", .. })));
+    let result =
+        Shampoo::new(ShampooConfig { sides: LongSides::blocks(0), ..ShampooConfig::paper() });
+    assert!(matches!(result, Err(Error::Argument { name: "sides.block", .. })));
 }

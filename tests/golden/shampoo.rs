@@ -1,7 +1,7 @@
 //! `shampoo_*`: Gupta et al. 2018 (sums) and the averaged, grafted variants.
 
 use optim::shampoo::{Graft, Statistics};
-use optim::{Optimizer, Shampoo, ShampooConfig};
+use optim::{LongSides, Optimizer, Shampoo, ShampooConfig};
 
 use crate::document::{Document, Failure, Node, Result};
 use crate::report::{Comparison, Line};
@@ -66,7 +66,7 @@ fn plain() -> ShampooConfig {
         beta1: 0.0,
         graft: Graft::None,
         weight_decay: 0.0,
-        block: None,
+        sides: LongSides::whole(),
         ..ShampooConfig::paper()
     }
 }

@@ -31,6 +31,7 @@ use super::pattern::Pattern;
 pub use super::second_moments::Share;
 use super::second_moments::{Moments, Reduction};
 use super::{CurvatureSource, Fisher};
+use crate::LongSides;
 pub(crate) use entry::Entry;
 use entry::{Sums, look};
 
@@ -85,8 +86,8 @@ impl Start {
 
 /// Records → Kronecker factors, averaged over steps.
 ///
-/// How the running average begins is told at [`Start`]. Factors are whole, or cut into blocks
-/// ([`KroneckerFactors::blocks_of`]), or, with a budget, of the kind that it affords for each layer.
+/// How the running average begins is told at [`Start`]. Factors are whole, cut into blocks or diagonal
+/// ([`KroneckerFactors::sides`]), or, with a budget, of the kind that it affords for each layer.
 ///
 /// # Example
 /// The factors of one dense layer, read off one sweep:
@@ -111,7 +112,7 @@ impl Start {
 pub struct KroneckerFactors {
     fisher: Fisher,
     share: Share,
-    longest: Option<usize>,
+    sides: LongSides,
     budget: Option<usize>,
     /// What the budget affords, once a batch has shown the layers.
     plan: Option<BTreeMap<ParamId, Kind>>,
@@ -143,7 +144,7 @@ impl KroneckerFactors {
         Self {
             fisher,
             share,
-            longest: None,
+            sides: LongSides::default(),
             budget: None,
             plan: None,
             waiting: Vec::new(),
@@ -169,10 +170,10 @@ impl KroneckerFactors {
         self
     }
 
-    /// Cuts factors into blocks of at most so many entries ([`Pattern::cut`]).
+    /// How much of a factor is kept.
     #[must_use]
-    pub const fn blocks_of(mut self, longest: Option<usize>) -> Self {
-        self.longest = longest;
+    pub const fn sides(mut self, sides: LongSides) -> Self {
+        self.sides = sides;
         self
     }
 
@@ -327,7 +328,7 @@ impl KroneckerFactors {
             Some(plan) => plan.get(&record.weight).copied().unwrap_or(Kind::Diagonal),
             None => Kind::Block,
         };
-        let reduction = Reduction { share: self.share, kind, longest: self.longest };
+        let reduction = Reduction { share: self.share, kind, sides: self.sides };
         self.add(record.weight, Moments::of(record, reduction, self.sweep == 0)?)
     }
 
@@ -335,7 +336,7 @@ impl KroneckerFactors {
     fn decide(&mut self, budget: usize) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let first = waiting.iter().filter(|(sweep, _)| *sweep == 0).map(|(_, record)| record);
-        let (weights, ledger) = Ledger::of_layers(first, self.longest);
+        let (weights, ledger) = Ledger::of_layers(first, self.sides);
         self.plan = Some(weights.into_iter().zip(ledger.plan(budget)?).collect());
         for (sweep, record) in waiting {
             self.sweep = sweep;

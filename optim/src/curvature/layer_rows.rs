@@ -12,7 +12,9 @@ use kernels::gemm::{Matrix, gemm};
 
 use super::communicator::{Communicator, exchange};
 use super::numbers::is_second_moment;
+use super::pattern::Pattern;
 use super::{CurvatureSource, Fisher};
+use crate::flat::dot;
 
 /// One use of a layer in one micro-batch.
 #[derive(Debug, Clone, Default)]
@@ -68,20 +70,24 @@ impl Seen {
         self.uses().flat_map(|u| u.d.iter().flatten().copied()).collect()
     }
 
-    /// A = 1/R Σ a aᵀ over the rows of all workers.
+    /// A = 1/R Σ a aᵀ over the rows of all workers, as far as a pattern keeps it.
     ///
     /// # Errors
     /// The communicator's, here and below.
-    pub fn input_moment(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-        mean(gram(&self.inputs(), self.n), self.rows() as f64, workers)
+    pub fn input_moment(&self, side: &Pattern, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+        mean(gram(&self.inputs(), side), self.rows() as f64, workers)
     }
 
     /// G = 1/N Σ d dᵀ
     ///
     /// # Errors
     /// As [`Seen::input_moment`].
-    pub fn output_moment(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-        self.mean_over_terms(gram(&self.outputs(), self.m), workers)
+    pub fn output_moment(
+        &self,
+        side: &Pattern,
+        workers: &mut dyn Communicator,
+    ) -> Result<Vec<f64>> {
+        self.mean_over_terms(gram(&self.outputs(), side), workers)
     }
 
     /// The diagonals 0 to `width` of A, `[width + 1, n]`: entry i of diagonal k is 1/R Σ a\[i\] a\[i + k\].
@@ -118,6 +124,18 @@ impl Seen {
         self.mean_over_terms(sum(&first, self.m), workers)
     }
 
+    /// 1/R of a sum over this worker's rows, with the sums and the R of all workers.
+    ///
+    /// # Errors
+    /// As [`Seen::input_moment`].
+    pub fn mean_over_rows(
+        &self,
+        sum: Vec<f64>,
+        workers: &mut dyn Communicator,
+    ) -> Result<Vec<f64>> {
+        mean(sum, self.rows() as f64, workers)
+    }
+
     /// 1/N of a sum over this worker's examples, with the sums and the N of all workers.
     ///
     /// # Errors
@@ -128,6 +146,80 @@ impl Seen {
         workers: &mut dyn Communicator,
     ) -> Result<Vec<f64>> {
         mean(sum, self.terms, workers)
+    }
+
+    /// The same where each use of the layer has turned its rows: a is `[R, n]`, d `[R, m]`.
+    pub(crate) fn turned(
+        &self,
+        inputs: impl Fn(&[f64]) -> Vec<f64>,
+        outputs: impl Fn(&[f64]) -> Vec<f64>,
+    ) -> Self {
+        let turn = |used: &Use| Use {
+            a: inputs(&used.a),
+            d: used.d.iter().map(|d| outputs(d)).collect(),
+            examples: used.examples,
+        };
+        let batches = self.batches.iter().map(|batch| batch.iter().map(turn).collect()).collect();
+        Self { batches, ..*self }
+    }
+
+    /// Σ over examples (and sweeps) of the squares of their gradients' entries, `[m, n]`.
+    pub(crate) fn squared_gradients(&self) -> Vec<f64> {
+        let (n, m) = (self.n, self.m);
+        let mut sum = vec![0.0; m * n];
+        if self.one_row_each() {
+            // (d aᵀ)² = d² (a²)ᵀ: one product for all examples.
+            let squares = |x: &[f64]| -> Vec<f64> { x.iter().map(|x| x * x).collect() };
+            for used in self.uses() {
+                let a = squares(&used.a);
+                for d in &used.d {
+                    let (a, d) = (Matrix::new(&a, used.examples, n), squares(d));
+                    gemm(1.0, Matrix::new(&d, used.examples, m).t(), a, 1.0, &mut sum);
+                }
+            }
+            return sum;
+        }
+        self.each_gradient(|gradient| {
+            sum.iter_mut().zip(gradient).for_each(|(s, x)| *s += x * x);
+        });
+        sum
+    }
+
+    /// Σ over examples (and sweeps) of D Dᵀ and of DᵀD of their gradients D `[m, n]`, as far as patterns keep
+    /// them. Where an example is one row, D = d aᵀ is not formed: D Dᵀ = ‖a‖² d dᵀ.
+    pub(crate) fn gradient_moments(&self, inputs: &Pattern, outputs: &Pattern) -> [Vec<f64>; 2] {
+        let (n, m) = (self.n, self.m);
+        let (mut left, mut right) = (outputs.zeros(), inputs.zeros());
+        if self.one_row_each() {
+            for used in self.uses() {
+                for d in &used.d {
+                    // ‖a‖² d dᵀ and ‖d‖² a aᵀ: rows scaled by the other's length.
+                    let scaled = |x: &[f64], width: usize, by: &[f64], other: usize| -> Vec<f64> {
+                        let rows = x.chunks_exact(width.max(1)).zip(by.chunks_exact(other.max(1)));
+                        let row = |(x, by): (&[f64], &[f64])| {
+                            let length = dot(by, by).sqrt();
+                            x.iter().map(|x| x * length).collect::<Vec<f64>>()
+                        };
+                        rows.flat_map(row).collect()
+                    };
+                    let rows = used.examples;
+                    outputs.gram(&scaled(d, m, &used.a, n), rows, (1.0, 1.0), &mut left);
+                    inputs.gram(&scaled(&used.a, n, d, m), rows, (1.0, 1.0), &mut right);
+                }
+            }
+            return [left, right];
+        }
+        self.each_gradient(|d| {
+            outputs.row_gram(d, n, (1.0, 1.0), &mut left);
+            inputs.gram(d, m, (1.0, 1.0), &mut right);
+        });
+        [left, right]
+    }
+
+    /// Whether every example is one row of one use of the layer.
+    fn one_row_each(&self) -> bool {
+        let one = |used: &Use| used.a.len() == used.examples * self.n;
+        self.batches.iter().all(|batch| batch.len() <= 1 && batch.iter().all(one))
     }
 
     /// Calls `visit` with the gradient `[m, n]` of each example (and sweep): Σ d aᵀ over its rows, all
@@ -154,11 +246,10 @@ impl Seen {
     }
 }
 
-/// xᵀx
-fn gram(x: &[f64], width: usize) -> Vec<f64> {
-    let mut out = vec![0.0; width * width];
-    let x = Matrix::new(x, x.len() / width.max(1), width);
-    gemm(1.0, x.t(), x, 0.0, &mut out);
+/// xᵀx, as far as it is kept.
+fn gram(x: &[f64], side: &Pattern) -> Vec<f64> {
+    let mut out = side.zeros();
+    side.gram(x, x.len() / side.size().max(1), (1.0, 1.0), &mut out);
     out
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | diagonal | 3 (n + k m): the batch's, the average, the one in use | — | AdaFisher |
 //! | diagonal | k (n + m) | the same | K-FAC with a budget |
-//! | block | k (n² + m²); a table V + D²; a norm C for each of scale and shift | the same (a norm: one more for each) | K-FAC |
+//! | block (sides to 2,048, beyond them n or m) | k (n² + m²); a table V + D²; a norm C for each of scale and shift | the same (a norm: one more for each) | K-FAC |
 //! | full | P² | P² | the exact block, K-FAC with a budget |
 //!
 //! (matrices of inverses are of the parameters' own type; factors that are cut are sums over blocks)
@@ -22,6 +22,7 @@ use engine::{Error, Layer, LayerRecord, ParamId, Parameters, Result, Shape};
 
 use super::pattern::Pattern;
 use super::second_moments::{Form, Reduction, Share, form_and_groups};
+use crate::LongSides;
 
 /// How much of a layer's curvature to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,7 +131,7 @@ impl Ledger {
             let (more, beside) = bias.map_or((0, 0), bytes_of);
             let rows = uses().map(|r| r.input.bytes() + r.output_grad.bytes()).sum();
             let factors = uses().next().and_then(|record| {
-                let kfac = |kind| kfac(record, kind, None);
+                let kfac = |kind| kfac(record, kind, LongSides::default());
                 Some([(adafisher(record)?, 0), kfac(Kind::Block)?, kfac(Kind::Full)?])
             });
             let (path, numbers, moment) = (path.clone(), numbers + more, moment + beside);
@@ -143,14 +144,14 @@ impl Ledger {
     /// The layers of some records and what K-FAC keeps for each of the three kinds, without moments.
     pub(super) fn of_layers<'a>(
         records: impl Iterator<Item = &'a LayerRecord>,
-        longest: Option<usize>,
+        sides: LongSides,
     ) -> (Vec<ParamId>, Self) {
         let (mut weights, mut entries) = (Vec::new(), Vec::new());
         for record in records.filter(|record| form_and_groups(record).is_some()) {
             if weights.contains(&record.weight) {
                 continue;
             }
-            let [diagonal, block, full] = Kind::ALL.map(|kind| kfac(record, kind, longest));
+            let [diagonal, block, full] = Kind::ALL.map(|kind| kfac(record, kind, sides));
             let factors = diagonal.zip(block).zip(full).map(|((d, b), f)| [d, b, f]);
             let (path, numbers) = (format!("{:?}", record.weight), numbers(record));
             weights.push(record.weight);
@@ -227,7 +228,7 @@ fn numbers(record: &LayerRecord) -> usize {
 /// Bytes that AdaFisher keeps; it has no rule for some layers.
 fn adafisher(record: &LayerRecord) -> Option<usize> {
     let (form, groups) = form_and_groups(record)?;
-    let kind = Reduction { share: Share::Expand, kind: Kind::Diagonal, longest: None };
+    let kind = Reduction { share: Share::Expand, kind: Kind::Diagonal, sides: LongSides::whole() };
     let (inputs, outputs) = kind.patterns(record, form, groups);
     let diagonal = match form {
         // One H for all groups, and an S for each output.
@@ -239,7 +240,7 @@ fn adafisher(record: &LayerRecord) -> Option<usize> {
 }
 
 /// Bytes of (factors, inverses) that K-FAC keeps, by the π rule.
-fn kfac(record: &LayerRecord, kind: Kind, longest: Option<usize>) -> Option<(usize, usize)> {
+fn kfac(record: &LayerRecord, kind: Kind, sides: LongSides) -> Option<(usize, usize)> {
     let width = record.output_grad.dtype().bytes();
     let of = |pattern: &Pattern| match pattern {
         Pattern::Blocks(_) => (pattern.numbers() * size_of::<f64>(), pattern.numbers() * width),
@@ -249,7 +250,7 @@ fn kfac(record: &LayerRecord, kind: Kind, longest: Option<usize>) -> Option<(usi
         return Some(of(&Pattern::whole(numbers(record))));
     }
     let (form, groups) = form_and_groups(record)?;
-    let reduction = Reduction { share: Share::Expand, kind, longest };
+    let reduction = Reduction { share: Share::Expand, kind, sides };
     let (inputs, outputs) = reduction.patterns(record, form, groups);
     // The inverse of a diagonal block is one of G ⊗ 1.
     let beside = if form == Form::ScaleShift { size_of::<f64>() } else { 0 };

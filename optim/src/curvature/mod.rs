@@ -30,7 +30,7 @@ pub mod precondition;
 pub mod products;
 pub mod recorded;
 pub mod running;
-mod second_moments;
+pub(crate) mod second_moments;
 pub mod staleness;
 pub mod trace;
 

@@ -10,6 +10,8 @@
 //! Trace-based Hardware-driven Layer-Oriented Natural Gradient Descent Computation"; for Shampoo: Anil et
 //! al. 2020.
 
+mod algebra;
+
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -85,6 +87,18 @@ impl Pattern {
         match self {
             Self::Blocks(sizes) => sizes.iter().copied().max().unwrap_or(0),
             Self::Diagonal(_) => 1,
+        }
+    }
+
+    /// What coverage says of a side: `64`, `300 in 2 blocks`, `diagonal 50257`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Diagonal(n) => format!("diagonal {n}"),
+            Self::Blocks(sizes) if sizes.len() > 1 => {
+                format!("{} in {} blocks", self.size(), sizes.len())
+            }
+            Self::Blocks(_) => self.size().to_string(),
         }
     }
 

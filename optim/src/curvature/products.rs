@@ -8,9 +8,12 @@
 //! ∂²L/∂y² of the mean loss is N Σ_c s_c s_cᵀ for each term by itself, with the loss's exact seeds s_c.
 //! Vectors are all trainable parameters in the model's order, row-major.
 
-use engine::{Likelihood, Parameters, Result, Tape, Tensor, Var, VarGradients};
+use engine::{Error, Likelihood, Parameters, Result, Tape, Tensor, Var, VarGradients};
 
 use crate::flat;
+
+/// The most that the seeds of a loss may take.
+const MOST_BYTES: usize = 1 << 31;
 
 /// The Hessian of a loss, as what multiplies.
 ///
@@ -73,12 +76,32 @@ impl<'a> GaussNewton<'a> {
     /// Of outputs on a tape, and their loss.
     ///
     /// # Errors
-    /// As [`Tape::backward_recorded`]; the loss's own.
+    /// As [`Tape::backward_recorded`] and [`GaussNewton::check`]; the loss's own.
     pub fn new(tape: &'a Tape, outputs: &'a Var, loss: &dyn Likelihood) -> Result<Self> {
+        Self::check(outputs, loss)?;
         let probe = tape.watch(Tensor::zeros(*outputs.shape(), outputs.dtype()));
         let recorded = tape.backward_recorded(&outputs.mul(&probe)?.sum_all()?)?;
         let seeds = loss.exact_seeds(&outputs.value())?;
         Ok(Self { tape, outputs, probe, recorded, seeds, terms: loss.terms() })
+    }
+
+    /// Whether the seeds have room: one of the outputs' size for each number of a term's outputs, of which a
+    /// readout of 50,257 words has too many.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] with the bytes that they would take, above 2 GiB.
+    pub fn check(outputs: &Var, loss: &dyn Likelihood) -> Result<()> {
+        let numbers = outputs.numel();
+        let seeds = numbers.checked_div(loss.terms()).unwrap_or(0);
+        let needed = seeds.saturating_mul(numbers).saturating_mul(outputs.dtype().bytes());
+        if needed <= MOST_BYTES {
+            return Ok(());
+        }
+        let (op, name) = ("Gauss–Newton product", "outputs");
+        let expected =
+            "few enough for their seeds: a smaller batch or readout, or another optimizer";
+        let got = format!("{seeds} seeds of {}, and {needed} bytes are needed", outputs.shape());
+        Err(Error::Argument { op, name, expected, got })
     }
 
     /// J v, of the outputs' shape.

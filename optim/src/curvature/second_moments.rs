@@ -20,7 +20,8 @@ mod there;
 use std::ops::Range;
 
 use engine::{
-    Device, Error, Layer, LayerRecord, Norm, ParamId, Product, Result, Rows, Tensor, for_float,
+    Device, Error, Layer, LayerRecord, Norm, ParamId, Product, Result, Rows, Shape, Tensor,
+    for_float,
 };
 use kernels::conv::Conv2d;
 use kernels::second_moment;
@@ -29,6 +30,7 @@ use super::exact;
 use super::ledger::Kind;
 use super::numbers::Numbers;
 use super::pattern::Pattern;
+use crate::LongSides;
 
 /// What becomes of the positions that share a weight. Eschenhagen et al. 2023, section 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,8 +68,8 @@ pub enum Form {
 pub(crate) struct Reduction {
     pub(crate) share: Share,
     pub(crate) kind: Kind,
-    /// The longest block of a factor.
-    pub(crate) longest: Option<usize>,
+    /// How much of a factor is kept.
+    pub(crate) sides: LongSides,
 }
 
 /// The sums of one record.
@@ -129,21 +131,34 @@ impl Reduction {
         form: Form,
         groups: usize,
     ) -> (Pattern, Pattern) {
-        let shape = &record.weight_shape;
+        self.patterns_of(&record.weight_shape, record.bias.is_some(), (form, groups))
+    }
+
+    /// The same of a weight's shape, with a bias or without.
+    pub(crate) fn patterns_of(
+        self,
+        shape: &Shape,
+        bias: bool,
+        (form, groups): (Form, usize),
+    ) -> (Pattern, Pattern) {
         let first = shape.first().copied().unwrap_or(1);
         let columns = shape.numel().checked_div(first).unwrap_or(0);
         let kept = |n: usize, unit: usize| match self.kind {
             Kind::Diagonal => Pattern::Diagonal(n),
-            Kind::Block | Kind::Full => Pattern::cut(n, unit, self.longest),
+            Kind::Block | Kind::Full => self.sides.of_runs(n, unit),
         };
         // The taps of a channel stay together.
         let taps = shape.iter().skip(2).product();
         match form {
-            Form::Dense => {
-                let a = kept(columns, taps);
-                let a = if record.bias.is_some() { a.and_one() } else { a };
+            Form::Dense if bias => {
+                // The bias's constant counts, and goes with the last block.
+                let a = match kept(columns + 1, 1) {
+                    Pattern::Diagonal(n) => Pattern::Diagonal(n),
+                    Pattern::Blocks(_) => kept(columns, taps).and_one(),
+                };
                 (a, kept(first / groups, 1))
             }
+            Form::Dense => (kept(columns, taps), kept(first / groups, 1)),
             Form::Transposed => (kept(first / groups, 1), kept(columns, taps)),
             Form::Lookup => (Pattern::Diagonal(first), kept(columns, 1)),
             Form::ScaleShift => (Pattern::Diagonal(0), Pattern::Diagonal(shape.numel())),

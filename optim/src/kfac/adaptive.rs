@@ -27,7 +27,7 @@ use crate::descent::contiguous;
 use crate::flat;
 use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, evaluate};
-use crate::{CurvatureSource, Fisher, Optimizer, State};
+use crate::{CurvatureSource, Fisher, LongSides, Optimizer, State};
 
 /// The constants of adaptive K-FAC.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +50,8 @@ pub struct AdaptiveKfacConfig {
     pub fisher: Fisher,
     /// What becomes of positions that share a weight.
     pub share: Share,
+    /// How much of a factor is kept.
+    pub sides: LongSides,
     /// What becomes of parameters without factors.
     pub uncovered: Uncovered,
     /// The seed of sampled labels.
@@ -69,6 +71,7 @@ impl Default for AdaptiveKfacConfig {
             start: Start::Mean,
             fisher: Fisher::Sampled { draws: 1 },
             share: Share::Expand,
+            sides: LongSides::default(),
             uncovered: Uncovered::FirstOrder,
             seed: 0,
         }
@@ -142,6 +145,7 @@ impl AdaptiveKfac {
             fisher: config.fisher,
             inverse_every: 1,
             share: config.share,
+            sides: config.sides,
             uncovered: config.uncovered,
             seed: config.seed,
             ..KfacConfig::default()
@@ -243,6 +247,7 @@ impl Optimizer for AdaptiveKfac {
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
         let tape = problem.tape();
         let outputs = problem.outputs(&tape)?;
+        GaussNewton::check(&outputs, problem.loss())?;
         let pass = backward_keeping(&tape, &outputs, problem.loss(), self)?;
         let loss = pass.loss.item()?;
         // Precondition.

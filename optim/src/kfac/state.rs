@@ -7,15 +7,17 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::str::FromStr;
 
-use engine::{DType, Error, ParamId, Parameter, Parameters, Result, Rng};
+use engine::{DType, Error, ParamId, Parameter, Parameters, Result, Rng, Shape};
 
 use super::{Kfac, KfacConfig};
-use crate::State;
 use crate::curvature::block::BlockInverse;
 use crate::curvature::kronecker::{Form, Kronecker};
+use crate::curvature::ledger::Kind;
 use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::{DampedInverse, Half};
+use crate::curvature::second_moments::Reduction;
 use crate::saved::{Saved, refused};
+use crate::{LongSides, State};
 
 const FORMS: [(Form, &str); 4] = [
     (Form::Dense, "dense"),
@@ -23,6 +25,8 @@ const FORMS: [(Form, &str); 4] = [
     (Form::Lookup, "lookup"),
     (Form::ScaleShift, "scale_shift"),
 ];
+
+const PLANNED: &str = "factors kept by the plan configured (sides and budget)";
 
 /// The name of a block of all numbers together.
 const JOINT: &str = "joint";
@@ -68,15 +72,16 @@ impl Kfac {
         let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
         let rng = Rng::from_state(numbers("generator", &saved.number::<String>("generator")?)?);
         let plan: String = saved.number("plan")?;
-        if plan != self.config.plan() {
-            let expected = "factors kept by the plan configured (block and budget)";
-            return Err(refused(expected, format!("{plan}, not {}", self.config.plan())));
+        // What is kept of each side is compared there.
+        if plan.split(", ").last() != Some(self.config.planned_budget().as_str()) {
+            return Err(refused(PLANNED, format!("{plan}, not {}", self.config.plan())));
         }
         let updates = self.updates.load(model, &mut saved)?;
         let mut blocks = Vec::new();
         for (path, param) in model.parameters() {
             if let Some(form) = saved.number_if_any::<String>(&format!("{path}/form"))? {
                 let block = load_block(&mut saved, &path, &form, param, model)?;
+                self.config.check_kept(&path, &block, param.value().shape())?;
                 let updates = saved.number(&format!("{path}/batches"))?;
                 let inverse = load_inverse(&mut saved, &path, &block, param.value().dtype())?;
                 let failures: Option<u32> = saved.number_if_any(&format!("{path}/failures"))?;
@@ -102,9 +107,37 @@ impl Kfac {
 impl KfacConfig {
     /// What decides which entries of the factors are kept.
     fn plan(&self) -> String {
-        let or_none = |x: Option<usize>| x.map_or_else(|| "none".to_owned(), |x| x.to_string());
-        format!("block {}, budget {}", or_none(self.block), or_none(self.budget))
+        let block = Some(self.sides.block).filter(|block| *block < LongSides::LONGEST);
+        format!("block {}, {}", or_none(block), self.planned_budget())
     }
+
+    fn planned_budget(&self) -> String {
+        format!("budget {}", or_none(self.budget))
+    }
+
+    /// Refuses factors of which another part is kept than the rule says (or a budget may choose).
+    fn check_kept(&self, path: &str, block: &Kronecker, shape: &Shape) -> Result<()> {
+        if matches!(block.form, Form::Joint { .. }) && self.budget.is_some() {
+            return Ok(());
+        }
+        let kept = |kind| {
+            let reduction = Reduction { share: self.share, kind, sides: self.sides };
+            reduction.patterns_of(shape, block.bias.is_some(), (block.form, block.groups))
+        };
+        let (found, expected) = ((&block.inputs, &block.outputs), kept(Kind::Block));
+        let diagonal = self.budget.map(|_| kept(Kind::Diagonal));
+        let fits = |(inputs, outputs): &(Pattern, Pattern)| found == (inputs, outputs);
+        if fits(&expected) || diagonal.is_some_and(|kept| fits(&kept)) {
+            return Ok(());
+        }
+        let got =
+            format!("`{path}`: {} and {}, not {} and {}", found.0, found.1, expected.0, expected.1);
+        Err(refused(PLANNED, got))
+    }
+}
+
+fn or_none(x: Option<usize>) -> String {
+    x.map_or_else(|| "none".to_owned(), |x| x.to_string())
 }
 
 fn load_block(

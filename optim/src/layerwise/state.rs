@@ -7,7 +7,7 @@ use engine::{Error, Parameters, Result, Rng, Tensor};
 
 use super::{Kept, LayerRule, Layerwise};
 use crate::State;
-use crate::saved::Saved;
+use crate::saved::{Saved, refused};
 
 impl<R: LayerRule> Layerwise<R> {
     pub(super) fn save(&self, model: &dyn Parameters) -> Result<State> {
@@ -62,7 +62,13 @@ impl<R: LayerRule> Layerwise<R> {
             for group in 0..groups {
                 let mut values = self.rule.start(n, m);
                 for (name, values) in &mut values {
-                    *values = saved.vector(&format!("{path}/{name}.{group}"))?;
+                    let found = saved.vector(&format!("{path}/{name}.{group}"))?;
+                    if found.len() != values.len() {
+                        let got =
+                            format!("{} for {} of `{path}/{name}`", found.len(), values.len());
+                        return Err(refused("as many numbers as the sides configured keep", got));
+                    }
+                    *values = found;
                 }
                 kept.groups.push(values);
             }

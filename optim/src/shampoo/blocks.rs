@@ -10,21 +10,24 @@ use kernels::transpose::transpose;
 use kernels::{linalg, parallel};
 
 use super::Statistics;
+use crate::LongSides;
+use crate::curvature::pattern::Pattern;
 use crate::moments::correction;
 
 /// So many failures in a row are borne with the previous roots.
 const FAILURES_BORNE: u32 = 2;
 
-/// How a parameter is cut: its axes, some of them merged, into pieces of at most `block`.
+/// How a parameter is cut: its axes, some of them merged, into pieces of at most a block. An axis that keeps
+/// its diagonal is one piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cut {
     dims: Vec<usize>,
-    block: usize,
+    sides: LongSides,
 }
 
 impl Cut {
-    pub(super) fn new(shape: &Shape, block: Option<usize>, merge: bool) -> Self {
-        let block = block.unwrap_or(usize::MAX).max(1);
+    pub(super) fn new(shape: &Shape, sides: LongSides, merge: bool) -> Self {
+        let block = sides.block.max(1);
         let mut dims: Vec<usize> = Vec::new();
         for &size in shape.iter() {
             match dims.last_mut() {
@@ -36,16 +39,33 @@ impl Cut {
         if dims.is_empty() {
             dims.push(1);
         }
-        Self { dims, block }
+        Self { dims, sides }
+    }
+
+    /// The longest piece of each axis.
+    fn pieces(&self) -> Vec<usize> {
+        let piece = |&dim: &usize| match self.sides.of(dim) {
+            Pattern::Diagonal(n) => n.max(1),
+            Pattern::Blocks(_) => self.sides.block.max(1),
+        };
+        self.dims.iter().map(piece).collect()
+    }
+
+    /// What is kept along each axis of a block.
+    pub(super) fn patterns(&self, block: &[Range<usize>]) -> Vec<Pattern> {
+        let side = |(range, &dim): (&Range<usize>, &usize)| match self.sides.of(dim) {
+            Pattern::Diagonal(_) => Pattern::Diagonal(range.len()),
+            Pattern::Blocks(_) => Pattern::whole(range.len()),
+        };
+        block.iter().zip(&self.dims).map(side).collect()
     }
 
     /// The blocks, in row-major order: a range along each axis.
     pub(super) fn ranges(&self) -> Vec<Vec<Range<usize>>> {
         let mut all = vec![Vec::new()];
-        for &size in &self.dims {
-            let pieces = (0..size).step_by(self.block);
-            let pieces: Vec<_> =
-                pieces.map(|at| at..at.saturating_add(self.block).min(size)).collect();
+        for (&size, piece) in self.dims.iter().zip(self.pieces()) {
+            let pieces = (0..size).step_by(piece);
+            let pieces: Vec<_> = pieces.map(|at| at..at.saturating_add(piece).min(size)).collect();
             let longer = |start: &Vec<Range<usize>>| -> Vec<Vec<Range<usize>>> {
                 pieces
                     .iter()
@@ -106,8 +126,8 @@ impl Cut {
 
     /// All blocks, in their order, put together: along the last axis first.
     pub(super) fn joined(&self, mut parts: Vec<Tensor>) -> Result<Tensor> {
-        for (axis, &size) in self.dims.iter().enumerate().rev() {
-            let pieces = size.div_ceil(self.block).max(1);
+        for ((axis, &size), piece) in self.dims.iter().enumerate().zip(self.pieces()).rev() {
+            let pieces = size.div_ceil(piece).max(1);
             let join = |run: &[Tensor]| match run {
                 [one] => Ok(one.clone()),
                 run => Tensor::concat(&run.iter().collect::<Vec<_>>(), axis as isize),
@@ -120,7 +140,11 @@ impl Cut {
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes: Vec<String> = self.dims.iter().map(|&d| d.min(self.block).to_string()).collect();
+        let size = |(&dim, piece): (&usize, usize)| match self.sides.of(dim) {
+            Pattern::Diagonal(n) => Pattern::Diagonal(n).words(),
+            Pattern::Blocks(_) => dim.min(piece).to_string(),
+        };
+        let sizes: Vec<String> = self.dims.iter().zip(self.pieces()).map(size).collect();
         let count = self.ranges().len();
         write!(f, "Kronecker, {}", sizes.join(" ⊗ "))?;
         if count > 1 { write!(f, ", in {count} blocks") } else { Ok(()) }
@@ -142,25 +166,26 @@ pub(super) struct Preconditioner {
 
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
-    pub(super) dim: usize,
-    /// L without its ε, `[dim, dim]`: what rounding makes of a zero eigenvalue cannot hide ε then.
+    /// All of L, or its diagonal.
+    pub(super) side: Pattern,
+    /// L without its ε: what rounding makes of a zero eigenvalue cannot hide ε then.
     pub(super) moment: Tensor,
     /// L^(−1/2k), after the first.
     pub(super) root: Option<Tensor>,
 }
 
 impl Preconditioner {
-    pub(super) fn new(block: &[Range<usize>], dtype: DType) -> Self {
-        let axis = |range: &Range<usize>| {
-            let dim = range.len();
-            Axis { dim, moment: Tensor::zeros([dim, dim], DType::F64), root: None }
+    pub(super) fn new(sides: Vec<Pattern>, dtype: DType) -> Self {
+        let axis = |side: Pattern| {
+            let moment = Tensor::zeros(side.shape(), DType::F64);
+            Axis { side, moment, root: None }
         };
-        Self { axes: block.iter().map(axis).collect(), dtype, failures: 0 }
+        Self { axes: sides.into_iter().map(axis).collect(), dtype, failures: 0 }
     }
 
     /// The longest axis.
     fn longest(&self) -> usize {
-        self.axes.iter().map(|axis| axis.dim).max().unwrap_or(0)
+        self.axes.iter().map(|axis| axis.side.longest()).max().unwrap_or(0)
     }
 
     pub(super) fn has_roots(&self) -> bool {
@@ -177,14 +202,19 @@ impl Preconditioner {
             Statistics::Ema { beta2, .. } => (beta2, 1.0 - beta2),
         };
         let (mut x, mut turned) = (gradient, Vec::new());
-        for Axis { dim, moment, .. } in &mut self.axes {
-            let rest = x.len().checked_div(*dim).unwrap_or(0);
+        for Axis { side, moment, .. } in &mut self.axes {
+            let dim = side.size();
+            let rest = x.len().checked_div(dim).unwrap_or(0);
             turned.resize(x.len(), 0.0);
-            transpose(&x, (*dim, rest), rest, &mut turned);
-            let mut new = vec![0.0; *dim * *dim];
-            gram(&turned, rest, *dim, &mut new);
+            transpose(&x, (dim, rest), rest, &mut turned);
             let moment = moment.make_mut::<f64>()?;
-            moment.iter_mut().zip(new).for_each(|(old, new)| *old = keep * *old + gain * new);
+            if let Pattern::Diagonal(_) = side {
+                side.row_gram(&x, rest, (keep, gain), moment);
+            } else {
+                let mut new = vec![0.0; dim * dim];
+                gram(&turned, rest, dim, &mut new);
+                moment.iter_mut().zip(new).for_each(|(old, new)| *old = keep * *old + gain * new);
+            }
             std::mem::swap(&mut x, &mut turned);
         }
         Ok(())
@@ -208,13 +238,18 @@ impl Preconditioner {
         let root = |axis: &Axis| -> Result<Tensor> {
             let mut moment = axis.moment.to_f64_vec()?;
             moment.iter_mut().for_each(|x| *x /= scale);
-            let root = linalg::power(&moment, axis.dim, exponent, ridge);
+            let root = match axis.side {
+                Pattern::Diagonal(_) => {
+                    Ok(moment.iter().map(|x| (x + ridge).powf(exponent)).collect())
+                }
+                Pattern::Blocks(_) => linalg::power(&moment, axis.side.size(), exponent, ridge),
+            };
             let failed = |reason: &dyn fmt::Display| Error::Linalg {
                 routine: "shampoo",
                 reason: reason.to_string(),
             };
             let root = root.map_err(|error| failed(&error))?;
-            let root = Tensor::from_vec(root, [axis.dim, axis.dim])?;
+            let root = Tensor::from_vec(root, axis.side.shape())?;
             let rounded = root.to_dtype(self.dtype)?;
             // A root can be too large for a float.
             if rounded.sum_all()?.item()?.is_finite() {
@@ -241,12 +276,20 @@ impl Preconditioner {
     /// the first axis is in front again.
     pub(super) fn apply<T: FloatElement>(&self, moment: Vec<T>) -> Result<Vec<T>> {
         let mut x = moment;
-        for Axis { dim, root, .. } in &self.axes {
+        for Axis { side, root, .. } in &self.axes {
             let Some(root) = root else { continue };
-            let rest = x.len().checked_div(*dim).unwrap_or(0);
+            let (dim, root) = (side.size(), root.as_slice::<T>()?);
+            let rest = x.len().checked_div(dim).unwrap_or(0);
             let mut out = vec![T::default(); x.len()];
-            let root = Matrix::new(root.as_slice::<T>()?, *dim, *dim);
-            gemm(T::from_f64(1.0), Matrix::new(&x, *dim, rest).t(), root, T::default(), &mut out);
+            if let Pattern::Diagonal(_) = side {
+                for (row, root) in x.chunks_exact_mut(rest.max(1)).zip(root) {
+                    row.iter_mut().for_each(|x| *x *= *root);
+                }
+                transpose(&x, (dim, rest), rest, &mut out);
+            } else {
+                let (x, root) = (Matrix::new(&x, dim, rest), Matrix::new(root, dim, dim));
+                gemm(T::from_f64(1.0), x.t(), root, T::default(), &mut out);
+            }
             x = out;
         }
         Ok(x)
@@ -301,7 +344,9 @@ pub(super) fn renew_all(
     exponent: Option<f64>,
     t: u64,
 ) -> Vec<Result<()>> {
-    let cube = |block: &&mut Preconditioner| block.axes.iter().map(|a| a.dim.pow(3)).sum::<usize>();
+    let cube = |block: &&mut Preconditioner| -> usize {
+        block.axes.iter().map(|axis| axis.side.longest().pow(3)).sum()
+    };
     let work = blocks.iter().map(cube).sum::<usize>() / blocks.len().max(1);
     parallel::map(blocks, work, |block| block.renew(statistics, exponent, t))
 }
@@ -315,7 +360,11 @@ mod tests {
         for (shape, block, count) in
             [([5, 4, 3], Some(2), 3 * 2 * 2), ([5, 4, 3], None, 1), ([2, 7, 1], Some(3), 3)]
         {
-            let cut = Cut::new(&Shape::from(shape), block, false);
+            let cut = Cut::new(
+                &Shape::from(shape),
+                block.map_or(LongSides::whole(), LongSides::blocks),
+                false,
+            );
             let x: Vec<f64> = (0..shape.iter().product()).map(|i: usize| i as f64).collect();
             let mut back = vec![f64::NAN; x.len()];
             assert_eq!(cut.ranges().len(), count);
@@ -328,7 +377,8 @@ mod tests {
 
     #[test]
     fn axes_are_merged_as_long_as_they_fit_into_a_block() {
-        let dims = |block| Cut::new(&Shape::from([8, 2, 3, 3]), Some(block), true).dims;
+        let dims =
+            |block| Cut::new(&Shape::from([8, 2, 3, 3]), LongSides::blocks(block), true).dims;
         assert_eq!(dims(18), [16, 9]);
         assert_eq!(dims(1024), [144]);
         assert_eq!(dims(8), [8, 6, 3]);
@@ -336,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_scalar_is_a_vector_of_one_number() {
-        let cut = Cut::new(&Shape::from(()), None, false);
+        let cut = Cut::new(&Shape::from(()), LongSides::whole(), false);
         assert_eq!(cut.read(&[3.0], &cut.ranges()[0]), [3.0]);
     }
 }

@@ -55,9 +55,9 @@ impl Shampoo {
             }
             for (b, block) in slot.blocks.iter_mut().enumerate() {
                 for (i, axis) in block.axes.iter_mut().enumerate() {
-                    let square = Shape::from([axis.dim, axis.dim]);
-                    axis.moment = kept(format!("moment.{b}.{i}"), &square, DType::F64)?;
-                    axis.root = Some(kept(format!("root.{b}.{i}"), &square, dtype)?);
+                    let shape = axis.side.shape();
+                    axis.moment = kept(format!("moment.{b}.{i}"), &shape, DType::F64)?;
+                    axis.root = Some(kept(format!("root.{b}.{i}"), &shape, dtype)?);
                 }
             }
             for (b, block) in slot.blocks.iter_mut().enumerate() {

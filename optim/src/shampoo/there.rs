@@ -111,14 +111,18 @@ impl Preconditioner {
             Statistics::Ema { beta2, .. } => (beta2, 1.0 - beta2),
         };
         for (i, axis) in self.axes.iter_mut().enumerate() {
-            axis.moment = mix(keep, &axis.moment, gain, &axes::gram_of(gradient, i)?)?;
+            let new = axes::gram_of(gradient, (i, &axis.side))?;
+            axis.moment = mix(keep, &axis.moment, gain, &new)?;
         }
         Ok(())
     }
 
     fn apply_there(&self, moment: Tensor) -> Result<Tensor> {
-        let roots =
-            self.axes.iter().enumerate().filter_map(|(i, axis)| Some((i, axis.root.as_ref()?)));
-        roots.into_iter().try_fold(moment, |x, (i, root)| axes::times_of(&x, i, root, false))
+        let roots = self
+            .axes
+            .iter()
+            .enumerate()
+            .filter_map(|(i, axis)| Some(((i, &axis.side), axis.root.as_ref()?)));
+        roots.into_iter().try_fold(moment, |x, (at, root)| axes::times_of(&x, at, root, false))
     }
 }

@@ -14,7 +14,7 @@ use crate::curvature::operator::{LayerOperator, Layout, Part};
 use crate::curvature::precondition::DampingRule;
 use crate::curvature::recorded::RecordedBatch;
 use crate::layerwise::LayerRule;
-use crate::{AdaFisher, AdaFisherConfig, EkfacConfig};
+use crate::{AdaFisher, AdaFisherConfig, EkfacConfig, LongSides};
 
 /// After so many refreshes with one batch the factors in use stay as they are. The averages of the authors'
 /// programs start at 1 and keep 0.08 of it: 0.08¹² is 7·10⁻¹⁴. Those of thesis and paper start at 0, so
@@ -55,8 +55,8 @@ impl Estimates {
         empirical: &RecordedBatch,
         AuditConfig { damping, block, .. }: AuditConfig,
     ) -> Result<Self> {
-        let kronecker = |share, block| {
-            let mut factors = KroneckerFactors::new(batch.fisher(), share).blocks_of(block);
+        let kronecker = |share, sides| {
+            let mut factors = KroneckerFactors::new(batch.fisher(), share).sides(sides);
             batch.replay(&mut factors)?;
             factors.fold()?;
             Ok::<_, Error>(factors)
@@ -65,9 +65,9 @@ impl Estimates {
         batch.replay(&mut rows)?;
         let preset = |&(line, name): &(_, _)| Ok((line, settled(empirical, name)?));
         Ok(Self {
-            expand: kronecker(Share::Expand, None)?,
-            cut: kronecker(Share::Expand, Some(block))?,
-            reduce: kronecker(Share::Reduce, None)?,
+            expand: kronecker(Share::Expand, LongSides::whole())?,
+            cut: kronecker(Share::Expand, LongSides::blocks(block))?,
+            reduce: kronecker(Share::Reduce, LongSides::whole())?,
             rows: rows.take(),
             presets: PRESETS.iter().map(preset).collect::<Result<_>>()?,
             damping,

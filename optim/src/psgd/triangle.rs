@@ -1,0 +1,275 @@
+//! One side's Q: products with it, its inverse, and its fit. Upper triangular, or a diagonal.
+//!
+//! A side of n with k numbers along each of its entries (a [2000, 8] matrix has n = 2000, k = 8) is fitted to
+//! A Aᵀ and B Bᵀ of `[n, k]` matrices. Where k is far below n they are never formed: row i of triu(A Aᵀ) Q is
+//! aᵢᵀ Σ_{j ≥ i} aⱼ qⱼᵀ, a sum that grows by one term from row to row, for 4 n² k operations in place of 2 n³.
+
+use std::borrow::Cow;
+
+use kernels::gemm::{Matrix, gemm};
+use kernels::transpose::transpose;
+
+use crate::axes;
+use crate::curvature::pattern::Pattern;
+use crate::flat::dot;
+
+/// Sums of products of rows are slower than a product of matrices by about this factor.
+const ROWS_AGAINST_PRODUCTS: usize = 32;
+
+/// The rows of a triangle that are solved one by one before the rest takes them over in one product.
+const RUN: usize = 64;
+
+/// Q of one axis.
+pub(super) struct Side<'a> {
+    pub(super) axis: usize,
+    /// The whole matrix, or its diagonal.
+    pub(super) pattern: &'a Pattern,
+    /// `[n, n]`, upper triangular, or the diagonal `[n]`.
+    pub(super) q: &'a mut [f64],
+}
+
+impl Side<'_> {
+    /// X ×ᵢ Q, or ×ᵢ Qᵀ.
+    pub(super) fn times(&self, x: &[f64], dims: &[usize], transposed: bool) -> Vec<f64> {
+        axes::times(x, dims, (self.axis, self.pattern), self.q, transposed)
+    }
+
+    /// X ×ᵢ Q⁻ᵀ
+    pub(super) fn solve(&self, x: &[f64], dims: &[usize]) -> Vec<f64> {
+        if let Pattern::Diagonal(_) = self.pattern {
+            let inverse: Vec<f64> = self.q.iter().map(|q| 1.0 / q).collect();
+            return axes::times(x, dims, (self.axis, self.pattern), &inverse, false);
+        }
+        let n = self.pattern.size();
+        let mut x = unfolded(x, dims, self.axis).into_owned();
+        solve_transposed(self.q, n, &mut x);
+        folded(x, dims, self.axis)
+    }
+
+    /// Q ← Q − μ triu(AAᵀ − BBᵀ) Q / ‖AAᵀ + BBᵀ‖
+    pub(super) fn fit(&mut self, both: [&[f64]; 2], dims: &[usize], rate: f64) {
+        let n = self.pattern.size();
+        let both = both.map(|x| unfolded(x, dims, self.axis));
+        let k = both[0].len().checked_div(n).unwrap_or(0);
+        if let Pattern::Diagonal(_) = self.pattern {
+            let [aa, bb] = both.map(|x| -> Vec<f64> {
+                x.chunks_exact(k.max(1)).map(|row| dot(row, row)).collect()
+            });
+            let bound = aa.iter().zip(&bb).map(|(a, b)| a + b).fold(0.0, f64::max);
+            let size = if bound > 0.0 { rate / bound } else { 0.0 };
+            for ((q, a), b) in self.q.iter_mut().zip(aa).zip(bb) {
+                *q -= size * (a - b) * *q;
+            }
+            return;
+        }
+        let (bound, product) = match k.saturating_mul(ROWS_AGAINST_PRODUCTS) < n {
+            true => by_rows(&both, self.q, (n, k)),
+            false => by_products(&both, self.q, (n, k)),
+        };
+        let size = if bound > 0.0 { rate / bound } else { 0.0 };
+        self.q.iter_mut().zip(product).for_each(|(q, p)| *q -= size * p);
+    }
+}
+
+/// ‖AAᵀ + BBᵀ‖, a lower bound, and triu(AAᵀ − BBᵀ) Q.
+fn by_products([a, b]: &[Cow<'_, [f64]>; 2], q: &[f64], (n, k): (usize, usize)) -> (f64, Vec<f64>) {
+    let [aa, bb] = [a, b].map(|x| {
+        let mut gram = vec![0.0; n * n];
+        let x = Matrix::new(x, n, k);
+        gemm(1.0, x, x.t(), 0.0, &mut gram);
+        gram
+    });
+    let sum: Vec<f64> = aa.iter().zip(&bb).map(|(a, b)| a + b).collect();
+    let longest = (0..n).map(|i| dot(&sum[i * n..(i + 1) * n], &sum[i * n..(i + 1) * n]));
+    let bound = spectral_bound(longest, |x| crate::matrix::apply(&sum, x));
+    let upper: Vec<f64> =
+        (0..n * n).map(|at| if at % n >= at / n { aa[at] - bb[at] } else { 0.0 }).collect();
+    let mut product = vec![0.0; n * n];
+    gemm(1.0, Matrix::new(&upper, n, n), Matrix::new(q, n, n), 0.0, &mut product);
+    (bound, product)
+}
+
+/// The same without a matrix of n² but Q.
+fn by_rows([a, b]: &[Cow<'_, [f64]>; 2], q: &[f64], (n, k): (usize, usize)) -> (f64, Vec<f64>) {
+    // The columns of M = C Cᵀ, C = [A B], have the squares cᵢᵀ (CᵀC) cᵢ.
+    let both = |i: usize| a[i * k..(i + 1) * k].iter().chain(&b[i * k..(i + 1) * k]).copied();
+    let c: Vec<f64> = (0..n).flat_map(both).collect();
+    let (c, width) = (Matrix::new(&c, n, 2 * k), 2 * k);
+    let mut inner = vec![0.0; width * width];
+    gemm(1.0, c.t(), c, 0.0, &mut inner);
+    let mut through = vec![0.0; n * width];
+    gemm(1.0, c, Matrix::new(&inner, width, width), 0.0, &mut through);
+    let square = |i: usize| (0..width).map(|j| c.get(i, j) * through[i * width + j]).sum::<f64>();
+    let times = |x: &[f64]| {
+        let (mut short, mut out) = (vec![0.0; width], vec![0.0; n]);
+        gemm(1.0, c.t(), Matrix::new(x, n, 1), 0.0, &mut short);
+        gemm(1.0, c, Matrix::new(&short, width, 1), 0.0, &mut out);
+        out
+    };
+    let bound = spectral_bound((0..n).map(square), times);
+    let (mut sums, mut product) = ([vec![0.0; k * n], vec![0.0; k * n]], vec![0.0; n * n]);
+    for i in (0..n).rev() {
+        let (row, out) = (&q[i * n + i..(i + 1) * n], &mut product[i * n + i..(i + 1) * n]);
+        for ((x, sums), sign) in [a, b].into_iter().zip(&mut sums).zip([1.0, -1.0]) {
+            for (c, x) in x[i * k..(i + 1) * k].iter().enumerate() {
+                let sum = &mut sums[c * n + i..(c + 1) * n];
+                let (x, signed) = (*x, sign * x);
+                for ((sum, q), out) in sum.iter_mut().zip(row).zip(&mut *out) {
+                    *sum += x * q;
+                    *out += signed * *sum;
+                }
+            }
+        }
+    }
+    (bound, product)
+}
+
+/// A lower bound of a symmetric matrix's largest eigenvalue: ‖M x‖/‖x‖ with x = M² e for the unit vector e of
+/// the longest column. The squares are those of its columns.
+fn spectral_bound(squares: impl Iterator<Item = f64>, times: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
+    let squares: Vec<f64> = squares.collect();
+    let Some((at, _)) = squares.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)) else {
+        return 0.0;
+    };
+    let unit: Vec<f64> = (0..squares.len()).map(|i| f64::from(u8::from(i == at))).collect();
+    let x = times(&times(&unit));
+    let length = dot(&x, &x).sqrt();
+    if length == 0.0 {
+        return 0.0;
+    }
+    let product = times(&x);
+    dot(&product, &product).sqrt() / length
+}
+
+/// X ← Q⁻ᵀ X: forward substitution, Qᵀ being lower triangular; run by run.
+///
+/// # Shape
+/// q: `[n, n]`, upper triangular · x: `[n, k]`
+fn solve_transposed(q: &[f64], n: usize, x: &mut [f64]) {
+    let k = x.len().checked_div(n).unwrap_or(0);
+    for start in (0..n).step_by(RUN) {
+        let end = (start + RUN).min(n);
+        for i in start..end {
+            let (before, after) = x.split_at_mut((i + 1) * k);
+            let solved = &mut before[i * k..];
+            solved.iter_mut().for_each(|x| *x /= q[i * n + i]);
+            for (row, q) in after.chunks_exact_mut(k.max(1)).zip(&q[i * n + i + 1..i * n + end]) {
+                row.iter_mut().zip(&*solved).for_each(|(x, y)| *x -= q * y);
+            }
+        }
+        if end < n {
+            let (solved, rest) = x.split_at_mut(end * k);
+            let beside = Matrix::new(&q[start * n..end * n], end - start, n).columns(end, n);
+            let solved = Matrix::new(&solved[start * k..], end - start, k);
+            gemm(-1.0, beside.t(), solved, 1.0, rest);
+        }
+    }
+}
+
+/// X₍ᵢ₎ `[n, k]`: the axis in front.
+fn unfolded<'a>(x: &'a [f64], dims: &[usize], axis: usize) -> Cow<'a, [f64]> {
+    if axis == 0 {
+        return Cow::Borrowed(x);
+    }
+    let (n, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+    let mut out = vec![0.0; x.len()];
+    if inner == 1 {
+        transpose(x, (x.len() / n.max(1), n), n, &mut out);
+        return Cow::Owned(out);
+    }
+    let k = x.len() / n.max(1);
+    for (s, slab) in x.chunks_exact((n * inner).max(1)).enumerate() {
+        for (i, row) in slab.chunks_exact(inner.max(1)).enumerate() {
+            out[i * k + s * inner..][..inner].copy_from_slice(row);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The way back.
+fn folded(x: Vec<f64>, dims: &[usize], axis: usize) -> Vec<f64> {
+    if axis == 0 {
+        return x;
+    }
+    let (n, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+    let (k, mut out) = (x.len() / n.max(1), vec![0.0; x.len()]);
+    if inner == 1 {
+        transpose(&x, (n, k), k, &mut out);
+        return out;
+    }
+    for (s, slab) in out.chunks_exact_mut((n * inner).max(1)).enumerate() {
+        for (i, row) in slab.chunks_exact_mut(inner.max(1)).enumerate() {
+            row.copy_from_slice(&x[i * k + s * inner..][..inner]);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{DType, Rng, Tensor};
+
+    use super::*;
+    use crate::matrix::product;
+
+    fn noise(numbers: usize, seed: u64) -> Vec<f64> {
+        let noise = Tensor::normal([numbers], 0.0, 1.0, DType::F64, &mut Rng::new(seed));
+        noise.to_f64_vec().unwrap()
+    }
+
+    fn triangle(n: usize) -> Vec<f64> {
+        let noise = noise(n * n, 7);
+        let entry = |at: usize| match (at / n).cmp(&(at % n)) {
+            std::cmp::Ordering::Less => 0.3 * noise[at],
+            std::cmp::Ordering::Equal => 1.0 + noise[at].abs(),
+            std::cmp::Ordering::Greater => 0.0,
+        };
+        (0..n * n).map(entry).collect()
+    }
+
+    fn assert_close(got: &[f64], expected: &[f64]) {
+        assert_eq!(got.len(), expected.len());
+        let scale = expected.iter().fold(1.0_f64, |s, x| s.max(x.abs()));
+        assert!(got.iter().zip(expected).all(|(x, y)| (x - y).abs() < 1e-10 * scale));
+    }
+
+    #[test]
+    fn the_fit_by_rows_is_the_fit_by_products() {
+        for (n, k) in [(1, 1), (5, 1), (9, 2), (40, 3)] {
+            let both = [noise(n * k, 1), noise(n * k, 2)].map(Cow::Owned);
+            let q = triangle(n);
+            let (bound, rows) = by_rows(&both, &q, (n, k));
+            let (expected, products) = by_products(&both, &q, (n, k));
+            assert!(
+                (bound - expected).abs() < 1e-10 * expected,
+                "{n}, {k}: {bound} and {expected}"
+            );
+            assert_close(&rows, &products);
+        }
+    }
+
+    #[test]
+    fn the_bound_is_below_the_largest_eigenvalue_and_near_it() {
+        let n = 12;
+        let x = noise(n * 20, 3);
+        let moment = product(&x, (n, 20), false, &x, (n, 20), true);
+        let largest = kernels::linalg::symmetric_eigen(&moment, n).unwrap().values[n - 1];
+        let squares = (0..n).map(|i| dot(&moment[i * n..(i + 1) * n], &moment[i * n..(i + 1) * n]));
+        let bound = spectral_bound(squares, |x| crate::matrix::apply(&moment, x));
+        assert!(bound <= largest * (1.0 + 1e-12) && bound > 0.9 * largest, "{bound} of {largest}");
+    }
+
+    #[test]
+    fn solving_undoes_the_transposed_product_along_every_axis_and_over_runs() {
+        for (dims, axis) in [([130, 3, 1], 0), ([2, 70, 3], 1), ([2, 3, 65], 2)] {
+            let n = dims[axis];
+            let (pattern, mut q) = (Pattern::whole(n), triangle(n));
+            let side = Side { axis, pattern: &pattern, q: &mut q };
+            let x = noise(dims.iter().product(), 4);
+            assert_close(&side.solve(&side.times(&x, &dims, true), &dims), &x);
+        }
+        let pattern = Pattern::Diagonal(3);
+        let side = Side { axis: 0, pattern: &pattern, q: &mut [1.0, 2.0, 4.0] };
+        assert_eq!(side.solve(&[1.0, 2.0, 4.0], &[3]), [1.0; 3]);
+    }
+}
