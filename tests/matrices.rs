@@ -8,6 +8,8 @@ mod cut;
 mod kl_shampoo;
 #[path = "matrices/long.rs"]
 mod long;
+#[path = "matrices/muon.rs"]
+mod muon;
 #[path = "matrices/psgd.rs"]
 mod psgd;
 #[path = "matrices/singd.rs"]

@@ -10,33 +10,32 @@
 //! θ ← (1 − α κ) θ − α k X                       k = √max(1, rows/columns)
 //! ```
 //! The iteration maps singular values in [0.02, 1] into [0.68, 1.14]; smaller ones stay small. A tensor
-//! of more axes is a matrix of its first axis against all others. Vectors, and the parameters that the
-//! user declares (embeddings, the last layer: [`MuonConfig::auxiliary`]), get AdamW.
+//! of more axes is a matrix of its first axis against all others. As the authors have it, only hidden matrices
+//! get this; vectors, embedding tables and the readout get AdamW, and so do parameters that the user declares
+//! ([`MuonConfig::auxiliary`]). Which matrix is what, the layers of the first backward pass show (`muon/roles.rs`);
+//! coverage says it. A step without such a pass goes by shape, and so does [`Matrices::All`].
 //!
 //! Deviations: the iteration runs in the parameter's own dtype, not in bfloat16, and the scale of a
 //! convolution comes from the flattened matrix, not from its kernel's sides.
 
+mod hidden;
+mod newton_schulz;
+mod roles;
+
 use std::collections::BTreeSet;
 
-use engine::{FloatElement, ParamId, Parameter, Result, Shape, Tensor, for_float};
+use engine::{ParamId, Parameter, Result, Shape, Tensor, for_float};
 use kernels::Float as _;
 #[cfg(feature = "cuda")]
-use kernels::cuda::{Gpu, newton_schulz::newton_schulz as iterate_there, step::Moving};
-use kernels::gemm::{Matrix, gemm};
+use kernels::cuda::{Gpu, step::Moving};
 
 use crate::AdamConfig;
 use crate::compose::{length, mix};
 use crate::moments::{below_one, not_negative, positive};
-use crate::per_parameter::{Composed, PerParameter, Rule, Start, each_entry, zeros};
-
-/// a, b and c of the iteration.
-pub type Quintic = [f64; 3];
-
-/// The authors' coefficients: steep at zero, not convergent.
-pub const STEEP: Quintic = [3.4445, -4.775, 2.0315];
-
-/// Coefficients with which the iteration converges to singular values of one.
-pub const CONVERGENT: Quintic = [3.0, -3.2, 1.2];
+use crate::per_parameter::{Composed, Rule, Start, each_entry, zeros};
+pub use hidden::Muon;
+use newton_schulz::iterate;
+pub use newton_schulz::{CONVERGENT, Quintic, STEEP, newton_schulz};
 
 /// k, by which the orthogonal direction is scaled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +44,15 @@ pub enum Scale {
     Original,
     /// 0.2 √max(rows, columns): steps as long as AdamW's. Liu et al. 2025.
     LikeAdam,
+}
+
+/// Which matrices are made orthogonal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matrices {
+    /// Those between the tables and the readout: the authors' rule.
+    Hidden,
+    /// All that are not declared.
+    All,
 }
 
 /// Options of [`Muon`].
@@ -72,6 +80,8 @@ pub struct MuonConfig {
     pub adam: AdamConfig,
     /// The rate of AdamW in units of α.
     pub auxiliary_ratio: f64,
+    /// Which matrices are made orthogonal.
+    pub matrices: Matrices,
     /// Matrices that get AdamW too.
     pub auxiliary: BTreeSet<ParamId>,
 }
@@ -92,28 +102,11 @@ impl Default for MuonConfig {
             epsilon: 1e-7,
             adam: AdamConfig { weight_decay: 0.0, ..adam },
             auxiliary_ratio: 0.015,
+            matrices: Matrices::Hidden,
             auxiliary: BTreeSet::new(),
         }
     }
 }
-
-/// Muon, with AdamW for what is no hidden matrix.
-///
-/// # Example
-/// ```
-/// use engine::{Gradients, Parameter, Tensor};
-/// use alcyon_optim::{Muon, MuonConfig, Optimizer};
-/// let mut weight = Parameter::new(Tensor::from_slice(&[0.0; 4], [2, 2])?);
-/// let mut grads = Gradients::default();
-/// grads.set(&weight, Tensor::from_slice(&[9.0, 0.0, 0.0, -1.0], [2, 2])?);
-/// let config = MuonConfig { rate: 1.0, iterations: 60, quintic: alcyon_optim::muon::CONVERGENT,
-///     ..MuonConfig::default() };
-/// Muon::new(config)?.step(&mut weight, &grads)?;
-/// let moved = weight.value().to_vec::<f64>()?; // U Vᵀ of the gradient
-/// assert!((moved[0] + 1.0).abs() < 1e-9 && (moved[3] - 1.0).abs() < 1e-9);
-/// # Ok::<(), engine::Error>(())
-/// ```
-pub type Muon = PerParameter<MuonConfig>;
 
 /// Rows and columns of a tensor that is a matrix of its first axis against the others.
 pub(crate) fn sides(shape: &Shape) -> Option<(usize, usize)> {
@@ -222,75 +215,4 @@ impl MuonConfig {
         let declared = self.auxiliary.contains(&parameter.id());
         sides(parameter.value().shape()).filter(|_| !declared)
     }
-}
-
-/// X / (‖X‖ + ε), then X ← a X + (b A + c A²) X with A = X Xᵀ, `iterations` times.
-///
-/// Singular vectors stay, every singular value s becomes p(p(… s/‖X‖ …)) with p(s) = a s + b s³ + c s⁵.
-///
-/// # Shape
-/// x, result: `[rows, columns]`, row-major; A is formed on the shorter side.
-///
-/// # Source
-/// Jordan et al. 2024; the classical cubic form: Higham 2008, *Functions of Matrices*, (8.20).
-///
-/// # Example
-/// ```
-/// use alcyon_optim::muon::{CONVERGENT, newton_schulz};
-/// let x = newton_schulz(&[3.0_f64, 4.0], (1, 2), CONVERGENT, 9, 0.0); // a row: its direction
-/// assert!((x[0] - 0.6).abs() < 1e-12 && (x[1] - 0.8).abs() < 1e-12);
-/// ```
-#[must_use]
-pub fn newton_schulz<T: FloatElement>(
-    x: &[T],
-    (rows, columns): (usize, usize),
-    quintic: Quintic,
-    iterations: u32,
-    epsilon: f64,
-) -> Vec<T> {
-    let length = x.iter().map(|&x| kernels::Float::to_f64(x * x)).sum::<f64>().sqrt();
-    let scale = T::of(1.0 / (length + epsilon).max(f64::MIN_POSITIVE));
-    iterate_here(x.iter().map(|&x| x * scale).collect(), (rows, columns), quintic, iterations)
-}
-
-/// The iteration, where X is.
-fn iterate(x: &Tensor, sides: (usize, usize), quintic: Quintic, iterations: u32) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if let Some(gpu) = x.gpu().map(std::sync::Arc::clone) {
-        let mut x = x.clone();
-        iterate_there(&gpu, &x.make_cuda_mut()?, sides, quintic, iterations)?;
-        return Ok(x);
-    }
-    let shape = *x.shape();
-    for_float!(x.dtype(), T => {
-        Tensor::from_vec(iterate_here(x.to_vec::<T>()?, sides, quintic, iterations), shape)
-    })
-}
-
-/// X ← a X + (b A + c A²) X with A = X Xᵀ, `iterations` times.
-fn iterate_here<T: FloatElement>(
-    mut x: Vec<T>,
-    (rows, columns): (usize, usize),
-    quintic: Quintic,
-    iterations: u32,
-) -> Vec<T> {
-    let n = rows.min(columns);
-    let [a, b, c] = quintic.map(T::of);
-    let (mut gram, mut poly) = (vec![T::ZERO; n * n], vec![T::ZERO; n * n]);
-    let mut next = vec![T::ZERO; x.len()];
-    for _ in 0..iterations {
-        let m = Matrix::new(&x, rows, columns);
-        let (short, long) = if rows <= columns { (m, m.t()) } else { (m.t(), m) };
-        gemm(T::ONE, short, long, T::ZERO, &mut gram);
-        // b A + c A²
-        poly.copy_from_slice(&gram);
-        gemm(c, Matrix::new(&gram, n, n), Matrix::new(&gram, n, n), b, &mut poly);
-        next.copy_from_slice(&x);
-        let p = Matrix::new(&poly, n, n);
-        // P is symmetric: from the right for a tall X.
-        let (left, right) = if rows <= columns { (p, m) } else { (m, p) };
-        gemm(T::ONE, left, right, a, &mut next);
-        std::mem::swap(&mut x, &mut next);
-    }
-    x
 }

@@ -166,6 +166,11 @@ impl<R: Rule> PerParameter<R> {
         self.moments.get(parameter)?.tensors.get(at)
     }
 
+    /// The constants, to be changed.
+    pub(crate) const fn rule_mut(&mut self) -> &mut R {
+        &mut self.rule
+    }
+
     /// Changes what is kept of a parameter between two steps.
     pub(crate) fn keep(
         &mut self,

@@ -11,10 +11,10 @@ use crate::{
     AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdaHessianConfig, AdafactorConfig, AdamConfig,
     AdaptiveKfac, AdaptiveKfacConfig, BandConfig, EkfacConfig, EvaConfig, FoofConfig, HessianFree,
     HessianFreeConfig, Kfac, KfacConfig, KlShampooConfig, LambConfig, LarsConfig, Lbfgs,
-    LbfgsConfig, LionConfig, MkorConfig, MuonConfig, NAdamConfig, Newton, NewtonConfig, Optimizer,
-    Prodigy, ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, Sam, SamConfig,
-    ScheduleFreeConfig, SgdConfig, Shampoo, ShampooConfig, SingdConfig, SkfacConfig, SoapConfig,
-    SophiaConfig, TntConfig,
+    LbfgsConfig, LionConfig, MkorConfig, Muon, MuonConfig, NAdamConfig, Newton, NewtonConfig,
+    Optimizer, Prodigy, ProdigyConfig, PsgdConfig, RAdamConfig, RmsPropConfig, SPlusConfig, Sam,
+    SamConfig, ScheduleFreeConfig, SgdConfig, Shampoo, ShampooConfig, SingdConfig, SkfacConfig,
+    SoapConfig, SophiaConfig, TntConfig,
 };
 
 /// Makes an optimizer, at a rate if one is given.
@@ -73,7 +73,10 @@ const KNOWN: &[(&str, Build)] = &[
     ("singd", |rate| layerwise(SingdConfig::default(), rate)),
     ("ikfac", |rate| layerwise(SingdConfig::ikfac(), rate)),
     ("tnt", |rate| layerwise(TntConfig::default(), rate)),
-    ("muon", |rate| rule(MuonConfig::default(), rate)),
+    ("muon", |rate| {
+        let config = MuonConfig::default();
+        Ok(Box::new(Muon::new(MuonConfig { rate: rate.unwrap_or(config.rate), ..config })?))
+    }),
     ("soap", |rate| rule(SoapConfig::default(), rate)),
     ("eshampoo", |rate| rule(SoapConfig::corrected_shampoo(), rate)),
     ("splus", |rate| rule(SPlusConfig::default(), rate)),

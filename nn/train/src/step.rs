@@ -112,7 +112,8 @@ pub(crate) fn accept(
         let expected = "one that steps on gradients, to accumulate, clip, scale or capture them";
         return refuse("optimizer", expected, optimizer.name().to_owned());
     }
-    let curved = optimizer.curvature().is_some() || optimizer.hessian_diagonal().is_some();
+    let seen = optimizer.curvature().is_some_and(|source| source.keeps_numbers());
+    let curved = seen || optimizer.hessian_diagonal().is_some();
     if plan.precision == Precision::F16 && curved {
         let expected = "one without curvature, to skip steps in f16 (bf16 skips none)";
         return refuse("optimizer", expected, optimizer.name().to_owned());

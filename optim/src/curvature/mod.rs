@@ -86,6 +86,11 @@ pub trait CurvatureSource: LayerObserver {
     /// Linear algebra on the sums.
     fn finish(&mut self, terms: usize) -> Result<()>;
 
+    /// Whether later steps depend on the numbers of what is seen; not so of an observer of the model's layout.
+    fn keeps_numbers(&self) -> bool {
+        true
+    }
+
     /// Several workers have finished a part of the batch each: adds up what they have, raw sums and
     /// counts, so that each of them holds the whole batch's. Before the step, and called by
     /// [`Optimizer::exchange`](crate::Optimizer::exchange).

@@ -1,0 +1,115 @@
+//! What each matrix is in its model, as far as layer records tell: hidden, a table, the readout.
+//!
+//! A table's record is a lookup. The readout's is the first that a sweep hands over, for a sweep begins at the
+//! outputs: the last layer, if it is dense or a convolution. A matrix that is used outside layers is hidden where
+//! it is an operand of a matrix product, and something else (positions that are added, a class token) where not.
+//! Of two uses the one that is not hidden counts: a table that is tied to the readout is a table. A model with
+//! several heads shows the last one only; the others, and what else should get AdamW, are declared
+//! ([`MuonConfig::auxiliary`](super::MuonConfig::auxiliary)).
+
+use std::collections::BTreeMap;
+
+use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result, Rng};
+
+use crate::curvature::communicator::Communicator;
+use crate::{CurvatureSource, Fisher};
+
+/// What a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    Hidden,
+    Outside(&'static str),
+    Readout,
+    Table,
+}
+
+impl Role {
+    pub(super) fn words(self) -> String {
+        match self {
+            Self::Hidden => "a hidden matrix".into(),
+            Self::Outside(op) => format!("no layer's, used by {op}"),
+            Self::Readout => "the readout".into(),
+            Self::Table => "an embedding".into(),
+        }
+    }
+}
+
+/// Looks at the layers of backward passes until it has been told that all are known.
+#[derive(Debug)]
+pub(super) struct Roles {
+    seen: BTreeMap<ParamId, Role>,
+    /// Whether this sweep has shown a layer.
+    begun: bool,
+    pub(super) due: bool,
+    rng: Rng,
+}
+
+impl Roles {
+    pub(super) fn new(due: bool) -> Self {
+        Self { seen: BTreeMap::new(), begun: false, due, rng: Rng::new(0) }
+    }
+
+    /// What a parameter is, if a pass has shown it.
+    pub(super) fn of(&self, param: ParamId) -> Option<Role> {
+        self.seen.get(&param).copied()
+    }
+
+    /// Whether a pass has shown any layer.
+    pub(super) fn any(&self) -> bool {
+        !self.seen.is_empty()
+    }
+
+    fn add(&mut self, param: ParamId, role: Role) {
+        let known = self.seen.entry(param).or_insert(role);
+        *known = role.max(*known);
+    }
+}
+
+impl LayerObserver for Roles {
+    fn observe(&mut self, record: &LayerRecord) -> Result<()> {
+        let last = !std::mem::replace(&mut self.begun, true);
+        let role = match record.layer {
+            Layer::Lookup => Role::Table,
+            Layer::Dense | Layer::Conv2d(_) | Layer::ConvTranspose2d(_) if last => Role::Readout,
+            _ => Role::Hidden,
+        };
+        self.add(record.weight, role);
+        Ok(())
+    }
+
+    fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
+        self.add(param, if op == "matmul" { Role::Hidden } else { Role::Outside(op) });
+        Ok(())
+    }
+}
+
+impl CurvatureSource for Roles {
+    fn fisher(&self) -> Fisher {
+        Fisher::Empirical
+    }
+
+    fn due(&self) -> bool {
+        self.due
+    }
+
+    fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    fn begin_sweep(&mut self, _: usize) {
+        self.begun = false;
+    }
+
+    fn finish(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn keeps_numbers(&self) -> bool {
+        false
+    }
+
+    /// All workers have the same model.
+    fn exchange(&mut self, _: &mut dyn Communicator) -> Result<()> {
+        Ok(())
+    }
+}
