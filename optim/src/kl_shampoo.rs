@@ -23,7 +23,7 @@
 //! a basis. A tensor of more axes is a matrix of its first axis against all others; vectors get Adam.
 
 use engine::{DType, Parameter, Result, Tensor};
-use kernels::linalg;
+use kernels::{linalg, parallel};
 
 use crate::LongSides;
 use crate::curvature::pattern::Pattern;
@@ -31,7 +31,7 @@ use crate::curvature::precondition::failed;
 use crate::moments::{below_one, correction, not_negative, positive};
 use crate::muon::sides;
 use crate::per_parameter::{First, PerParameter, Rule, Start};
-use crate::soap::{descend, eigenvectors};
+use crate::soap::{average_in, descend, eigenvectors};
 
 /// What the eigenvalues start from, on both sides.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -192,26 +192,33 @@ impl Rule for KlShampooConfig {
         }
         // Precondition. The mean of the gradients since the one that found the bases.
         let m = m.make_mut::<f64>()?;
-        m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
+        average_in(m, &g, self.beta1);
         let mut direction = turned(&left, &right, m, shape, true)?;
-        let (lambda, omega) = (left.values()?, right.values()?);
-        for (row, lambda) in direction.chunks_exact_mut(columns.max(1)).zip(lambda) {
-            for (x, omega) in row.iter_mut().zip(omega) {
-                *x /= (lambda * omega).sqrt() + self.epsilon;
+        let (lambda, omega) = (roots(left.values()?), roots(right.values()?));
+        let epsilon = self.epsilon;
+        parallel::pieces(&mut direction, columns, |start, rows| {
+            let lambda = &lambda[start / columns.max(1)..];
+            for (row, lambda) in rows.chunks_exact_mut(columns.max(1)).zip(lambda) {
+                row.iter_mut().zip(&omega).for_each(|(x, omega)| *x /= lambda * omega + epsilon);
             }
-        }
+        });
         let direction = turned(&left, &right, &direction, shape, false)?;
         self.descend(value, &direction, t.saturating_sub(1))?;
         // Estimate: both sides with what the other one was.
         let whitened = turned(&left, &right, &g, shape, true)?;
         let (mut of_rows, mut of_columns) = (vec![0.0; rows], vec![0.0; columns]);
+        let omega: Vec<f64> = right.values()?.iter().map(|omega| 1.0 / omega).collect();
         let squares = whitened.chunks_exact(columns.max(1)).zip(left.values()?).zip(&mut of_rows);
         for ((row, lambda), to) in squares {
-            for ((x, omega), sum) in row.iter().zip(right.values()?).zip(&mut of_columns) {
-                *to += x * x / omega / columns as f64;
-                *sum += x * x / lambda / rows as f64;
+            let lambda = 1.0 / lambda;
+            for ((x, omega), sum) in row.iter().zip(&omega).zip(&mut of_columns) {
+                let square = x * x;
+                *to += square * omega;
+                *sum += square * lambda;
             }
         }
+        of_rows.iter_mut().for_each(|x| *x /= columns as f64);
+        of_columns.iter_mut().for_each(|x| *x /= rows as f64);
         let weights = |count: usize| (self.beta2, (1.0 - self.beta2) / count as f64);
         if left.whole.is_some() {
             let half = right.whitened_columns(&g, rows)?;
@@ -255,6 +262,10 @@ impl KlShampooConfig {
         let direction: Vec<f64> = m.iter().zip(&*v).map(scaled).collect();
         self.descend(value, &direction, t)
     }
+}
+
+fn roots(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|x| x.sqrt()).collect()
 }
 
 /// One side's factor and basis (none of a diagonal), and its eigenvalues.
@@ -338,8 +349,9 @@ impl Side<'_> {
             Some(basis) => self.pattern.right(basis, x, rows, false),
             None => x.to_vec(),
         };
+        let inverse: Vec<f64> = values.iter().map(|value| 1.0 / value.sqrt()).collect();
         for row in x.chunks_exact_mut(values.len().max(1)) {
-            row.iter_mut().zip(values).for_each(|(x, value)| *x /= value.sqrt());
+            row.iter_mut().zip(&inverse).for_each(|(x, inverse)| *x *= inverse);
         }
         Ok(x)
     }
@@ -351,8 +363,8 @@ impl Side<'_> {
             None => x.to_vec(),
         };
         for (row, value) in x.chunks_exact_mut(columns.max(1)).zip(self.values()?) {
-            let root = value.sqrt();
-            row.iter_mut().for_each(|x| *x /= root);
+            let inverse = 1.0 / value.sqrt();
+            row.iter_mut().for_each(|x| *x *= inverse);
         }
         Ok(x)
     }

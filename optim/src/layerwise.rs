@@ -250,14 +250,16 @@ impl<R: LayerRule> Layerwise<R> {
             let width = kept.n - usize::from(kept.bias.is_some());
             let (mut of_weight, mut of_bias) = (Vec::new(), Vec::new());
             for (group, state) in kept.groups.iter().enumerate() {
-                let row = |i: usize| {
-                    let row = group * kept.m + i;
-                    let weights = (0..width).map(move |j| w.map_or(0.0, |w| w[row * width + j]));
-                    let bias = kept.bias.map(|_| b.map_or(0.0, |b| b[row]));
-                    weights.chain(bias)
-                };
-                let joint: Vec<f64> = (0..kept.m).flat_map(row).collect();
+                let mut joint = Vec::with_capacity(kept.m * kept.n);
+                for row in group * kept.m..(group + 1) * kept.m {
+                    match w {
+                        Some(w) => joint.extend_from_slice(&w[row * width..(row + 1) * width]),
+                        None => joint.resize(joint.len() + width, 0.0),
+                    }
+                    joint.extend(kept.bias.map(|_| b.map_or(0.0, |b| b[row])));
+                }
                 let direction = self.rule.direction(state, &joint, kept.n, kept.m)?;
+                of_weight.reserve(kept.m * width);
                 for row in direction.chunks_exact(kept.n.max(1)) {
                     of_weight.extend_from_slice(&row[..width]);
                     of_bias.extend_from_slice(&row[width..]);

@@ -27,7 +27,7 @@ use crate::LongSides;
 use crate::curvature::pattern::Pattern;
 use crate::moments::{below_one, correction, demand, not_negative, positive};
 use crate::per_parameter::{First, PerParameter, Rule, Start};
-use crate::soap::descend;
+use crate::soap::{average_in, descend};
 use triangle::Side;
 
 /// The root mean square that a direction is cut to.
@@ -160,7 +160,7 @@ impl Rule for PsgdConfig {
         let [m, tensors @ ..] = kept else { return Ok(()) };
         let (dims, g) = (self.dims(value.shape()), grad.to_f64_vec()?);
         let m = m.make_mut::<f64>()?;
-        m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta * *m + (1.0 - self.beta) * g);
+        average_in(m, &g, self.beta);
         let scale = 1.0 / correction(self.beta, t);
         let moment: Vec<f64> = m.iter().map(|m| m * scale).collect();
         let mut factors = Vec::with_capacity(tensors.len());
@@ -179,8 +179,7 @@ impl Rule for PsgdConfig {
         }
         let mut direction = moment;
         for side in &factors {
-            direction = side.times(&direction, &dims, false);
-            direction = side.times(&direction, &dims, true);
+            direction = side.twice(direction, &dims);
         }
         let square = direction.iter().map(|x| x * x).sum::<f64>() / direction.len().max(1) as f64;
         let cut = self.rate * (LONGEST_STEP / square.sqrt()).min(1.0);
@@ -249,8 +248,8 @@ fn fit(sides: &mut [Side<'_>], g: &[f64], z: Vec<f64>, dims: &[usize], rate: f64
     let mut a: Vec<f64> = g.iter().zip(&z).map(|(g, z)| g + NOISE * size * z).collect();
     let mut b = z;
     for side in &*sides {
-        a = side.times(&a, dims, false);
-        b = side.solve(&b, dims);
+        a = side.times(a, dims);
+        b = side.solve(b, dims);
     }
     sides.iter_mut().for_each(|side| side.fit([&a, &b], dims, rate));
 }

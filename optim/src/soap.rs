@@ -16,9 +16,11 @@
 //! diagonal ([`LongSides`]) is not rotated, and one in blocks is rotated block by block. Deviations: everything
 //! that is kept is f64, where they keep f32; their longest axis is 10,000.
 
+use std::borrow::Cow;
+
 use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
 use kernels::gemm::{Matrix, gemm};
-use kernels::linalg;
+use kernels::{linalg, parallel};
 
 use crate::LongSides;
 use crate::axes;
@@ -174,22 +176,24 @@ impl Rule for SoapConfig {
         // Adam along the eigenvectors: t counts the steps that move.
         let t = t - 1;
         let (m, v) = (m.make_mut::<f64>()?, v.make_mut::<f64>()?);
-        m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
-        let mut turned = g.clone();
-        let mut direction = m.to_vec();
-        for ((axis, side), pair) in axes.iter().zip(&pairs) {
-            let q = pair[1].as_slice::<f64>()?;
-            turned = axes::times(&turned, &dims, (*axis, side), q, true);
-            direction = axes::times(&direction, &dims, (*axis, side), q, true);
-        }
-        for ((d, v), g) in direction.iter_mut().zip(&mut *v).zip(turned) {
-            *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
-            *d /= v.sqrt() + self.epsilon;
-        }
-        for ((axis, side), pair) in axes.iter().zip(&pairs) {
-            let q = pair[1].as_slice::<f64>()?;
-            direction = axes::times(&direction, &dims, (*axis, side), q, false);
-        }
+        average_in(m, &g, self.beta1);
+        let turn = |x: &[f64], back: bool| -> Result<Vec<f64>> {
+            let mut turned = Cow::Borrowed(x);
+            for ((axis, side), pair) in axes.iter().zip(&pairs) {
+                let q = pair[1].as_slice::<f64>()?;
+                turned = Cow::Owned(axes::times(&turned, &dims, (*axis, side), q, !back));
+            }
+            Ok(turned.into_owned())
+        };
+        let (turned, mut direction) = (turn(&g, false)?, turn(m, false)?);
+        let (beta2, epsilon) = (self.beta2, self.epsilon);
+        parallel::pieces_of([&mut direction, &mut *v], 1, |start, [d, v]| {
+            for ((d, v), g) in d.iter_mut().zip(v).zip(&turned[start..]) {
+                *v = beta2 * *v + (1.0 - beta2) * g * g;
+                *d /= v.sqrt() + epsilon;
+            }
+        });
+        let direction = turn(&direction, true)?;
         let decay = 1.0 - self.rate * self.weight_decay;
         descend(value, &direction, self.rate * self.corrected(t), decay)?;
         // What Shampoo sees of it.
@@ -278,11 +282,21 @@ impl SoapConfig {
 /// θ ← decay (θ − size · direction)
 pub(crate) fn descend(value: &mut Tensor, direction: &[f64], size: f64, decay: f64) -> Result<()> {
     for_float!(value.dtype(), T => {
-        for (theta, d) in value.make_mut::<T>()?.iter_mut().zip(direction) {
-            *theta = T::from_f64(decay * (theta.to_f64() - size * d));
-        }
+        parallel::pieces(value.make_mut::<T>()?, 1, |start, theta| {
+            for (theta, d) in theta.iter_mut().zip(&direction[start..]) {
+                *theta = T::from_f64(decay * (theta.to_f64() - size * d));
+            }
+        });
     });
     Ok(())
+}
+
+/// m ← β m + (1 − β) g
+pub(crate) fn average_in(m: &mut [f64], g: &[f64], beta: f64) {
+    parallel::pieces(m, 1, |start, m| {
+        let beta = beta; // a copy: a loop that writes cannot change it
+        m.iter_mut().zip(&g[start..]).for_each(|(m, g)| *m = beta * *m + (1.0 - beta) * g);
+    });
 }
 
 /// The eigenvectors of a second moment as columns, those of the largest eigenvalues first, block by block.
