@@ -294,8 +294,8 @@ pub(crate) fn descend(value: &mut Tensor, direction: &[f64], size: f64, decay: f
 /// m ← β m + (1 − β) g
 pub(crate) fn average_in(m: &mut [f64], g: &[f64], beta: f64) {
     parallel::pieces(m, 1, |start, m| {
-        let beta = beta; // a copy: a loop that writes cannot change it
-        m.iter_mut().zip(&g[start..]).for_each(|(m, g)| *m = beta * *m + (1.0 - beta) * g);
+        let (keep, gain) = (beta, 1.0 - beta); // copies: a loop that writes cannot change them
+        m.iter_mut().zip(&g[start..]).for_each(|(m, g)| *m = keep * *m + gain * g);
     });
 }
 

@@ -107,7 +107,13 @@ impl Optimizer for Muon {
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
         self.decide(model);
-        self.inner.step(model, grads)
+        self.inner.step_checked(model, grads)
+    }
+
+    /// Without the declared and decided parameters: identities are others in another process.
+    fn options(&self) -> String {
+        let auxiliary = std::collections::BTreeSet::new();
+        format!("{:?}", MuonConfig { auxiliary, ..self.config().clone() })
     }
 
     fn rate(&self) -> f64 {
