@@ -106,7 +106,7 @@ struct Derivative<E> {
     order: Order,
 }
 
-/// The second is the end of the road: no third derivative.
+/// The second is the end of the road: a third derivative is [`Error::NoThirdDerivative`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     First = 1,
@@ -148,9 +148,12 @@ impl<E: Elementwise> Op for Derivative<E> {
 
     /// d/dg = f′, d/dx = g f″. What y contributes is in f″, so y itself gets nothing.
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
-        let ([x, y, g], Order::First, true) = (at.inputs, self.order, E::TWICE) else {
-            return Err(Error::NotTwiceDifferentiable { op: E::NAME });
+        let (Order::First, [x, y, g]) = (self.order, at.inputs) else {
+            return Err(Error::NoThirdDerivative { op: E::NAME });
         };
+        if !E::TWICE {
+            return Err(Error::NotTwiceDifferentiable { op: E::NAME });
+        }
         let derivative = |order| Self { of: self.of, order };
         let d_x =
             at.want(0, || Var::apply_op(derivative(Order::Second), &[x, y, g])?.mul(at.grad))?;
@@ -251,4 +254,21 @@ pub(super) fn binary_samples(call: fn(&Var, &Var) -> Result<Var>) -> Vec<Sample>
         Sample::new(vec![sample_input([5])], move |x| call(&x[0], &x[0])),
         Sample::new(pair([0, 2].into(), [2].into()), move |x| call(&x[0], &x[1])),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, Tape};
+
+    #[test]
+    fn a_third_derivative_is_refused_as_a_third() {
+        let tape = Tape::new();
+        let x = tape.watch(Tensor::ones([1], DType::F64));
+        let first = tape.backward_recorded(&x.sigmoid().unwrap()).unwrap();
+        let second = tape.backward_recorded(first.of_var(&x).unwrap()).unwrap();
+        let third = tape.backward(second.of_var(&x).unwrap()).unwrap_err();
+        assert!(matches!(third, Error::NoThirdDerivative { op: "sigmoid" }));
+        assert!(third.to_string().contains("third"), "{third}");
+    }
 }
