@@ -3,7 +3,6 @@
 mod einsum;
 mod logsumexp;
 mod mask;
-mod mean;
 mod min;
 mod pad;
 mod roll;

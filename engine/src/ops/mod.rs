@@ -23,7 +23,7 @@ operations! {
     // choices
     maximum, minimum, compare, select,
     // reductions
-    sum, cumsum, max, argmax, argsort,
+    sum, variance, cumsum, max, argmax, argsort,
     // probabilities
     softmax, log_softmax, cross_entropy, dropout, attention,
     // products
