@@ -96,3 +96,15 @@ __device__ __forceinline__ T block_max(T value, T* scratch) {
     __syncthreads();
     return max;
 }
+
+// softmax (or its logarithm) of a row whose largest number is infinite or no number, as on the CPU: numbers
+// +infinity share 1, a row of -infinity alone has no weight. In place if y is x.
+__device__ __forceinline__ void infinite_row(const T* x, long long n, T max, bool logarithm, T* y, T* scratch) {
+    T count = 0;
+    for (long long i = threadIdx.x; i < n; i += blockDim.x) count += x[i] == max ? T(1) : T(0);
+    count = block_sum(count, scratch);
+    for (long long i = threadIdx.x; i < n; i += blockDim.x) {
+        const T share = max != max ? max : x[i] == max && max > T(0) ? T(1) / count : T(0);
+        y[i] = logarithm ? (T)log((double)share) : share;
+    }
+}
