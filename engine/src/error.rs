@@ -320,7 +320,12 @@ impl From<kernels::cuda::CudaError> for Error {
     fn from(source: kernels::cuda::CudaError) -> Self {
         match source {
             kernels::cuda::CudaError::Index { op, index, at, bound } => {
-                Self::Index { op, index, at, bound }
+                crate::op::targets::noted(op, index, at).unwrap_or(Self::Index {
+                    op,
+                    index,
+                    at,
+                    bound,
+                })
             }
             other => Self::Cuda { op: "cuda", source: other },
         }

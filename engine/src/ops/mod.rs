@@ -25,7 +25,7 @@ operations! {
     // reductions
     sum, variance, cumsum, max, argmax, argsort,
     // probabilities
-    softmax, log_softmax, logsumexp, cross_entropy, dropout, attention,
+    softmax, log_softmax, logsumexp, cross_entropy, soft_cross_entropy, binary_cross_entropy, dropout, attention,
     // products
     matmul,
     // views and indices
