@@ -108,3 +108,17 @@ __device__ __forceinline__ void infinite_row(const T* x, long long n, T max, boo
         y[i] = logarithm ? (T)log((double)share) : share;
     }
 }
+
+// From a number near the mean and the sums of differences from it and of their squares: the mean, and the
+// variance, of which what the number was off is taken out again. (kernels/src/norm/moments.rs)
+struct Moments {
+    T mean, variance;
+};
+
+__device__ __forceinline__ Moments corrected(T near, T sum, T squares, T count) {
+    const T rest = sum / count, variance = squares / count - rest * rest;
+    Moments m;
+    m.mean = near + rest;
+    m.variance = variance < T(0) ? T(0) : variance;
+    return m;
+}

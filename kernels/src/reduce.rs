@@ -352,7 +352,7 @@ pub(crate) fn dot_lanes<T: Float>(a: &[T], b: &[T]) -> T {
 
 /// The lanes, added as a balanced tree.
 #[inline(always)]
-fn join<T: Float>(mut lanes: [T; LANES]) -> T {
+pub(crate) fn join<T: Float>(mut lanes: [T; LANES]) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
