@@ -56,6 +56,21 @@ pub fn samples(call: fn(&Var) -> Result<Var>) -> Vec<Sample> {
     ]
 }
 
+/// Beyond this an exponential tail is 0 or 1 in every type.
+const TAIL: f64 = 1e4;
+
+/// x, but no less than where x times a tail that is 0 there is 0: −∞ times 0 would be no number.
+pub(super) fn floored<T: FloatElement>(x: T) -> T {
+    // Not `max`: a NaN must stay one.
+    if x < T::of(-TAIL) { T::of(-TAIL) } else { x }
+}
+
+/// x, within the bounds beyond which x times the slope of a tail is 0.
+pub(super) fn bounded<T: FloatElement>(x: T) -> T {
+    let x = floored(x);
+    if x > T::of(TAIL) { T::of(TAIL) } else { x }
+}
+
 #[derive(Debug)]
 struct Forward<E>(E);
 
@@ -260,6 +275,35 @@ pub(super) fn binary_samples(call: fn(&Var, &Var) -> Result<Var>) -> Vec<Sample>
 mod tests {
     use super::*;
     use crate::{DType, Tape};
+
+    /// The value and the slope of an op at a number.
+    fn at(x: f64, dtype: DType, f: fn(&Var) -> Result<Var>) -> [f64; 2] {
+        let tape = Tape::new();
+        let x = tape.watch(Tensor::full([1], x, dtype));
+        let y = f(&x).unwrap();
+        let slope = tape.backward(&y).unwrap().of_var(&x).unwrap().item().unwrap();
+        [y.item().unwrap(), slope]
+    }
+
+    #[test]
+    fn activations_of_infinite_and_huge_numbers_have_the_values_of_their_limits() {
+        let gates: [fn(&Var) -> Result<Var>; 4] =
+            [|x| x.silu(), |x| x.gelu(), |x| x.gelu_tanh(), |x| x.softplus()];
+        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+            for f in gates {
+                for x in [f64::NEG_INFINITY, -1e30] {
+                    assert_eq!(at(x, dtype, f), [0.0, 0.0], "{dtype} {x}");
+                }
+                let [y, slope] = at(f64::INFINITY, dtype, f);
+                assert_eq!((y, slope), (f64::INFINITY, 1.0), "{dtype}");
+                assert!(at(f64::NAN, dtype, f).iter().all(|y| y.is_nan()));
+            }
+            for (x, want) in [(f64::NEG_INFINITY, [0.0, 0.0]), (f64::INFINITY, [1.0, 0.0])] {
+                assert_eq!(at(x, dtype, |x| x.sigmoid()), want, "{dtype} {x}");
+            }
+        }
+        assert_eq!(at(1e30, DType::F32, |x| x.gelu_tanh())[1], 1.0);
+    }
 
     #[test]
     fn a_third_derivative_is_refused_as_a_third() {
