@@ -109,6 +109,27 @@ mod tests {
         assert_eq!(<bf16 as Element>::from_f64(3.226_563_016_645_226).to_f64(), 3.234_375);
     }
 
+    /// The machine's own conversion, in vectors and in what is left after them.
+    #[test]
+    fn a_float_beside_a_tie_goes_to_the_nearest_16_bit_number() {
+        let ties = |of: fn(u16) -> f32, infinite: u16| -> (Vec<f32>, Vec<f64>) {
+            let at = |word: u16| {
+                let (below, above) = (f64::from(of(word)), f64::from(of(word + 1)));
+                let tie = (below + (above - below) / 2.0) as f32;
+                let near = move |x: f32| nearest(f64::from(x), below, above, word % 2 == 0);
+                [tie.next_down(), tie, tie.next_up()].map(|x| (x, near(x)))
+            };
+            (0..infinite - 1).flat_map(at).unzip()
+        };
+        let f16s = ties(|word| f16::from_bits(word).to_f32(), 0x7c00);
+        let bf16s = ties(|word| bf16::from_bits(word).to_f32(), 0x7f80);
+        for ((x, want), dtype) in [(f16s, DType::F16), (bf16s, DType::BF16)] {
+            let n = x.len();
+            let got = Tensor::from_vec(x, [n]).unwrap().to_dtype(dtype).unwrap();
+            assert_eq!(got.to_f64_vec().unwrap(), want, "{dtype}");
+        }
+    }
+
     #[test]
     fn beyond_the_largest_number_a_double_is_infinite_from_the_tie_on() {
         // The next number would be 65536, or 2¹²⁸.
