@@ -4,6 +4,8 @@ use std::fmt;
 
 use kernels::pool::Pooled;
 
+use crate::number::{self, Number};
+
 /// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -70,27 +72,49 @@ pub trait Element: Pooled + PartialEq + fmt::Debug + fmt::Display + 'static {
     const DTYPE: DType;
     /// As `f64` (exact for floats; rounded for integers beyond 2⁵³).
     fn to_f64(self) -> f64;
-    /// From `f64`, rounded to the type.
+    /// The nearest number of the type, of two the even one; an integer is cut towards zero.
     fn from_f64(x: f64) -> Self;
+    /// The nearest number of the type, of two the even one.
+    fn from_i64(x: i64) -> Self;
+    /// The next number of the type: the least above this one, or the largest below.
+    fn neighbour(self, above: bool) -> Self;
+    /// From either kind of number.
+    #[must_use]
+    fn of_number(x: Number) -> Self {
+        match x {
+            Number::Float(x) => Self::from_f64(x),
+            Number::Integer(x) => Self::from_i64(x),
+        }
+    }
 }
 
 macro_rules! element {
-    ($($t:ty => $d:ident),*) => {$(
+    ($($t:ty => $d:ident, $neighbour:expr),*) => {$(
         impl Element for $t {
             const DTYPE: DType = DType::$d;
             fn to_f64(self) -> f64 { self as f64 }
             fn from_f64(x: f64) -> Self { x as $t }
+            fn from_i64(x: i64) -> Self { x as $t }
+            fn neighbour(self, above: bool) -> Self { $neighbour(self, above) }
         }
     )*};
 }
-element!(f32 => F32, f64 => F64, i64 => I64);
+element!(
+    f32 => F32, |x: f32, above| if above { x.next_up() } else { x.next_down() },
+    f64 => F64, |x: f64, above| if above { x.next_up() } else { x.next_down() },
+    i64 => I64, |x: i64, above| if above { x.saturating_add(1) } else { x.saturating_sub(1) }
+);
 
 macro_rules! half_element {
     ($($t:ty => $d:ident),*) => {$(
         impl Element for $t {
             const DTYPE: DType = DType::$d;
             fn to_f64(self) -> f64 { <$t>::to_f64(self) }
-            fn from_f64(x: f64) -> Self { <$t>::from_f64(x) }
+            fn from_f64(x: f64) -> Self { <$t>::from_f32(number::to_odd(x)) }
+            fn from_i64(x: i64) -> Self { <Self as Element>::from_f64(number::integer_to_odd(x)) }
+            fn neighbour(self, above: bool) -> Self {
+                <$t>::from_bits(number::neighbour(self.to_bits(), above))
+            }
         }
     )*};
 }

@@ -1,6 +1,10 @@
 //! The one error type: data, not strings. `Display` says *op — expected — got — where*.
 
-use std::path::{Path, PathBuf};
+mod debug;
+mod lists;
+mod runs;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::{DType, Device, Shape};
@@ -9,11 +13,13 @@ use crate::{DType, Device, Shape};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong in any of Alcyon's crates. A new failure is a new variant.
-#[derive(Debug, Clone, thiserror::Error)]
+///
+/// Both `{}` and `{:?}` are its sentence, so `fn main() -> Result<()>` prints that; `{:#?}` shows the fields.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The shapes given to an op do not fit together.
-    #[error("{op}: expected {expected}, got {}", list(got))]
+    #[error("{op}: expected {expected}, got {}", lists::shapes(got))]
     Shape {
         /// The op.
         op: &'static str,
@@ -64,6 +70,26 @@ pub enum Error {
         /// Indices must be below this.
         bound: usize,
     },
+    /// A target that is none of the loss.
+    #[error("{op}: expected {expected}, got {got} at position {at}")]
+    Target {
+        /// The loss.
+        op: &'static str,
+        /// What it expects there.
+        expected: &'static str,
+        /// What came.
+        got: f64,
+        /// Which entry of the flattened targets, or which row.
+        at: usize,
+    },
+    /// An integer that `f64` cannot hold.
+    #[error("{op}: {value} is no f64; `to_vec::<i64>` reads it")]
+    Inexact {
+        /// The call.
+        op: &'static str,
+        /// The integer.
+        value: i64,
+    },
     /// An option outside its range.
     #[error("{op}: {name} must be {expected}, got {got}")]
     Argument {
@@ -77,7 +103,7 @@ pub enum Error {
         got: String,
     },
     /// A name that is not among the known ones.
-    #[error("unknown {what} `{got}`; known: {}", known.join(", "))]
+    #[error("unknown {what} `{got}`; known: {}", lists::names(known))]
     Unknown {
         /// The kind of thing: optimizer, data set, preset …
         what: &'static str,
@@ -148,6 +174,12 @@ pub enum Error {
         /// The op.
         op: &'static str,
     },
+    /// The op has rules for two derivatives, and a third one was asked for.
+    #[error("{op} has a first and a second derivative, but no third")]
+    NoThirdDerivative {
+        /// The op.
+        op: &'static str,
+    },
     /// A trainable parameter without a gradient reached an optimizer.
     #[error(
         "parameter `{param}` has no gradient: it was not used in the loss (freeze it, or use it)"
@@ -203,7 +235,7 @@ pub enum Error {
         source: Arc<std::io::Error>,
     },
     /// A checkpoint of another model or optimizer.
-    #[error("{}: {}", file.display(), mismatch(missing, unexpected, misshapen))]
+    #[error("{}: {}", file.display(), lists::differences(missing, unexpected, misshapen))]
     Checkpoint {
         /// The file.
         file: PathBuf,
@@ -215,7 +247,7 @@ pub enum Error {
         misshapen: Vec<(String, Shape, Shape)>,
     },
     /// A run's folder that was made with other settings: its numbers would be said of these.
-    #[error("{}", settings(folder, differences, *stretched))]
+    #[error("{}", runs::settings(folder, differences, *stretched))]
     Settings {
         /// The run's folder.
         folder: PathBuf,
@@ -235,7 +267,7 @@ pub enum Error {
         holder: String,
     },
     /// A run that was saved, and nothing of that is whole.
-    #[error("{}", lost(folder, files))]
+    #[error("{}", runs::lost(folder, files))]
     Lost {
         /// The run's folder.
         folder: PathBuf,
@@ -254,6 +286,14 @@ pub enum Error {
         found: String,
         /// The format of this version.
         known: u32,
+    },
+    /// What went wrong in an op, rule, loss or data source of your own.
+    #[error("{op}: {source}")]
+    Custom {
+        /// Its name.
+        op: String,
+        /// The error, of a type of your own: `downcast_ref` gets it back.
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// An error inside a layer of a model.
     #[error("{path}: {source}")]
@@ -307,6 +347,25 @@ impl Error {
         Self::Shape { op, expected: expected.into(), got: got.iter().map(|&&s| s).collect() }
     }
 
+    /// An error of your own op, rule, loss or data source, which stays what it is.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::Error;
+    /// let own = "half".parse::<f64>().unwrap_err();
+    /// let error = Error::custom("my_op", own.clone());
+    /// assert_eq!(error.to_string(), "my_op: invalid float literal");
+    /// let Error::Custom { source, .. } = error else { unreachable!() };
+    /// assert_eq!(source.downcast_ref(), Some(&own));
+    /// ```
+    #[must_use]
+    pub fn custom(
+        op: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::Custom { op: op.into(), source: Arc::new(source) }
+    }
+
     /// An error of the operating system about a file.
     #[must_use]
     pub fn io(file: impl Into<PathBuf>, source: std::io::Error) -> Self {
@@ -319,59 +378,14 @@ impl From<kernels::cuda::CudaError> for Error {
     fn from(source: kernels::cuda::CudaError) -> Self {
         match source {
             kernels::cuda::CudaError::Index { op, index, at, bound } => {
-                Self::Index { op, index, at, bound }
+                crate::op::targets::noted(op, index, at).unwrap_or(Self::Index {
+                    op,
+                    index,
+                    at,
+                    bound,
+                })
             }
             other => Self::Cuda { op: "cuda", source: other },
         }
     }
-}
-
-fn list(shapes: &[Shape]) -> String {
-    if shapes.is_empty() {
-        return "no input".into();
-    }
-    shapes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
-}
-
-/// What to do about a folder that is refused.
-const WAYS_OUT: &str = "start over (`--fresh`), or use another folder (`--out`)";
-
-fn settings(folder: &Path, differences: &[(String, String, String)], stretched: bool) -> String {
-    let difference =
-        |(name, was, asked): &(String, String, String)| format!("{name}: {was} → {asked}");
-    let list = differences.iter().map(difference).collect::<Vec<_>>().join("; ");
-    let folder = folder.display();
-    if stretched {
-        return format!(
-            "{folder}: the schedule is stretched over the budget ({list}): go on with `--extend`, and the rates of the steps that are left change; {WAYS_OUT}"
-        );
-    }
-    format!(
-        "{folder}: the run in it has other settings ({list}): go on with those it has, {WAYS_OUT}"
-    )
-}
-
-fn lost(folder: &Path, files: &[(PathBuf, String)]) -> String {
-    let name = |file: &Path| file.strip_prefix(folder).unwrap_or(file).display().to_string();
-    let list = files.iter().map(|(file, wrong)| format!("{}: {wrong}", name(file)));
-    let list = list.collect::<Vec<_>>().join("; ");
-    format!("{}: nothing that the run saved is whole ({list}): {WAYS_OUT}", folder.display())
-}
-
-fn mismatch(
-    missing: &[String],
-    unexpected: &[String],
-    misshapen: &[(String, Shape, Shape)],
-) -> String {
-    let mut parts = vec!["not a checkpoint of this model".to_owned()];
-    if !missing.is_empty() {
-        parts.push(format!("missing: {}", missing.join(", ")));
-    }
-    if !unexpected.is_empty() {
-        parts.push(format!("unexpected: {}", unexpected.join(", ")));
-    }
-    for (name, want, got) in misshapen {
-        parts.push(format!("{name}: expected {want}, got {got}"));
-    }
-    parts.join("; ")
 }

@@ -3,6 +3,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod halves;
+pub(crate) mod targets;
 
 use std::fmt::Debug;
 use std::sync::Arc;

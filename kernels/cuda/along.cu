@@ -1,5 +1,5 @@
 // Along the middle axis of [outer, n, inner]: entries picked by an index of their own, and added back;
-// running sums. A thread goes along an axis alone, in order.
+// running sums, carried in double. A thread goes along an axis alone, in order.
 
 // y[o, i, j] = x[o, index[o, i, j], j]. What a wrong index asks for is 0.
 extern "C" __global__ void take(long long outer, long long n, long long inner, long long k, const T* x,
@@ -26,11 +26,11 @@ extern "C" __global__ void running(long long outer, long long n, long long inner
                                    const T* x, T* y) {
     EACH(c, outer * inner) {
         const long long first = c / inner * n * inner + c % inner;
-        T sum = 0;
+        double sum = 0;
         for (long long i = 0; i < n; i++) {
             const long long at = first + (from_the_end ? n - 1 - i : i) * inner;
             sum += x[at];
-            y[at] = sum;
+            y[at] = (T)sum;
         }
     }
 }

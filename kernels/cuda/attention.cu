@@ -16,6 +16,12 @@ extern "C" __global__ void weights(long long rows, long long queries, long long 
         for (long long i = threadIdx.x; i < visible; i += blockDim.x)
             max = score[i] > max || score[i] != score[i] ? score[i] : max;
         max = block_max(max, scratch);
+        if (max - max != T(0)) {
+            infinite_row(score, visible, max, false, score, scratch);
+            for (long long i = visible + threadIdx.x; i < keys; i += blockDim.x) score[i] = T(0);
+            if (threadIdx.x == 0) log_sums[r] = max;
+            continue;
+        }
         T sum = 0;
         for (long long i = threadIdx.x; i < visible; i += blockDim.x) sum += exp(score[i] - max);
         sum = block_sum(sum, scratch);
@@ -35,9 +41,12 @@ extern "C" __global__ void weight_gradients(long long rows, long long queries, l
         T mean = 0;
         for (long long j = threadIdx.x; j < values; j += blockDim.x) mean += g[r * values + j] * out[r * values + j];
         mean = block_sum(mean, scratch);
+        const T log_sum = log_sums[r];
+        const bool finite = log_sum - log_sum == T(0);
+        if (!finite) infinite_row(p + r * keys, visible, log_sum, false, p + r * keys, scratch);
         for (long long i = threadIdx.x; i < keys; i += blockDim.x) {
             const long long at = r * keys + i;
-            p[at] = i < visible ? exp(p[at] - log_sums[r]) : T(0);
+            p[at] = i < visible ? finite ? exp(p[at] - log_sum) : p[at] : T(0);
             ds[at] = i < visible ? p[at] * (ds[at] - mean) : T(0);
         }
     }

@@ -16,6 +16,14 @@ __device__ __forceinline__ unsigned short narrow(double x, int mantissa, int bia
     return (unsigned short)(sign | (((e + bias - 1) << mantissa) + units));
 }
 
+// As a double, rounded to odd: what cannot be held takes the neighbour whose last bit is 1, which is no tie.
+__device__ __forceinline__ double odd(long long x) {
+    if (x <= 9007199254740992LL && x >= -9007199254740992LL) return (double)x;
+    return (double)((x >> 11) | ((x & 0x7ff) != 0 ? 1 : 0)) * 2048.0;
+}
+
+__device__ __forceinline__ double odd(double x) { return x; }
+
 // Towards zero; what is too large is the largest, and what is no number is 0.
 __device__ __forceinline__ long long whole(double x) {
     if (x != x) return 0;

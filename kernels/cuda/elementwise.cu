@@ -7,6 +7,10 @@ __device__ __forceinline__ T sigmoid(T x) {
     return (x < T(0) ? e : T(1)) / (T(1) + e);
 }
 
+// x, but no less than where x times a tail that is 0 there is 0; and within both bounds of that kind.
+__device__ __forceinline__ T floored(T x) { return x < T(-10000) ? T(-10000) : x; }
+__device__ __forceinline__ T bounded(T x) { return x > T(10000) ? T(10000) : floored(x); }
+
 // The normal distribution: up to x, and at x.
 __device__ __forceinline__ T normal_cdf(T x) {
     return T(0.5) * (T(1) + erf(x * T(0.70710678118654752440)));
@@ -20,10 +24,10 @@ __device__ __forceinline__ T gelu_tanh(T x) {
     return tanh(T(0.79788456080286535588) * x * (T(1) + T(0.044715) * x * x));
 }
 __device__ __forceinline__ T gelu_tanh_slope(T x) {
-    return T(0.79788456080286535588) * (T(1) + T(3 * 0.044715) * x * x);
+    return T(0.79788456080286535588) * (T(1) + T(3 * 0.044715) * bounded(x) * bounded(x));
 }
 __device__ __forceinline__ T gelu_tanh_bend(T x) {
-    return T(6 * 0.044715 * 0.79788456080286535588) * x;
+    return T(6 * 0.044715 * 0.79788456080286535588) * bounded(x);
 }
 
 extern "C" __global__ void forward(long long n, const S* xs, S* ys, double p0, double p1) {

@@ -10,10 +10,17 @@ extern "C" __global__ void group_norm(long long rows, long long groups, long lon
         const T* x = xs + r * width;
         T sum = 0;
         for (long long i = threadIdx.x; i < width; i += blockDim.x) sum += x[i];
-        const T mean = block_sum(sum, scratch) / (T)width;
+        const T near = block_sum(sum, scratch) / (T)width;
         T squares = 0;
-        for (long long i = threadIdx.x; i < width; i += blockDim.x) squares += (x[i] - mean) * (x[i] - mean);
-        const T rstd = T(1) / sqrt(block_sum(squares, scratch) / (T)width + (T)eps);
+        sum = 0;
+        for (long long i = threadIdx.x; i < width; i += blockDim.x) {
+            const T d = x[i] - near;
+            sum += d;
+            squares += d * d;
+        }
+        sum = block_sum(sum, scratch);
+        const Moments moments = corrected(near, sum, block_sum(squares, scratch), (T)width);
+        const T mean = moments.mean, rstd = T(1) / sqrt(moments.variance + (T)eps);
         for (long long i = threadIdx.x; i < width; i += blockDim.x) {
             const long long channel = r % groups * per_group + i / s;
             ys[r * width + i] =

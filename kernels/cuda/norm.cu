@@ -1,5 +1,5 @@
 // Layer norm and RMS norm over rows, batch norm over channels: y = scale (x - mean) rstd + shift. A null scale is
-// 1, a null shift 0. Variances are of differences from the mean, in a second pass.
+// 1, a null shift 0. Variances are of differences from a number near the mean, in a second pass, and corrected by what it is off.
 
 extern "C" __global__ void layer_norm(long long rows, long long width, double eps, const T* xs,
                                       const T* scale, const T* shift, T* ys, T* means, T* rstds) {
@@ -8,10 +8,17 @@ extern "C" __global__ void layer_norm(long long rows, long long width, double ep
         const T* x = xs + r * width;
         T sum = 0;
         for (long long i = threadIdx.x; i < width; i += blockDim.x) sum += x[i];
-        const T mean = block_sum(sum, scratch) / (T)width;
+        const T near = block_sum(sum, scratch) / (T)width;
         T squares = 0;
-        for (long long i = threadIdx.x; i < width; i += blockDim.x) squares += (x[i] - mean) * (x[i] - mean);
-        const T rstd = T(1) / sqrt(block_sum(squares, scratch) / (T)width + (T)eps);
+        sum = 0;
+        for (long long i = threadIdx.x; i < width; i += blockDim.x) {
+            const T d = x[i] - near;
+            sum += d;
+            squares += d * d;
+        }
+        sum = block_sum(sum, scratch);
+        const Moments moments = corrected(near, sum, block_sum(squares, scratch), (T)width);
+        const T mean = moments.mean, rstd = T(1) / sqrt(moments.variance + (T)eps);
         for (long long i = threadIdx.x; i < width; i += blockDim.x)
             ys[r * width + i] = (x[i] - mean) * rstd * (scale ? scale[i] : T(1)) + (shift ? shift[i] : T(0));
         if (threadIdx.x == 0) means[r] = mean, rstds[r] = rstd;
@@ -95,17 +102,20 @@ extern "C" __global__ void batch_moments(long long n, long long c, long long s, 
     for (long long channel = blockIdx.x; channel < c; channel += gridDim.x) {
         T sum = 0;
         for (long long k = threadIdx.x; k < n * s; k += blockDim.x) sum += x[(k / s * c + channel) * s + k % s];
-        const T mean = block_sum(sum, scratch) / (T)(n * s);
+        const T near = block_sum(sum, scratch) / (T)(n * s);
         T squares = 0;
+        sum = 0;
         for (long long k = threadIdx.x; k < n * s; k += blockDim.x) {
-            const T centred = x[(k / s * c + channel) * s + k % s] - mean;
-            squares += centred * centred;
+            const T d = x[(k / s * c + channel) * s + k % s] - near;
+            sum += d;
+            squares += d * d;
         }
-        const T variance = block_sum(squares, scratch) / (T)(n * s);
+        sum = block_sum(sum, scratch);
+        const Moments moments = corrected(near, sum, block_sum(squares, scratch), (T)(n * s));
         if (threadIdx.x == 0) {
-            means[channel] = mean;
-            variances[channel] = variance;
-            rstds[channel] = T(1) / sqrt(variance + (T)eps);
+            means[channel] = moments.mean;
+            variances[channel] = moments.variance;
+            rstds[channel] = T(1) / sqrt(moments.variance + (T)eps);
         }
     }
 }

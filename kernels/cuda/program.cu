@@ -96,3 +96,29 @@ __device__ __forceinline__ T block_max(T value, T* scratch) {
     __syncthreads();
     return max;
 }
+
+// softmax (or its logarithm) of a row whose largest number is infinite or no number, as on the CPU: numbers
+// +infinity share 1, a row of -infinity alone has no weight. In place if y is x.
+__device__ __forceinline__ void infinite_row(const T* x, long long n, T max, bool logarithm, T* y, T* scratch) {
+    T count = 0;
+    for (long long i = threadIdx.x; i < n; i += blockDim.x) count += x[i] == max ? T(1) : T(0);
+    count = block_sum(count, scratch);
+    for (long long i = threadIdx.x; i < n; i += blockDim.x) {
+        const T share = max != max ? max : x[i] == max && max > T(0) ? T(1) / count : T(0);
+        y[i] = logarithm ? (T)log((double)share) : share;
+    }
+}
+
+// From a number near the mean and the sums of differences from it and of their squares: the mean, and the
+// variance, of which what the number was off is taken out again. (kernels/src/norm/moments.rs)
+struct Moments {
+    T mean, variance;
+};
+
+__device__ __forceinline__ Moments corrected(T near, T sum, T squares, T count) {
+    const T rest = sum / count, variance = squares / count - rest * rest;
+    Moments m;
+    m.mean = near + rest;
+    m.variance = variance < T(0) ? T(0) : variance;
+    return m;
+}

@@ -1,29 +1,57 @@
 // Sums and maxima along the middle axis of [outer, n, inner].
 
-// Sums over pieces of `chunk` entries: [outer, pieces, inner]. A thread for each.
-extern "C" __global__ void sum_axis(long long outer, long long n, long long inner, long long chunk,
+// The sum over a block of one double a thread, in every thread: as block_sum.
+__device__ __forceinline__ double block_total(double value, double* scratch) {
+    scratch[threadIdx.x] = value;
+    __syncthreads();
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) scratch[threadIdx.x] += scratch[threadIdx.x + half];
+        __syncthreads();
+    }
+    double sum = scratch[0];
+    __syncthreads();
+    return sum;
+}
+
+// Sums over pieces of `chunk` entries, times `scale`, rounded once: [outer, pieces, inner]. A thread for each.
+extern "C" __global__ void sum_axis(long long outer, long long n, long long inner, long long chunk, double scale,
                                     const S* x, U* y) {
     const long long pieces = (n + chunk - 1) / chunk;
     EACH(i, outer * pieces * inner) {
         const long long j = i % inner, piece = i / inner % pieces, o = i / (inner * pieces);
         const long long end = piece * chunk + chunk < n ? piece * chunk + chunk : n;
-        T sum = 0;
-        for (long long k = piece * chunk; k < end; k++) sum += x[(o * n + k) * inner + j];
-        y[i] = sum;
+        double sum = 0;
+        for (long long k = piece * chunk; k < end; k++) sum += (T)x[(o * n + k) * inner + j];
+        y[i] = (T)(sum * scale);
     }
 }
 
 // The same where inner = 1. A block for each.
-extern "C" __global__ void sum_rows(long long outer, long long n, long long chunk, const S* x, U* y) {
-    DYN_SHARED(T, scratch);
+extern "C" __global__ void sum_rows(long long outer, long long n, long long chunk, double scale, const S* x, U* y) {
+    DYN_SHARED(double, scratch);
     const long long pieces = (n + chunk - 1) / chunk;
     for (long long i = blockIdx.x; i < outer * pieces; i += gridDim.x) {
         const long long piece = i % pieces, o = i / pieces;
         const long long end = piece * chunk + chunk < n ? piece * chunk + chunk : n;
-        T sum = 0;
-        for (long long k = piece * chunk + threadIdx.x; k < end; k += blockDim.x) sum += x[o * n + k];
-        sum = block_sum(sum, scratch);
-        if (threadIdx.x == 0) y[i] = sum;
+        double sum = 0;
+        for (long long k = piece * chunk + threadIdx.x; k < end; k += blockDim.x) sum += (T)x[o * n + k];
+        sum = block_total(sum, scratch);
+        if (threadIdx.x == 0) y[i] = (T)(sum * scale);
+    }
+}
+
+// The variance of every row of n numbers, around the mean; all in double. A block for each.
+extern "C" __global__ void variance(long long rows, long long n, const T* xs, T* y) {
+    DYN_SHARED(double, scratch);
+    for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
+        const T* x = xs + r * n;
+        double sum = 0;
+        for (long long i = threadIdx.x; i < n; i += blockDim.x) sum += x[i];
+        const double mean = block_total(sum, scratch) / (double)n;
+        double squares = 0;
+        for (long long i = threadIdx.x; i < n; i += blockDim.x) squares += (x[i] - mean) * (x[i] - mean);
+        squares = block_total(squares, scratch);
+        if (threadIdx.x == 0) y[r] = (T)(squares / (double)n);
     }
 }
 

@@ -19,6 +19,10 @@ extern "C" __global__ void softmax(long long rows, long long width, const T* xs,
     for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
         const T* x = xs + r * width;
         const T max = row_max(x, width, scratch);
+        if (max - max != T(0)) {
+            infinite_row(x, width, max, false, ys + r * width, scratch);
+            continue;
+        }
         const T scale = T(1) / row_sum_exp(x, width, max, scratch);
         for (long long i = threadIdx.x; i < width; i += blockDim.x)
             ys[r * width + i] = exp(x[i] - max) * scale;
@@ -30,9 +34,23 @@ extern "C" __global__ void log_softmax(long long rows, long long width, const T*
     for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
         const T* x = xs + r * width;
         const T max = row_max(x, width, scratch);
+        if (max - max != T(0)) {
+            infinite_row(x, width, max, true, ys + r * width, scratch);
+            continue;
+        }
         const T log_sum = log(row_sum_exp(x, width, max, scratch));
         for (long long i = threadIdx.x; i < width; i += blockDim.x)
             ys[r * width + i] = x[i] - max - log_sum;
+    }
+}
+
+extern "C" __global__ void log_sum_exp(long long rows, long long width, const T* xs, T* ys) {
+    DYN_SHARED(T, scratch);
+    for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
+        const T* x = xs + r * width;
+        const T max = row_max(x, width, scratch);
+        const T sum = max - max != T(0) ? T(1) : row_sum_exp(x, width, max, scratch);
+        if (threadIdx.x == 0) ys[r] = max + log(sum);
     }
 }
 
@@ -69,11 +87,17 @@ extern "C" __global__ void cross_entropy(long long rows, long long width, const 
     for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
         const T* x = xs + r * width;
         const T max = row_max(x, width, scratch);
+        const long long label = labels[r];
+        const bool known = label >= 0 && label < width;
+        if (max - max != T(0)) {
+            infinite_row(x, width, max, true, log_p + r * width, scratch);
+            __syncthreads();
+            if (threadIdx.x == 0) losses[r] = known ? -log_p[r * width + label] : infinity() - infinity();
+            continue;
+        }
         const T log_sum = log(row_sum_exp(x, width, max, scratch));
         for (long long i = threadIdx.x; i < width; i += blockDim.x)
             log_p[r * width + i] = x[i] - max - log_sum;
-        const long long label = labels[r];
-        const bool known = label >= 0 && label < width;
         if (threadIdx.x == 0) losses[r] = known ? log_sum + max - x[label] : infinity() - infinity();
     }
 }

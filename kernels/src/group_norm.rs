@@ -7,6 +7,7 @@
 //! dx = rstd (scale g − mean(scale g) − x̂ mean(scale g x̂)), the means over the group.
 
 use crate::float::Float;
+use crate::norm::moments;
 use crate::parallel;
 use crate::pool::Buffer;
 use crate::reduce::{lanes2, sum_axis, sum_lanes};
@@ -70,12 +71,8 @@ pub fn group_norm<T: Float>(
     let (width, s) = (sizes.width(), sizes.s.max(1));
     parallel::rows_and_two((y, width), mean, rstd, 4 * width, |r, y, mean, rstd| {
         let x = &x[r * width..(r + 1) * width];
-        let m = T::of(width as f64);
-        *mean = sum_lanes(x) / m;
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - *mean) * (x - *mean);
-        }
-        *rstd = T::ONE / (sum_lanes(y) / m + eps).sqrt();
+        let (centre, variance) = moments(std::iter::once(x), width);
+        (*mean, *rstd) = (centre, T::ONE / (variance + eps).sqrt());
         let first = r % sizes.groups * (sizes.c / sizes.groups);
         for (k, (y, x)) in y.chunks_mut(s).zip(x.chunks(s)).enumerate() {
             let scale = scale.map_or(T::ONE, |scale| scale[first + k]);

@@ -5,13 +5,16 @@
 //!
 //! dx = (ĝ − mean(ĝ) − x̂ · mean(ĝ ∘ x̂)) / √(σ² + ε),   dscale = Σ g ∘ x̂,   dshift = Σ g.
 //!
-//! Variances are biased (divided by m) and taken in a second pass around the mean: the difference
-//! of large squares would cancel. How layer norm became fast is in [`ladder`], rung by rung.
+//! Variances are biased (divided by m) and taken in a second pass near the mean: the difference of large
+//! squares would cancel. How layer norm became fast is in [`ladder`], rung by rung.
 
 mod batch;
 pub mod ladder;
+mod moments;
 
 pub use batch::{batch_moments, batch_norm, batch_norm_apply, batch_norm_backward, normalized};
+
+pub(crate) use moments::moments;
 
 use crate::float::Float;
 use crate::parallel;
@@ -58,12 +61,8 @@ type Affine<'a, T> = (Option<&'a [T]>, Option<&'a [T]>);
 /// One row of layer norm; returns its mean and rstd.
 #[inline(always)]
 fn normalise_row<T: Float>(x: &[T], eps: T, (scale, shift): Affine<'_, T>, y: &mut [T]) -> (T, T) {
-    let m = T::of(x.len() as f64);
-    let mean = sum_lanes(x) / m;
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = (x - mean) * (x - mean);
-    }
-    let rstd = T::ONE / (sum_lanes(y) / m + eps).sqrt();
+    let (mean, variance) = moments(std::iter::once(x), x.len());
+    let rstd = T::ONE / (variance + eps).sqrt();
     for (y, &x) in y.iter_mut().zip(x) {
         *y = (x - mean) * rstd;
     }

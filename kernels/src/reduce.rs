@@ -2,13 +2,19 @@
 //!
 //! A sum is taken in blocks of [`BLOCK`] elements, each with [`LANES`] running sums side by side
 //! (which is what the vector unit adds at once), and the block sums are summed the same way. The
-//! order depends on the length alone, so any number of threads gives the same bits, and the error
-//! grows with the logarithm of the length instead of the length (Higham 2002, section 4.2).
+//! order depends on the length alone, so any number of threads gives the same bits. What runs over an
+//! axis is carried in f64 and rounded once: an f32 stops counting at 2²⁴, and loses digits long before.
 
+mod max;
 mod pairs;
+mod variance;
+
+pub(crate) use max::exceeds;
+pub use max::max_axis;
 
 pub(crate) use pairs::lanes2;
 pub use pairs::sum_of;
+pub use variance::variance_axis;
 
 use crate::float::Float;
 use crate::parallel;
@@ -29,6 +35,11 @@ pub const LANES: usize = 16;
 /// ```
 #[must_use]
 pub fn sum<T: Float>(x: &[T]) -> T {
+    T::of(total(x))
+}
+
+/// The sum before it is rounded.
+fn total<T: Float>(x: &[T]) -> f64 {
     in_blocks(
         x.len(),
         #[inline(always)]
@@ -45,11 +56,7 @@ pub fn sum<T: Float>(x: &[T]) -> T {
 #[must_use]
 pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
     assert_eq!(a.len(), b.len(), "dot: lengths");
-    in_blocks(
-        a.len(),
-        #[inline(always)]
-        |from, to| dot_lanes(&a[from..to], &b[from..to]),
-    )
+    T::of(sum_of(a, b, |a, b| a * b))
 }
 
 /// out\[o, i\] = Σₙ x\[o, n, i\]
@@ -66,6 +73,23 @@ pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
 /// assert_eq!((columns, rows), ([5.0, 7.0, 9.0], [6.0, 15.0]));
 /// ```
 pub fn sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, out: &mut [T]) {
+    scaled_sum_axis(x, (outer, n, inner), 1.0, out);
+}
+
+/// out\[o, i\] = scale · Σₙ x\[o, n, i\], rounded once: a mean is 1/n times a sum.
+///
+/// # Example
+/// ```
+/// let mut mean = [0.0_f32]; // the sum itself would be infinite
+/// alcyon_kernels::reduce::scaled_sum_axis(&[3e38_f32, 3e38], (1, 2, 1), 0.5, &mut mean);
+/// assert_eq!(mean, [3e38]);
+/// ```
+pub fn scaled_sum_axis<T: Float, U: Float>(
+    x: &[T],
+    (outer, n, inner): (usize, usize, usize),
+    scale: f64,
+    out: &mut [U],
+) {
     assert_eq!((x.len(), out.len()), (outer * n * inner, outer * inner), "sum_axis: lengths");
     fold_axis(
         x,
@@ -74,7 +98,9 @@ pub fn sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, out: &m
         out,
         #[inline(always)]
         |sum, x| sum + x,
-        sum,
+        total,
+        #[inline(always)]
+        |sum| scale * sum,
     );
 }
 
@@ -100,69 +126,21 @@ pub fn square_sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, 
         #[inline(always)]
         |sum, x| sum + x * x,
         #[inline(always)]
-        |row| dot(row, row),
-    );
-}
-
-/// The largest element along an axis and where it is: out\[o, i\] = maxₙ x\[o, n, i\].
-///
-/// The first of equal maxima wins; a NaN wins over every number, and the first NaN over the rest.
-///
-/// # Shape
-/// x: \[outer, n, inner\], n ≥ 1 · out, at: \[outer, inner\]
-///
-/// # Example
-/// ```
-/// let (mut max, mut at) = ([0.0; 2], [0; 2]);
-/// alcyon_kernels::reduce::max_axis(&[1.0, 7.0, 7.0, 5.0, 2.0, 3.0], 2, 3, 1, &mut max, &mut at);
-/// assert_eq!((max, at), ([7.0, 5.0], [1, 0]));
-/// ```
-pub fn max_axis<T: Float>(
-    x: &[T],
-    outer: usize,
-    n: usize,
-    inner: usize,
-    out: &mut [T],
-    at: &mut [i64],
-) {
-    assert!(n >= 1, "max_axis: the axis is empty");
-    assert_eq!(x.len(), outer * n * inner, "max_axis: input length");
-    assert_eq!((out.len(), at.len()), (outer * inner, outer * inner), "max_axis: output lengths");
-    parallel::rows2(
-        (out, inner),
-        (at, inner),
-        n * inner,
+        |row| sum_of(row, row, |a, b| a * b),
         #[inline(always)]
-        |o, out, at| {
-            let plane = &x[o * n * inner..(o + 1) * n * inner];
-            out.copy_from_slice(&plane[..inner]);
-            at.fill(0);
-            for (k, row) in plane.chunks_exact(inner).enumerate().skip(1) {
-                for ((max, at), &x) in out.iter_mut().zip(at.iter_mut()).zip(row) {
-                    if exceeds(x, *max) {
-                        (*max, *at) = (x, k as i64);
-                    }
-                }
-            }
-        },
+        |sum| sum,
     );
-}
-
-/// Whether `x` takes the place of the maximum so far: it is larger, or the first NaN.
-#[inline(always)]
-pub(crate) fn exceeds<T: Float>(x: T, max: T) -> bool {
-    x > max || (x.is_nan() && !max.is_nan())
 }
 
 /// Combines `block(from, to)` over fixed blocks of `0..len`.
-fn in_blocks<T: Float>(len: usize, block: impl Fn(usize, usize) -> T + Sync + Send) -> T {
+fn in_blocks(len: usize, block: impl Fn(usize, usize) -> f64 + Sync + Send) -> f64 {
     if len <= BLOCK {
         return vectorized(
             #[inline(always)]
             || block(0, len),
         );
     }
-    let mut partial = Buffer::<T>::unspecified(len.div_ceil(BLOCK));
+    let mut partial = Buffer::<f64>::unspecified(len.div_ceil(BLOCK));
     parallel::rows(
         &mut partial,
         1,
@@ -172,17 +150,19 @@ fn in_blocks<T: Float>(len: usize, block: impl Fn(usize, usize) -> T + Sync + Se
             sum[0] = block(i * BLOCK, len.min((i + 1) * BLOCK));
         },
     );
-    sum(&partial)
+    total(&partial)
 }
 
-/// A left fold from 0 along the middle axis; `whole` folds a contiguous row when inner = 1.
-fn fold_axis<T: Float>(
+/// A left fold from 0 along the middle axis, in f64, of which `finish` makes what is written; `whole` folds a
+/// contiguous row when inner = 1.
+fn fold_axis<T: Float, U: Float>(
     x: &[T],
     n: usize,
     inner: usize,
-    out: &mut [T],
-    add: impl Fn(T, T) -> T + Sync + Send + Copy,
-    whole: impl Fn(&[T]) -> T + Sync + Send,
+    out: &mut [U],
+    add: impl Fn(f64, f64) -> f64 + Sync + Send + Copy,
+    whole: impl Fn(&[T]) -> f64 + Sync + Send,
+    finish: impl Fn(f64) -> f64 + Sync + Send,
 ) {
     if inner == 1 {
         return parallel::rows(
@@ -190,7 +170,7 @@ fn fold_axis<T: Float>(
             1,
             n,
             #[inline(always)]
-            |o, out| out[0] = whole(&x[o * n..(o + 1) * n]),
+            |o, out| out[0] = U::of(finish(whole(&x[o * n..(o + 1) * n]))),
         );
     }
     if inner == 0 {
@@ -204,31 +184,35 @@ fn fold_axis<T: Float>(
             plane,
             #[inline(always)]
             |o, out| {
-                fold_rows(&x[o * plane..(o + 1) * plane], inner, out, add);
+                let mut sums = Buffer::<f64>::unspecified(inner);
+                fold_rows(&x[o * plane..(o + 1) * plane], inner, &mut sums, add);
+                out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out = U::of(finish(sum)));
             },
         );
     }
+    let mut sums = Buffer::<f64>::unspecified(inner);
     for (o, out) in out.chunks_exact_mut(inner).enumerate() {
         let plane = &x[o * plane..(o + 1) * plane];
         in_row_blocks(
             n,
             inner,
-            out,
+            &mut sums,
             #[inline(always)]
-            |from, to, out| {
-                fold_rows(&plane[from * inner..to * inner], inner, out, add);
+            |from, to, sums| {
+                fold_rows(&plane[from * inner..to * inner], inner, sums, add);
             },
         );
+        out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out = U::of(finish(sum)));
     }
 }
 
 /// The left fold of rows of `inner` elements, from 0.
 #[inline(always)]
-fn fold_rows<T: Float>(rows: &[T], inner: usize, out: &mut [T], add: impl Fn(T, T) -> T) {
-    out.fill(T::ZERO);
+fn fold_rows<T: Float>(rows: &[T], inner: usize, sums: &mut [f64], add: impl Fn(f64, f64) -> f64) {
+    sums.fill(0.0);
     for row in rows.chunks_exact(inner) {
-        for (sum, &x) in out.iter_mut().zip(row) {
-            *sum = add(*sum, x);
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum = add(*sum, x.to_f64());
         }
     }
 }
@@ -265,10 +249,12 @@ pub(crate) fn in_row_blocks<T: Float>(
             block(i * height, n.min((i + 1) * height), partial);
         },
     );
+    let mut sums = Buffer::<f64>::unspecified(len);
     vectorized(
         #[inline(always)]
-        || fold_rows(&partial, len.max(1), out, |sum, x| sum + x),
+        || fold_rows(&partial, len.max(1), &mut sums, |sum, x| sum + x),
     );
+    out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out = T::of(sum));
 }
 
 /// out\[k\] = Σ over n and s of f(k, a\[n, k, s\], b\[n, k, s\]), in a fixed order.
@@ -333,12 +319,12 @@ pub(crate) fn sum_lanes<T: Float>(x: &[T]) -> T {
 /// A long sum on one thread, of four runs side by side: memory answers several requests at once, and
 /// what the machine fetches ahead of a run ends at its page.
 #[inline(always)]
-fn sum_wide<T: Float>(x: &[T]) -> T {
+fn sum_wide<T: Float>(x: &[T]) -> f64 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     let run = chunks.len() / 4;
     let (front, back) = chunks.split_at(2 * run);
     let ((one, two), (three, four)) = (front.split_at(run), back.split_at(run));
-    let mut sets = [[T::ZERO; LANES]; 4];
+    let mut sets = [[0.0; LANES]; 4];
     for i in 0..run {
         add(&mut sets[0], &one[i]);
         add(&mut sets[1], &two[i]);
@@ -348,13 +334,13 @@ fn sum_wide<T: Float>(x: &[T]) -> T {
     four[run..].iter().for_each(|chunk| add(&mut sets[0], chunk));
     let [a, b, c, d] = sets;
     let total = std::array::from_fn(|i| (a[i] + b[i]) + (c[i] + d[i]));
-    join(total) + sum_lanes(rest)
+    join(total) + lanes2(rest, rest, |x, _| x.to_f64())
 }
 
 #[inline(always)]
-fn add<T: Float>(lanes: &mut [T; LANES], x: &[T; LANES]) {
+fn add<T: Float>(lanes: &mut [f64; LANES], x: &[T; LANES]) {
     for (lane, &x) in lanes.iter_mut().zip(x) {
-        *lane += x;
+        *lane += x.to_f64();
     }
 }
 
@@ -366,7 +352,7 @@ pub(crate) fn dot_lanes<T: Float>(a: &[T], b: &[T]) -> T {
 
 /// The lanes, added as a balanced tree.
 #[inline(always)]
-fn join<T: Float>(mut lanes: [T; LANES]) -> T {
+pub(crate) fn join<T: Float>(mut lanes: [T; LANES]) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
@@ -447,18 +433,28 @@ mod tests {
     }
 
     #[test]
-    fn the_first_maximum_wins_and_nan_wins_over_numbers() {
-        let nan = f32::NAN;
-        let x = [1.0, nan, 2.0, 2.0, 5.0, 2.0, -1.0, nan, nan]; // [3, 3]
-        let (mut max, mut at) = (unwritten(3), vec![-1; 3]);
-        max_axis(&x, 1, 3, 3, &mut max, &mut at);
-        assert_eq!(at, [1, 0, 2]);
-        assert!(max[0] == 2.0 && max[1].is_nan() && max[2].is_nan());
-        max_axis(&x, 3, 3, 1, &mut max, &mut at);
-        assert_eq!(at, [1, 1, 1]);
-        assert!(max[0].is_nan() && max[1] == 5.0 && max[2].is_nan());
-        let mut one = [0.0];
-        max_axis(&[f32::NEG_INFINITY; 2], 1, 2, 1, &mut one, &mut at[..1]);
-        assert_eq!((one[0], at[0]), (f32::NEG_INFINITY, 0));
+    fn ten_million_tenths_are_a_million_along_any_axis() {
+        let (n, tenth) = (10_000_000, 0.1_f32);
+        let x = vec![tenth; n];
+        // In f32 the nearest to n times the f32 tenth; the next is 0.0625 away.
+        let want = (n as f64 * f64::from(tenth)) as f32;
+        assert_eq!((sum(&x), want), (want, 1_000_000.0));
+        assert_eq!(dot(&x, &vec![1.0; n]), want);
+        for (outer, rows, inner) in [(1, n, 1), (1, n / 2, 2), (1, n / 8, 8), (2, n / 4, 2)] {
+            let mut out = unwritten(outer * inner);
+            sum_axis(&x, outer, rows, inner, &mut out);
+            let want = (rows as f64 * f64::from(tenth)) as f32;
+            assert_eq!(out, vec![want; outer * inner], "{rows} rows");
+            square_sum_axis(&x, outer, rows, inner, &mut out);
+            let want = (rows as f64 * f64::from(tenth).powi(2)) as f32;
+            assert_eq!(out, vec![want; outer * inner], "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn a_mean_is_scaled_before_it_is_rounded() {
+        let mut mean = [0.0_f32; 2];
+        scaled_sum_axis(&[3e38_f32, -3e38, 3e38, -3e38], (1, 2, 2), 0.5, &mut mean);
+        assert_eq!(mean, [3e38, -3e38]);
     }
 }

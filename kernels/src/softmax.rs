@@ -3,12 +3,16 @@
 //! Everything works on rows of `width` numbers. The logarithm is taken of the sum, never of a
 //! probability: log yᵢ = xᵢ − m − ln Σⱼ e^(xⱼ − m), so no probability underflows to −∞. How softmax became
 //! fast is in [`ladder`], rung by rung.
+//!
+//! Rows with infinite numbers have the values of the limit: numbers +∞ share 1 among them, and −∞ beside
+//! others gets 0. A row of −∞ alone, of which everything is masked, has no weight at all: 0 everywhere. A
+//! NaN spoils its row.
 
 pub mod ladder;
 
 use crate::float::Float;
 use crate::parallel;
-use crate::reduce::{LANES, dot_lanes, sum_lanes};
+use crate::reduce::{LANES, dot_lanes, lanes2, sum_lanes};
 
 /// What an exponential costs, in additions.
 const EXP: usize = 8;
@@ -39,6 +43,9 @@ pub fn softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
 #[inline(always)]
 fn row<T: Float>(x: &[T], y: &mut [T]) {
     let max = largest(x);
+    if !max.is_finite() {
+        return infinite_row(x, max, y);
+    }
     for (y, &x) in y.iter_mut().zip(x) {
         *y = (x - max).exp();
     }
@@ -95,6 +102,10 @@ pub fn log_softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
         |r, y| {
             let x = &x[r * width..(r + 1) * width];
             let max = largest(x);
+            if !max.is_finite() {
+                infinite_row(x, max, y);
+                return y.iter_mut().for_each(|y| *y = y.ln());
+            }
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = (x - max).exp();
             }
@@ -102,6 +113,36 @@ pub fn log_softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = x - max - log_sum;
             }
+        },
+    );
+}
+
+/// out\[r\] = ln Σᵢ e^x\[r, i\]: ∞ if a number is, −∞ if all are.
+///
+/// # Shape
+/// x: \[R, width\], width ≥ 1 · out: \[R\]
+///
+/// # Example
+/// ```
+/// let (mut y, infinite) = ([0.0; 2], f64::INFINITY);
+/// alcyon_kernels::softmax::log_sum_exp(&[-infinite, -infinite, infinite, 0.0], 2, &mut y);
+/// assert_eq!(y, [-infinite, infinite]);
+/// ```
+pub fn log_sum_exp<T: Float>(x: &[T], width: usize, out: &mut [T]) {
+    assert!(width > 0 && x.len() == out.len() * width, "log_sum_exp: lengths");
+    parallel::rows(
+        out,
+        1,
+        EXP * width,
+        #[inline(always)]
+        |r, out| {
+            let x = &x[r * width..(r + 1) * width];
+            let max = largest(x);
+            out[0] = match max.is_finite() {
+                true => max + lanes2(x, x, |x, _| (x - max).exp()).ln(),
+                false if x.iter().any(|x| x.is_nan()) => nan(),
+                false => max,
+            };
         },
     );
 }
@@ -204,6 +245,26 @@ fn check(kernel: &str, labels: &[i64], width: usize, len: usize) {
     assert!(outside.is_none(), "{kernel}: label {outside:?} outside of 0..{width}");
 }
 
+/// softmax of a row whose largest number, NaN aside, is infinite.
+#[cold]
+#[inline(never)]
+pub(crate) fn infinite_row<T: Float>(x: &[T], max: T, y: &mut [T]) {
+    let largest = x.iter().filter(|&&x| x == max).count();
+    let share = if max > T::ZERO { T::ONE / T::of(largest as f64) } else { T::ZERO };
+    let spoilt = x.iter().any(|x| x.is_nan());
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = match x == max {
+            _ if spoilt => nan(),
+            true => share,
+            false => T::ZERO,
+        };
+    }
+}
+
+fn nan<T: Float>() -> T {
+    T::of(f64::NAN)
+}
+
 /// The largest number, NaN aside; in lanes, because a maximum does not mind the order.
 #[inline(always)]
 pub(crate) fn largest<T: Float>(x: &[T]) -> T {
@@ -272,6 +333,46 @@ mod tests {
         softmax(&[1e30, 1e30, f32::NAN, 0.0], 2, &mut y);
         assert_eq!(y[..2], [0.5, 0.5]);
         assert!(y[2].is_nan() && y[3].is_nan());
+    }
+
+    #[test]
+    fn rows_of_infinite_numbers_have_the_values_of_the_limit() {
+        const INF: f32 = f32::INFINITY;
+        let rows = [[-INF, -INF, -INF], [INF, 0.0, INF], [-INF, 0.0, 0.0], [INF, -INF, 1e38]];
+        let want = [[0.0; 3], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]];
+        let (x, want) = (rows.concat(), want.concat());
+        let (mut p, mut log_p, mut dx, mut sums) =
+            (unwritten(12), unwritten(12), unwritten(12), unwritten(4));
+        softmax(&x, 3, &mut p);
+        assert_eq!(p, want);
+        log_softmax(&x, 3, &mut log_p);
+        assert_close(&log_p[7..9], &[0.5_f32.ln(); 2], 1e-7);
+        assert_eq!(log_p[..3], [-INF; 3]);
+        assert_eq!(log_p[9..], [0.0, -INF, -INF]);
+        log_sum_exp(&x, 3, &mut sums);
+        assert_eq!([sums[0], sums[1], sums[3]], [-INF, INF, INF]);
+        let loss = cross_entropy(&x, &[0, 0, 1, 0], 3, &mut log_p);
+        assert_eq!(loss, INF, "the label of the first row is impossible");
+        let g = [0.5_f32, 2.0, -1.0].repeat(4);
+        softmax_backward(&p, &g, 3, &mut dx);
+        assert!(dx.iter().all(|dx| dx.is_finite()) && dx[..3] == [0.0; 3], "{dx:?}");
+        log_softmax_backward(&log_p, &g, 3, &mut dx);
+        assert!(dx.iter().all(|dx| dx.is_finite()), "{dx:?}");
+        cross_entropy_backward(&log_p, &[0, 0, 1, 0], 3, 1.0, &mut dx);
+        assert!(dx.iter().all(|dx| dx.is_finite()), "{dx:?}");
+    }
+
+    #[test]
+    fn a_nan_beside_an_infinite_number_spoils_the_row() {
+        for x in [[f32::INFINITY, f32::NAN], [f32::NEG_INFINITY, f32::NAN], [f32::NAN; 2]] {
+            let (mut y, mut sum) = (unwritten(2), unwritten(1));
+            softmax(&x, 2, &mut y);
+            assert!(y.iter().all(|y| y.is_nan()), "{x:?}: {y:?}");
+            log_softmax(&x, 2, &mut y);
+            assert!(y.iter().all(|y| y.is_nan()), "{x:?}: {y:?}");
+            log_sum_exp(&x, 2, &mut sum);
+            assert!(sum[0].is_nan());
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!
 //! a pair is one batched product [batch, left, contracted] · [batch, contracted, right].
 
+use crate::op::halves::widened;
 use crate::tensor::{History, Tensor};
 use crate::{Error, Result, Shape};
 
@@ -41,6 +42,13 @@ impl<H: History> Tensor<H> {
     pub fn einsum(spec: &str, operands: &[&Self]) -> Result<Self> {
         let (inputs, output) = parsed(spec)?;
         check_sizes(spec, &inputs, operands)?;
+        if let Some(half) = operands.first().map(|x| x.dtype()).filter(|dtype| dtype.is_half())
+            && operands.iter().all(|x| x.dtype() == half)
+            && in_steps(&inputs, &output)
+        {
+            let wide: Vec<Self> = operands.iter().map(|x| widened(x)).collect::<Result<_>>()?;
+            return Self::einsum(spec, &wide.iter().collect::<Vec<_>>())?.to_dtype(half);
+        }
         let mut all =
             operands.iter().zip(inputs).map(|(&x, letters)| Labelled { x: x.clone(), letters });
         let Some(mut product) = all.next() else {
@@ -53,6 +61,15 @@ impl<H: History> Tensor<H> {
         }
         product.arranged(&output)
     }
+}
+
+/// Whether several ops follow on each other, which would round to 16 bits between them: more than two
+/// operands, or a letter of one of them that is summed over before the product.
+fn in_steps(inputs: &[Letters], output: &[char]) -> bool {
+    let alone = |l: &char| {
+        !output.contains(l) && inputs.iter().filter(|letters| letters.contains(l)).count() == 1
+    };
+    inputs.len() > 2 || inputs.len() == 2 && inputs.iter().flatten().any(alone)
 }
 
 /// A tensor whose axes have names.
@@ -161,8 +178,8 @@ fn check_sizes<H: History>(spec: &str, inputs: &[Letters], operands: &[&Tensor<H
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradcheck;
     use crate::op::sample_input;
+    use crate::{DType, gradcheck};
 
     fn close(got: Result<Tensor>, want: Result<Tensor>) {
         let (got, want) = (got.unwrap(), want.unwrap());
@@ -235,6 +252,20 @@ mod tests {
                 .collect();
             let operands: Vec<&Tensor> = operands.iter().collect();
             close(Tensor::einsum(spec, &operands), Ok(naive(spec, &operands)));
+        }
+    }
+
+    #[test]
+    fn in_sixteen_bits_a_sum_on_the_way_is_not_rounded() {
+        for dtype in [DType::F16, DType::BF16] {
+            // 90,000 is beyond f16, and 300 times 0.01 is not.
+            let ones = Tensor::full([300, 300], 1.0, dtype);
+            let small = Tensor::full([2], 2_f64.powi(-8), dtype);
+            let got = Tensor::einsum("ij,k->k", &[&ones, &small]).unwrap();
+            let want = Tensor::scalar(90_000.0 / 256.0, dtype).item().unwrap();
+            assert_eq!((got.dtype(), got.to_f64_vec().unwrap()), (dtype, vec![want; 2]));
+            let mixed = Tensor::einsum("ij,k->k", &[&ones, &Tensor::ones([2], DType::F32)]);
+            assert!(matches!(mixed, Err(Error::DType { .. })), "{mixed:?}");
         }
     }
 

@@ -33,7 +33,8 @@ struct Attention {
 impl<H: History> Tensor<H> {
     /// Scaled dot-product attention: for every query the mean of the values, weighted by the softmax
     /// of the products of query and keys. One op, which never holds the T × S matrix of weights on the
-    /// CPU, and on CUDA holds it during the call alone.
+    /// CPU, and on CUDA holds it during the call alone. A query all of whose scores are −∞ has no weights:
+    /// its result is 0, and so are its gradients.
     ///
     /// # Shape
     /// self (queries): `[.., T, d]` · keys: `[.., S, d]` · values: `[.., S, e]` · result: `[.., T, e]`;

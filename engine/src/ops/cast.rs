@@ -44,7 +44,12 @@ impl Op for Cast {
             (DType::BF16, CpuStorage::F32(y)) => widen::<half::bf16>(x.slice(), y),
             (DType::F32, CpuStorage::F16(y)) => narrow(x.slice(), y),
             (DType::F32, CpuStorage::BF16(y)) => narrow(x.slice(), y),
-            (dtype, out) => for_element!(dtype, T => from::<T>(x.slice(), out)),
+            (DType::I64, out) => for_element!(out.dtype(), U => {
+                each(x.slice::<i64>(), out.slice_mut::<U>(), U::from_i64);
+            }),
+            (dtype, out) => for_element!(dtype, T => for_element!(out.dtype(), U => {
+                each(x.slice::<T>(), out.slice_mut::<U>(), |x| <U as Element>::from_f64(x.to_f64()));
+            })),
         }
         Ok(Saved::new())
     }
@@ -72,9 +77,9 @@ impl Op for Cast {
     }
 }
 
-fn from<T: Element>(x: &[T], out: &mut CpuStorage) {
-    for_element!(out.dtype(), U => {
-        x.iter().zip(out.slice_mut::<U>()).for_each(|(x, y)| *y = U::from_f64(x.to_f64()));
+fn each<T: Copy + Sync, U: Send>(x: &[T], y: &mut [U], cast: impl Fn(T) -> U + Sync) {
+    kernels::parallel::pieces(y, 1, |start, y| {
+        y.iter_mut().zip(&x[start..]).for_each(|(y, &x)| *y = cast(x));
     });
 }
 

@@ -5,7 +5,7 @@ use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
-use crate::{FloatElement, OpSpec, Result, Sample, Shape, for_float};
+use crate::{Element, FloatElement, OpSpec, Result, Sample, Shape, for_float};
 
 #[derive(Debug)]
 struct Cumsum {
@@ -14,7 +14,7 @@ struct Cumsum {
 }
 
 impl<H: History> Tensor<H> {
-    /// Running sums along an axis: each element with all that come before it.
+    /// Running sums along an axis: each element with all that come before it. They are carried in f64.
     ///
     /// # Errors
     /// [`Error::Axis`](crate::Error::Axis) when there is no such axis;
@@ -68,16 +68,18 @@ impl Op for Cumsum {
     }
 }
 
-/// Running sums over n rows of `inner` numbers each, for every block of such rows.
+/// Running sums over n rows of `inner` numbers each, for every block of such rows. They are carried in f64:
+/// each is as near as one rounding allows, however long the axis is.
 fn running<T: FloatElement>(x: &[T], n: usize, inner: usize, backwards: bool, out: &mut [T]) {
     kernels::parallel::rows(out, n * inner, n * inner, |block, out| {
-        out.copy_from_slice(&x[block * n * inner..(block + 1) * n * inner]);
-        for j in 1..n {
-            // Row j has its own numbers already; the one before it, all sums so far.
-            let (at, before) = if backwards { (n - 1 - j, n - j) } else { (j, j - 1) };
-            for i in 0..inner {
-                let sum = out[before * inner + i];
-                out[at * inner + i] += sum;
+        let x = &x[block * n * inner..(block + 1) * n * inner];
+        let mut sums = vec![0.0_f64; inner];
+        for j in 0..n {
+            let row = if backwards { n - 1 - j } else { j } * inner;
+            let row = row..row + inner;
+            for ((sum, &x), y) in sums.iter_mut().zip(&x[row.clone()]).zip(&mut out[row]) {
+                *sum += Element::to_f64(x);
+                *y = T::from_f64(*sum);
             }
         }
     });
@@ -113,5 +115,16 @@ mod tests {
         };
         close(&part(&y, 4, 1), &x.sum_keep(&[1]).unwrap());
         close(&part(&y, 1, 4).sub(&part(&y, 0, 4)).unwrap(), &part(&x, 1, 4));
+    }
+
+    #[test]
+    fn a_running_sum_does_not_stop_counting_where_f32_does() {
+        let n = 10_000_000;
+        let x = Tensor::full([n], 0.1, crate::DType::F32);
+        let all = x.cumsum(0).unwrap().to_vec::<f32>().unwrap();
+        for i in [1 << 20, 1 << 23, n - 1] {
+            assert_eq!(all[i], ((i + 1) as f64 * f64::from(0.1_f32)) as f32, "{i}");
+        }
+        assert_eq!(all[n - 1], 1_000_000.0);
     }
 }

@@ -56,6 +56,21 @@ pub fn samples(call: fn(&Var) -> Result<Var>) -> Vec<Sample> {
     ]
 }
 
+/// Beyond this an exponential tail is 0 or 1 in every type.
+const TAIL: f64 = 1e4;
+
+/// x, but no less than where x times a tail that is 0 there is 0: −∞ times 0 would be no number.
+pub(super) fn floored<T: FloatElement>(x: T) -> T {
+    // Not `max`: a NaN must stay one.
+    if x < T::of(-TAIL) { T::of(-TAIL) } else { x }
+}
+
+/// x, within the bounds beyond which x times the slope of a tail is 0.
+pub(super) fn bounded<T: FloatElement>(x: T) -> T {
+    let x = floored(x);
+    if x > T::of(TAIL) { T::of(TAIL) } else { x }
+}
+
 #[derive(Debug)]
 struct Forward<E>(E);
 
@@ -106,7 +121,7 @@ struct Derivative<E> {
     order: Order,
 }
 
-/// The second is the end of the road: no third derivative.
+/// The second is the end of the road: a third derivative is [`Error::NoThirdDerivative`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     First = 1,
@@ -148,9 +163,12 @@ impl<E: Elementwise> Op for Derivative<E> {
 
     /// d/dg = f′, d/dx = g f″. What y contributes is in f″, so y itself gets nothing.
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
-        let ([x, y, g], Order::First, true) = (at.inputs, self.order, E::TWICE) else {
-            return Err(Error::NotTwiceDifferentiable { op: E::NAME });
+        let (Order::First, [x, y, g]) = (self.order, at.inputs) else {
+            return Err(Error::NoThirdDerivative { op: E::NAME });
         };
+        if !E::TWICE {
+            return Err(Error::NotTwiceDifferentiable { op: E::NAME });
+        }
         let derivative = |order| Self { of: self.of, order };
         let d_x =
             at.want(0, || Var::apply_op(derivative(Order::Second), &[x, y, g])?.mul(at.grad))?;
@@ -251,4 +269,50 @@ pub(super) fn binary_samples(call: fn(&Var, &Var) -> Result<Var>) -> Vec<Sample>
         Sample::new(vec![sample_input([5])], move |x| call(&x[0], &x[0])),
         Sample::new(pair([0, 2].into(), [2].into()), move |x| call(&x[0], &x[1])),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, Tape};
+
+    /// The value and the slope of an op at a number.
+    fn at(x: f64, dtype: DType, f: fn(&Var) -> Result<Var>) -> [f64; 2] {
+        let tape = Tape::new();
+        let x = tape.watch(Tensor::full([1], x, dtype));
+        let y = f(&x).unwrap();
+        let slope = tape.backward(&y).unwrap().of_var(&x).unwrap().item().unwrap();
+        [y.item().unwrap(), slope]
+    }
+
+    #[test]
+    fn activations_of_infinite_and_huge_numbers_have_the_values_of_their_limits() {
+        let gates: [fn(&Var) -> Result<Var>; 4] =
+            [|x| x.silu(), |x| x.gelu(), |x| x.gelu_tanh(), |x| x.softplus()];
+        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+            for f in gates {
+                for x in [f64::NEG_INFINITY, -1e30] {
+                    assert_eq!(at(x, dtype, f), [0.0, 0.0], "{dtype} {x}");
+                }
+                let [y, slope] = at(f64::INFINITY, dtype, f);
+                assert_eq!((y, slope), (f64::INFINITY, 1.0), "{dtype}");
+                assert!(at(f64::NAN, dtype, f).iter().all(|y| y.is_nan()));
+            }
+            for (x, want) in [(f64::NEG_INFINITY, [0.0, 0.0]), (f64::INFINITY, [1.0, 0.0])] {
+                assert_eq!(at(x, dtype, |x| x.sigmoid()), want, "{dtype} {x}");
+            }
+        }
+        assert_eq!(at(1e30, DType::F32, |x| x.gelu_tanh())[1], 1.0);
+    }
+
+    #[test]
+    fn a_third_derivative_is_refused_as_a_third() {
+        let tape = Tape::new();
+        let x = tape.watch(Tensor::ones([1], DType::F64));
+        let first = tape.backward_recorded(&x.sigmoid().unwrap()).unwrap();
+        let second = tape.backward_recorded(first.of_var(&x).unwrap()).unwrap();
+        let third = tape.backward(second.of_var(&x).unwrap()).unwrap_err();
+        assert!(matches!(third, Error::NoThirdDerivative { op: "sigmoid" }));
+        assert!(third.to_string().contains("third"), "{third}");
+    }
 }

@@ -35,14 +35,15 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Gelu {
     const NAME: &'static str = "gelu";
     const KEEPS: Keeps = Keeps::INPUTS;
-    const CUDA: [&'static str; 3] = ["x * normal_cdf(x)", "normal_cdf(x) + x * normal_density(x)", "normal_density(x) * (T(2) - x * x)"];
+    const CUDA: [&'static str; 3] = ["floored(x) * normal_cdf(x)", "normal_cdf(x) + bounded(x) * normal_density(x)", "normal_density(x) * (T(2) - bounded(x) * bounded(x))"];
     fn f<T: FloatElement>(self, x: T) -> T {
-        x * cumulative(x)
+        elementwise::floored(x) * cumulative(x)
     }
     fn df<T: FloatElement>(self, x: T, _y: T) -> T {
-        cumulative(x) + x * density(x)
+        cumulative(x) + elementwise::bounded(x) * density(x)
     }
     fn d2f<T: FloatElement>(self, x: T, _y: T) -> T {
+        let x = elementwise::bounded(x);
         density(x) * (T::of(2.0) - x * x)
     }
 }

@@ -35,16 +35,18 @@ impl<H: History> Tensor<H> {
 impl Elementwise for GeluTanh {
     const NAME: &'static str = "gelu_tanh";
     const KEEPS: Keeps = Keeps::INPUTS;
-    const CUDA: [&'static str; 3] = ["T(0.5) * x * (T(1) + gelu_tanh(x))", "T(0.5) * (T(1) + gelu_tanh(x) + x * (T(1) - gelu_tanh(x) * gelu_tanh(x)) * gelu_tanh_slope(x))", "(T(1) - gelu_tanh(x) * gelu_tanh(x)) * (gelu_tanh_slope(x) + x * (T(0.5) * gelu_tanh_bend(x) - gelu_tanh(x) * gelu_tanh_slope(x) * gelu_tanh_slope(x)))"];
+    const CUDA: [&'static str; 3] = ["T(0.5) * floored(x) * (T(1) + gelu_tanh(x))", "T(0.5) * (T(1) + gelu_tanh(x) + bounded(x) * (T(1) - gelu_tanh(x) * gelu_tanh(x)) * gelu_tanh_slope(x))", "(T(1) - gelu_tanh(x) * gelu_tanh(x)) * (gelu_tanh_slope(x) + bounded(x) * (T(0.5) * gelu_tanh_bend(x) - gelu_tanh(x) * gelu_tanh_slope(x) * gelu_tanh_slope(x)))"];
     fn f<T: FloatElement>(self, x: T) -> T {
         let (t, _, _) = inner(x);
-        T::of(0.5) * x * (T::ONE + t)
+        T::of(0.5) * elementwise::floored(x) * (T::ONE + t)
     }
     fn df<T: FloatElement>(self, x: T, _y: T) -> T {
+        let x = elementwise::bounded(x);
         let (t, du, _) = inner(x);
         T::of(0.5) * (T::ONE + t + x * (T::ONE - t * t) * du)
     }
     fn d2f<T: FloatElement>(self, x: T, _y: T) -> T {
+        let x = elementwise::bounded(x);
         let (t, du, d2u) = inner(x);
         (T::ONE - t * t) * (du + x * (T::of(0.5) * d2u - t * du * du))
     }

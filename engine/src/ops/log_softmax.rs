@@ -6,7 +6,7 @@ use crate::{OpSpec, Result};
 
 impl<H: History> Tensor<H> {
     /// The logarithm of [`Tensor::softmax`], which stays finite where the probability itself
-    /// would be rounded to 0.
+    /// would be rounded to 0. Where that is 0 exactly, it is −∞.
     ///
     /// # Errors
     /// As [`Tensor::softmax`].

@@ -23,9 +23,9 @@ operations! {
     // choices
     maximum, minimum, compare, select,
     // reductions
-    sum, cumsum, max, argmax, argsort,
+    sum, variance, cumsum, max, argmax, argsort,
     // probabilities
-    softmax, log_softmax, cross_entropy, dropout, attention,
+    softmax, log_softmax, logsumexp, cross_entropy, soft_cross_entropy, binary_cross_entropy, dropout, attention,
     // products
     matmul,
     // views and indices

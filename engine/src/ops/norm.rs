@@ -33,16 +33,17 @@ impl Composition<'_> {
     pub(super) fn gradients(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let (x, g) = (&at.inputs[0], at.grad);
         let viewed = x.reshape(self.view)?;
-        let centred = if self.centred { viewed.sub(&self.mean(&viewed)?)? } else { viewed };
-        let rstd = self.mean(&centred.square()?)?.shift(self.eps)?.sqrt()?.recip()?;
+        let centred =
+            if self.centred { viewed.sub(&viewed.mean_keep(self.over)?)? } else { viewed };
+        let rstd = centred.square()?.mean_keep(self.over)?.shift(self.eps)?.sqrt()?.recip()?;
         let normal = centred.mul(&rstd)?;
         let d_x = at.want(0, || {
             let g = match at.inputs.get(1) {
                 Some(scale) => g.mul(&scale.reshape(self.aligned)?)?.reshape(self.view)?,
                 None => g.reshape(self.view)?,
             };
-            let along = normal.mul(&self.mean(&g.mul(&normal)?)?)?;
-            let g = if self.centred { g.sub(&self.mean(&g)?)? } else { g };
+            let along = normal.mul(&g.mul(&normal)?.mean_keep(self.over)?)?;
+            let g = if self.centred { g.sub(&g.mean_keep(self.over)?)? } else { g };
             g.sub(&along)?.mul(&rstd)?.reshape(x.shape())
         })?;
         let mut all = vec![d_x];
@@ -54,12 +55,6 @@ impl Composition<'_> {
             all.push(at.want(2, || g.sum(self.shared))?);
         }
         Ok(all)
-    }
-
-    fn mean(&self, v: &Var) -> Result<Var> {
-        let sum = v.sum_keep(self.over)?;
-        let count = v.numel() as f64 / sum.numel().max(1) as f64;
-        sum.scale(1.0 / count)
     }
 }
 

@@ -149,7 +149,7 @@ impl Op for Backward {
             return Ok(Saved::new());
         }
         let dtype = inputs[0].dtype();
-        let mean = CudaStorage::filled(gpu, dtype, rstd.len(), 0.0)?;
+        let mean = CudaStorage::filled(gpu, dtype, rstd.len(), 0.0.into())?;
         let parameter = || CudaStorage::unspecified(gpu, dtype, width);
         let (mut d_scale, mut d_shift) = (parameter()?, parameter()?);
         let gradients = [&d_scale.slice_mut(), &d_shift.slice_mut()];

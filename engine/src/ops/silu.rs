@@ -31,17 +31,17 @@ impl<H: History> Tensor<H> {
 impl Elementwise for Silu {
     const NAME: &'static str = "silu";
     const KEEPS: Keeps = Keeps::INPUTS;
-    const CUDA: [&'static str; 3] = ["x * sigmoid(x)", "sigmoid(x) * (T(1) + x * (T(1) - sigmoid(x)))", "sigmoid(x) * (T(1) - sigmoid(x)) * (T(2) + x * (T(1) - sigmoid(x) - sigmoid(x)))"];
+    const CUDA: [&'static str; 3] = ["floored(x) * sigmoid(x)", "sigmoid(x) * (T(1) + bounded(x) * (T(1) - sigmoid(x)))", "sigmoid(x) * (T(1) - sigmoid(x)) * (T(2) + bounded(x) * (T(1) - sigmoid(x) - sigmoid(x)))"];
     fn f<T: FloatElement>(self, x: T) -> T {
-        x * x.sigmoid()
+        elementwise::floored(x) * x.sigmoid()
     }
     fn df<T: FloatElement>(self, x: T, _y: T) -> T {
         let s = x.sigmoid();
-        s * (T::ONE + x * (T::ONE - s))
+        s * (T::ONE + elementwise::bounded(x) * (T::ONE - s))
     }
     fn d2f<T: FloatElement>(self, x: T, _y: T) -> T {
         let s = x.sigmoid();
-        s * (T::ONE - s) * (T::of(2.0) + x * (T::ONE - s - s))
+        s * (T::ONE - s) * (T::of(2.0) + elementwise::bounded(x) * (T::ONE - s - s))
     }
 }
 

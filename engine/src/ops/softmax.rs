@@ -18,7 +18,8 @@ pub(super) struct Softmax {
 
 impl<H: History> Tensor<H> {
     /// Positive numbers that add up to one along `axis`, in proportion to eˣ. The maximum is
-    /// subtracted first, so nothing overflows.
+    /// subtracted first, so nothing overflows. Infinite numbers get what they have in the limit: numbers
+    /// +∞ share 1, and −∞ beside others is 0; where all are −∞ (all masked), there is no weight: all is 0.
     ///
     /// # Errors
     /// [`Error::Axis`](crate::Error::Axis) when there is no such axis,

@@ -6,7 +6,8 @@ use kernels::cuda::memory::Buffer;
 use kernels::cuda::{Gpu, Scalar, Slice, SliceMut, strided};
 
 use super::CpuStorage;
-use crate::{DType, Device, Element, Layout, Result};
+use crate::dtype::for_element;
+use crate::{DType, Device, Element, Layout, Number, Result};
 
 /// A run of numbers in a CUDA device's memory.
 #[derive(Debug)]
@@ -31,15 +32,19 @@ impl CudaStorage {
     ///
     /// # Errors
     /// As [`CudaStorage::unspecified`].
-    pub fn filled(gpu: &Arc<Gpu>, dtype: DType, len: usize, value: f64) -> Result<Self> {
-        // A number of 16 bits is rounded once, here: the device goes by way of a float.
-        let value = match dtype {
-            DType::F16 => half::f16::from_f64(value).to_f64(),
-            DType::BF16 => half::bf16::from_f64(value).to_f64(),
-            DType::F32 | DType::F64 | DType::I64 => value,
-        };
+    pub fn filled(gpu: &Arc<Gpu>, dtype: DType, len: usize, value: Number) -> Result<Self> {
+        // Rounded once, here: the device gets a double, which holds all but large integers.
+        let (rounded, exact) = for_element!(dtype, T => {
+            let value = T::of_number(value);
+            (value.to_f64(), <T as Element>::from_f64(value.to_f64()) == value || value.to_f64().is_nan())
+        });
+        if !exact {
+            let mut cpu = CpuStorage::unspecified(dtype, len);
+            for_element!(dtype, T => cpu.slice_mut::<T>().fill(T::of_number(value)));
+            return Self::from_cpu(gpu, &cpu);
+        }
         let mut storage = Self::unspecified(gpu, dtype, len)?;
-        strided::fill(gpu, value, &storage.slice_mut())?;
+        strided::fill(gpu, rounded, &storage.slice_mut())?;
         Ok(storage)
     }
 

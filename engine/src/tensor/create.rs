@@ -9,7 +9,7 @@ use super::{Plain, Tensor};
 use crate::dtype::for_element;
 use crate::rng::Rng;
 use crate::storage::CpuStorage;
-use crate::{DType, Device, Element, Error, Layout, Result, Shape, Storage};
+use crate::{DType, Device, Element, Error, Layout, Number, Result, Shape, Storage};
 
 impl Tensor {
     /// A tensor over a vector, row-major, without copying.
@@ -52,27 +52,27 @@ impl Tensor {
 
     /// One number.
     #[must_use]
-    pub fn scalar(value: f64, dtype: DType) -> Self {
+    pub fn scalar(value: impl Into<Number>, dtype: DType) -> Self {
         Self::full((), value, dtype)
     }
 
-    /// The same number everywhere (rounded to the dtype).
+    /// The same number everywhere: the nearest of the dtype; in integers, a float cut towards zero.
     #[must_use]
-    pub fn full(shape: impl Into<Shape>, value: f64, dtype: DType) -> Self {
-        let shape = shape.into();
+    pub fn full(shape: impl Into<Shape>, value: impl Into<Number>, dtype: DType) -> Self {
+        let (shape, value) = (shape.into(), value.into());
         let mut storage = CpuStorage::unspecified(dtype, shape.numel());
-        for_element!(dtype, T => storage.slice_mut::<T>().fill(T::from_f64(value)));
+        for_element!(dtype, T => storage.slice_mut::<T>().fill(T::of_number(value)));
         Self::from_cpu(storage, shape)
     }
 
-    /// The same number everywhere, on a device.
+    /// The same number everywhere, on a device; as [`Tensor::full`].
     ///
     /// # Errors
     /// [`Error::NoDevice`] for a device that cannot be used, or `Error::Cuda` when it is full.
     pub fn full_on(
         device: Device,
         shape: impl Into<Shape>,
-        value: f64,
+        value: impl Into<Number>,
         dtype: DType,
     ) -> Result<Self> {
         match device {
@@ -82,7 +82,7 @@ impl Tensor {
             Device::Cuda(ordinal) => {
                 let (gpu, shape) = (crate::device::open(ordinal)?, shape.into());
                 let storage =
-                    crate::storage::CudaStorage::filled(&gpu, dtype, shape.numel(), value)?;
+                    crate::storage::CudaStorage::filled(&gpu, dtype, shape.numel(), value.into())?;
                 Ok(Self::from_cuda(storage, shape))
             }
             #[cfg(not(feature = "cuda"))]
@@ -123,12 +123,22 @@ impl Tensor {
         let mut storage = CpuStorage::unspecified(dtype, shape.numel());
         for_element!(dtype, T => {
             let all = storage.slice_mut::<T>().iter_mut().enumerate();
-            all.for_each(|(i, x)| *x = T::from_f64(f(i)));
+            all.for_each(|(i, x)| *x = <T as Element>::from_f64(f(i)));
         });
         Self::from_cpu(storage, shape)
     }
 
-    /// Independent draws from the uniform distribution on `[low, high)`.
+    /// Independent draws from the uniform distribution on `[low, high)`, where `low < high`: never `high`,
+    /// and never below `low`, whatever the draw is rounded to. A range without a number of the dtype gives
+    /// the nearest below `high`; integers are rounded down.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{DType, Rng, Tensor};
+    /// let x = Tensor::uniform([1000], 0.0, 1.0, DType::BF16, &mut Rng::new(0));
+    /// assert!(x.to_f64_vec()?.iter().all(|x| (0.0..1.0).contains(x)));
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
     pub fn uniform(
         shape: impl Into<Shape>,
         low: f64,
@@ -136,10 +146,23 @@ impl Tensor {
         dtype: DType,
         rng: &mut Rng,
     ) -> Self {
-        Self::from_fn(shape, dtype, |_| {
-            let u: f64 = StandardUniform.sample(rng);
-            low + (high - low) * u
-        })
+        let shape = shape.into();
+        let ordered = low < high;
+        let mut storage = CpuStorage::unspecified(dtype, shape.numel());
+        for_element!(dtype, T => {
+            let (first, last) = bounds::<T>(low, high);
+            for x in storage.slice_mut::<T>() {
+                let u: f64 = StandardUniform.sample(rng);
+                let draw = between(low, high, u);
+                let near = <T as Element>::from_f64(if dtype == DType::I64 { draw.floor() } else { draw });
+                *x = match near.to_f64() {
+                    x if ordered && x >= high => last,
+                    x if ordered && x < low => first,
+                    _ => near,
+                };
+            }
+        });
+        Self::from_cpu(storage, shape)
     }
 
     /// Independent draws from the normal distribution.
@@ -159,25 +182,106 @@ impl Tensor {
     /// Independent draws from 0, 1, …, bound − 1.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `bound` is 0.
+    /// [`Error::Argument`] when `bound` is 0, or beyond the integers.
     pub fn random_indices(shape: impl Into<Shape>, bound: usize, rng: &mut Rng) -> Result<Self> {
-        if bound == 0 {
+        if bound == 0 || i64::try_from(bound).is_err() {
             return Err(Error::Argument {
                 op: "random_indices",
                 name: "bound",
-                expected: "at least 1",
-                got: "0".into(),
+                expected: "from 1 to 2⁶³ − 1",
+                got: bound.to_string(),
             });
         }
-        // Lemire 2019: the high half of a 128-bit product; the bias is below bound / 2⁶⁴.
-        Ok(Self::from_fn(shape, DType::I64, |_| {
-            ((u128::from(rng.next_u64()) * bound as u128) >> 64) as f64
-        }))
+        let shape = shape.into();
+        let mut storage = CpuStorage::unspecified(DType::I64, shape.numel());
+        for x in storage.slice_mut::<i64>() {
+            // Lemire 2019: the high half of a 128-bit product; the bias is below bound / 2⁶⁴.
+            *x = ((u128::from(rng.next_u64()) * bound as u128) >> 64) as i64;
+        }
+        Ok(Self::from_cpu(storage, shape))
     }
 
     /// A shape and a dtype without numbers: for dry runs on [`Device::Meta`].
     #[must_use]
     pub fn meta(shape: impl Into<Shape>, dtype: DType) -> Self {
         Self::from_parts(Arc::new(Storage::Meta(dtype)), Layout::contiguous(shape.into()), Plain)
+    }
+}
+
+/// The point of `[low, high]` that u of `[0, 1)` of the way lies at; also where the width is no number.
+fn between(low: f64, high: f64, u: f64) -> f64 {
+    let width = high - low;
+    if width.is_finite() { low + width * u } else { low * (1.0 - u) + high * u }
+}
+
+/// The first number of a type that is not below `low`, and the last one below `high`.
+fn bounds<T: Element>(low: f64, high: f64) -> (T, T) {
+    let (first, last) = (T::from_f64(low), T::from_f64(high));
+    let last = if last.to_f64() < high { last } else { last.neighbour(false) };
+    let first = if first.to_f64() >= low { first } else { first.neighbour(true) };
+    (if first.to_f64() < high { first } else { last }, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DTYPES: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];
+
+    #[test]
+    fn uniform_never_draws_the_upper_bound_nor_less_than_the_lower() {
+        let tiny = (1.0, 1.0 + f64::EPSILON);
+        let ranges = [(0.0, 1.0), (-1.0, 0.0), (0.1, 0.7), (-3e4, 3e4), (1e-8, 3e-8)];
+        let mut rng = Rng::new(1);
+        for (low, high) in ranges.into_iter().chain([tiny, (f64::MIN, f64::MAX)]) {
+            for dtype in DTYPES {
+                let draws = Tensor::uniform([50_000], low, high, dtype, &mut rng);
+                let draws = draws.to_f64_vec().unwrap();
+                assert!(draws.iter().all(|&x| x < high), "{low} {high} {dtype}");
+                // Of the tiny range f64 alone has a number besides `low`.
+                assert!(draws.iter().all(|&x| x >= low || low == 1e-8), "{low} {high} {dtype}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_draw_that_would_be_rounded_to_the_upper_bound_is_the_number_before_it() {
+        // The largest f64 below 1 is u's largest value.
+        for dtype in DTYPES {
+            for_element!(dtype, T => {
+                let (first, last) = bounds::<T>(0.0, 1.0);
+                assert_eq!(first.to_f64(), 0.0);
+                assert!(last.to_f64() < 1.0 && last.neighbour(true).to_f64() == 1.0, "{dtype}");
+            });
+        }
+        // Between 2049 and 2050 f16 has no number: 2048 is the nearest below.
+        let x = Tensor::uniform([100], 2049.2, 2049.9, DType::F16, &mut Rng::new(2));
+        assert!(x.to_f64_vec().unwrap().iter().all(|&x| x == 2048.0));
+    }
+
+    #[test]
+    fn integers_are_drawn_evenly_on_both_sides_of_zero_and_without_the_bound() {
+        let x = Tensor::uniform([30_000], -3.0, 3.0, DType::I64, &mut Rng::new(3));
+        let x = x.to_vec::<i64>().unwrap();
+        for value in -3..3 {
+            // Six standard deviations of a binomial of 30,000 draws at 1/6.
+            let count = x.iter().filter(|&&x| x == value).count() as f64;
+            assert!((count - 5000.0).abs() < 6.0 * 64.6, "{value}: {count}");
+        }
+        assert!(x.iter().all(|x| (-3..3).contains(x)));
+        // An empty range is its only point, as it was.
+        let one = Tensor::uniform([3], 2.0, 2.0, DType::F32, &mut Rng::new(3));
+        assert_eq!(one.to_vec::<f32>().unwrap(), [2.0; 3]);
+    }
+
+    #[test]
+    fn indices_of_a_bound_beyond_every_double_stay_below_it() {
+        let bound = (1_usize << 62) + 1;
+        let x = Tensor::random_indices([1000], bound, &mut Rng::new(4)).unwrap();
+        let x = x.to_vec::<i64>().unwrap();
+        assert!(x.iter().all(|&x| x >= 0 && (x as usize) < bound));
+        assert!(x.iter().any(|x| x % 2 == 1), "as doubles all would be even");
+        let refused = Tensor::random_indices([1], usize::MAX, &mut Rng::new(4));
+        assert!(matches!(refused, Err(Error::Argument { name: "bound", .. })));
     }
 }

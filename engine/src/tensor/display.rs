@@ -3,21 +3,18 @@
 use std::fmt;
 
 use super::{History, Tensor};
-use crate::DType;
+use crate::{DType, Result};
 
 impl<H: History> fmt::Display for Tensor<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.to_f64_vec() {
-            Ok(values) => {
-                let precision = f.precision().unwrap_or(4);
-                let form = |x: f64| {
-                    if self.dtype() == DType::I64 {
-                        format!("{x}")
-                    } else {
-                        format!("{x:.precision$}")
-                    }
-                };
-                let cells: Vec<String> = values.into_iter().map(form).collect();
+        let precision = f.precision().unwrap_or(4);
+        let cells: Result<Vec<String>> = if self.dtype() == DType::I64 {
+            self.to_vec::<i64>().map(|all| all.iter().map(i64::to_string).collect())
+        } else {
+            self.to_f64_vec().map(|all| all.iter().map(|x| format!("{x:.precision$}")).collect())
+        };
+        match cells {
+            Ok(cells) => {
                 let width = cells.iter().map(String::len).max().unwrap_or(0);
                 write_axis(f, &cells, self.shape(), width, 1)?;
             }

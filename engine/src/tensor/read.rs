@@ -43,7 +43,8 @@ impl<H: History> Tensor<H> {
         Ok(out)
     }
 
-    /// A copy of the elements as `f64`, whatever the dtype.
+    /// A copy of the elements as `f64`, whatever the dtype: exact but for integers beyond 2⁵³, which are
+    /// rounded ([`Tensor::to_vec`] has them).
     ///
     /// # Errors
     /// [`Error::NoKernel`] when there are no numbers (meta device).
@@ -56,10 +57,21 @@ impl<H: History> Tensor<H> {
     /// The only element of a one-element tensor.
     ///
     /// # Errors
-    /// [`Error::Shape`] when there are more or none.
+    /// [`Error::Shape`] when there are more or none; [`Error::Inexact`] for an integer that `f64` cannot
+    /// hold.
     pub fn item(&self) -> Result<f64> {
         if self.numel() != 1 {
             return Err(Error::shape("item", "one element", &[self.shape()]));
+        }
+        if self.dtype() == DType::I64 {
+            let value = self.to_vec::<i64>()?[0];
+            // As an i128, because 2⁶³ is no i64.
+            let exact = value as f64 as i128 == i128::from(value);
+            return if exact {
+                Ok(value as f64)
+            } else {
+                Err(Error::Inexact { op: "item", value })
+            };
         }
         Ok(self.to_f64_vec()?[0])
     }
@@ -144,6 +156,20 @@ mod tests {
         a.make_mut::<f32>().unwrap()[1] = 8.0;
         assert_eq!(a.as_slice::<f32>().unwrap().as_ptr(), address);
         assert_eq!(a.to_vec::<f32>().unwrap(), [9.0, 8.0]);
+    }
+
+    #[test]
+    fn an_integer_that_no_double_can_hold_is_exact_or_refused() {
+        let odd = (1_i64 << 53) + 1;
+        let x = Tensor::full([2], odd, DType::I64);
+        assert_eq!(x.to_vec::<i64>().unwrap(), [odd, odd]);
+        assert_eq!(x.to_string(), format!("[{odd}, {odd}] i64 [2]"));
+        let one = |x: i64| Tensor::scalar(x, DType::I64);
+        assert!(matches!(one(i64::MAX).item(), Err(Error::Inexact { op: "item", .. })));
+        assert_eq!(one(i64::MIN).item().unwrap(), -(2_f64.powi(63)));
+        assert_eq!(one(odd - 1).item().unwrap(), 2_f64.powi(53));
+        let unequal = one(odd).equal(&one(odd - 1)).unwrap();
+        assert_eq!(unequal.to_vec::<i64>().unwrap(), [0]);
     }
 
     #[test]

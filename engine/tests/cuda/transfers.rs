@@ -120,6 +120,76 @@ fn casts_between_all_dtypes_are_the_cpus_bit_for_bit() {
 }
 
 #[test]
+fn an_integer_beside_a_tie_is_rounded_once_there_too_and_a_large_one_fills_exactly() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let ties = [(1_i64 << 60) + (1 << 52) + 1, (1 << 60) + (1 << 36) + 1, (1 << 53) + 1, 2049];
+    let x: Vec<i64> = ties.into_iter().flat_map(|x| [x, -x, x - 1, 1 - x]).collect();
+    let here = Tensor::from_vec(x, [16]).unwrap();
+    let there = here.to_device(GPU).unwrap();
+    for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+        let (a, b) = (here.to_dtype(dtype).unwrap(), there.to_dtype(dtype).unwrap());
+        alike(&a.to_f64_vec().unwrap(), &b.to_f64_vec().unwrap());
+    }
+    let odd = (1_i64 << 53) + 1;
+    let filled = Tensor::full_on(GPU, [3], odd, DType::I64).unwrap();
+    assert_eq!(filled.to_vec::<i64>().unwrap(), [odd; 3]);
+}
+
+#[test]
+fn targets_that_are_no_probabilities_are_the_error_of_the_next_read() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let there = |x: &[f32]| Tensor::from_slice(x, [2, 2]).unwrap().to_device(GPU).unwrap();
+    let logits = there(&[0.0; 4]);
+    let good = there(&[0.25, 0.75, 1.0, 0.0]);
+    for loss in [logits.binary_cross_entropy(&good), logits.soft_cross_entropy(&good)] {
+        assert!(loss.unwrap().item().unwrap() > 0.0);
+    }
+    let item = |loss: alcyon_engine::Result<Tensor>| loss.unwrap().item();
+    let five = item(logits.binary_cross_entropy(&there(&[0.0, 1.0, 5.0, 0.0])));
+    assert!(matches!(five, Err(Error::Target { got: 5.0, at: 2, .. })), "{five:?}");
+    let nan = item(logits.soft_cross_entropy(&there(&[0.0, 1.0, f32::NAN, 0.0])));
+    assert!(matches!(nan, Err(Error::Target { at: 2, .. })), "{nan:?}");
+    let sum = item(logits.soft_cross_entropy(&there(&[0.0, 1.0, 0.75, 0.75])));
+    assert!(matches!(sum, Err(Error::Target { got: 1.5, at: 1, .. })), "{sum:?}");
+    assert!(item(logits.soft_cross_entropy(&good)).is_ok(), "it was the error of that read alone");
+}
+
+#[test]
+fn infinite_and_long_inputs_give_what_the_cpu_gives() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    const INF: f32 = f32::INFINITY;
+    let rows = [[-INF, -INF, -INF], [INF, 0.0, INF], [-INF, 0.0, 1.0], [f32::NAN, INF, 0.0]];
+    let here = Tensor::from_slice(&rows.concat(), [4, 3]).unwrap();
+    let there = here.to_device(GPU).unwrap();
+    let close = |a: Tensor, b: Tensor| {
+        let (a, b) = (a.to_f64_vec().unwrap(), b.to_f64_vec().unwrap());
+        let same =
+            |(a, b): (&f64, &f64)| a == b || a.is_nan() && b.is_nan() || (a - b).abs() < 1e-6;
+        assert!(a.iter().zip(&b).all(same), "cpu {a:?}, device {b:?}");
+    };
+    close(here.softmax(-1).unwrap(), there.softmax(-1).unwrap());
+    close(here.log_softmax(-1).unwrap(), there.log_softmax(-1).unwrap());
+    close(here.logsumexp(-1).unwrap(), there.logsumexp(-1).unwrap());
+    let labels = Tensor::from_slice(&[0_i64, 0, 1, 2], [4]).unwrap();
+    for rows in [0..1_usize, 1..2, 2..3, 3..4] {
+        let part = |x: &Tensor| x.narrow(0, rows.start, 1).unwrap().contiguous().unwrap();
+        let there_too = part(&labels).to_device(GPU).unwrap();
+        close(
+            part(&here).cross_entropy(&part(&labels)).unwrap(),
+            part(&there).cross_entropy(&there_too).unwrap(),
+        );
+    }
+    let ones = Tensor::ones([70_000], DType::F16).to_device(GPU).unwrap();
+    assert_eq!(ones.mean_all().unwrap().item().unwrap(), 1.0);
+    let far = Tensor::from_fn([48], DType::F32, |i| 1e6 + (0.7 * i as f64).sin());
+    let far_there = far.to_device(GPU).unwrap();
+    close(far.variance(&[0]).unwrap(), far_there.variance(&[0]).unwrap());
+    let tenth = Tensor::full([100_000], 0.1, DType::F32);
+    let sums = tenth.to_device(GPU).unwrap().cumsum(0).unwrap();
+    alike(&tenth.cumsum(0).unwrap().to_f64_vec().unwrap(), &sums.to_f64_vec().unwrap());
+}
+
+#[test]
 fn a_double_between_two_halves_becomes_the_nearest() {
     let Some((_gpu, _guard)) = emulated() else { return };
     // Just above the middle of two neighbours, by less than f32 can tell: one rounding goes up.

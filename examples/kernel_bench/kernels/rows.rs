@@ -36,7 +36,7 @@ fn sums<T: Float>(at: &At<'_>, split: fn(usize, usize) -> (usize, usize, usize))
         .cpu("reference", results, reference)
         .cpu("threads", results, move |y| reduce::sum_axis(&x, outer, n, inner, y))
         .cuda::<T>(at, results, move |gpu, y| {
-            cuda::reduce::sum(gpu, there.slice(), (outer, n, inner), y)
+            cuda::reduce::sum(gpu, there.slice(), (outer, n, inner), 1.0, y)
         })
 }
 

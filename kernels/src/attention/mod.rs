@@ -8,7 +8,9 @@
 //! The T × S matrix of scores is never written down: a block of it lives in a buffer of its thread.
 //! Of each row only ℓ = ln Σⱼ exp(s qᵢ·kⱼ) is kept, from which the backward pass computes the
 //! probabilities again, P = exp(s Q Kᵀ − ℓ). (Dao et al. 2022 keep the same number, and also block the
-//! keys; here a block holds whole rows, which needs no rescaling.) With D = rowsum(g ∘ O):
+//! keys; here a block holds whole rows, which needs no rescaling.) Infinite scores are weighted as in
+//! [`softmax`](crate::softmax): a query all of whose scores are −∞ gets 0, and gradients of 0. With
+//! D = rowsum(g ∘ O):
 //!
 //! dV = Pᵀ g,   dS = s P ∘ (g Vᵀ − D),   dQ = dS K,   dK = dSᵀ Q.
 
@@ -19,7 +21,7 @@ use crate::gemm::{self, Matrix};
 use crate::parallel;
 use crate::pool::Buffer;
 use crate::reduce::{dot_lanes, sum_lanes};
-use crate::softmax::largest;
+use crate::softmax::{infinite_row, largest};
 use crate::vector::vectorized;
 
 /// Queries that are worked on together: a block of scores of 512 keys fills a quarter of an L2 cache.
@@ -171,11 +173,17 @@ fn probabilities<T: Float>(
     for (i, (row, log_sum)) in scores.chunks_exact_mut(seen).zip(log_sums).enumerate() {
         let (row, hidden) = row.split_at_mut(sizes.seen(first + i));
         let max = largest(row);
+        hidden.fill(T::ZERO);
+        if !max.is_finite() {
+            let scores = row.to_vec();
+            infinite_row(&scores, max, row);
+            *log_sum = if row[0].is_nan() { row[0] } else { max };
+            continue;
+        }
         row.iter_mut().for_each(|x| *x = (*x - max).exp());
         let sum = sum_lanes(row);
         let scale = T::ONE / sum;
         row.iter_mut().for_each(|x| *x *= scale);
-        hidden.fill(T::ZERO);
         *log_sum = max + sum.ln();
     }
 }

@@ -20,8 +20,8 @@ pub fn cast(gpu: &Gpu, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
     }
     let wide = matches!(x.scalar(), Scalar::F64 | Scalar::I64);
     let (formula, kernel) = match y.scalar() {
-        Scalar::F16 if wide => ("narrow((double)x, 10, 15)", "cast_words"),
-        Scalar::BF16 if wide => ("narrow((double)x, 7, 127)", "cast_words"),
+        Scalar::F16 if wide => ("narrow(odd(x), 10, 15)", "cast_words"),
+        Scalar::BF16 if wide => ("narrow(odd(x), 7, 127)", "cast_words"),
         Scalar::I64 => ("whole((double)x)", "cast"),
         Scalar::F64 => ("(double)x", "cast"),
         Scalar::F32 | Scalar::F16 | Scalar::BF16 => ("(float)x", "cast"),

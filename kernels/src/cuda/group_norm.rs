@@ -100,8 +100,8 @@ pub fn backward(
         ];
         gpu.launch(&program, "group_input", grid(n * groups, dx), &arguments)?;
     }
-    reduce::sum(gpu, along.read(), (1, n, c), d_scale)?;
-    reduce::sum(gpu, total.read(), (1, n, c), d_shift)
+    reduce::sum(gpu, along.read(), (1, n, c), 1.0, d_scale)?;
+    reduce::sum(gpu, total.read(), (1, n, c), 1.0, d_shift)
 }
 
 fn grid(blocks: usize, y: &SliceMut<'_>) -> Grid {

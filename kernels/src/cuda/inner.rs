@@ -40,5 +40,5 @@ pub fn inner(gpu: &Gpu, pairs: &[(Slice<'_>, Slice<'_>)], y: &SliceMut<'_>) -> R
         let grid = Grid::blocks(rows).sharing(Scalar::F64.bytes());
         gpu.launch(&Program::new(TEXT, scalar), "inner", grid, &arguments)?;
     }
-    reduce::sum(gpu, sums.read(), (1, rows, 1), y)
+    reduce::sum(gpu, sums.read(), (1, rows, 1), 1.0, y)
 }

@@ -121,8 +121,8 @@ pub fn layer_norm_parameters(
         let program = Program::new(TEXT, scalar);
         gpu.launch(&program, "layer_norm_parameters", Grid::over(length), &arguments)?;
     }
-    reduce::sum(gpu, a.read(), (1, pieces, width), d_scale)?;
-    reduce::sum(gpu, b.read(), (1, pieces, width), d_shift)
+    reduce::sum(gpu, a.read(), (1, pieces, width), 1.0, d_scale)?;
+    reduce::sum(gpu, b.read(), (1, pieces, width), 1.0, d_shift)
 }
 
 /// y = γ ∘ x / √(mean x² + ε) along rows; writes 1/√(mean x² + ε) of every row.

@@ -15,7 +15,7 @@ const TEXT: Text = Text { name: "reduce", source: include_str!("../../cuda/reduc
 /// The length of a piece.
 const CHUNK: usize = 1024;
 
-/// y = Σ x along the middle axis.
+/// y = scale · Σ x along the middle axis, carried in double and rounded once for each piece.
 ///
 /// # Shape
 /// x: \[outer, n, inner\] · y: \[outer, inner\]
@@ -26,38 +26,63 @@ pub fn sum(
     gpu: &Gpu,
     x: Slice<'_>,
     (outer, n, inner): (usize, usize, usize),
+    scale: f64,
     y: &SliceMut<'_>,
 ) -> Result<()> {
     assert_eq!((x.len(), y.len()), (outer * n * inner, outer * inner), "cuda sum: lengths");
     if y.is_empty() || n == 0 {
-        return strided::fill(gpu, 0.0, y);
+        // Of nothing the mean is no number: 0 times infinity.
+        return strided::fill(gpu, 0.0 * scale, y);
     }
     let pieces = n.div_ceil(CHUNK);
     if pieces == 1 {
-        return piecewise(gpu, x, (outer, n, inner), y);
+        return piecewise(gpu, x, (outer, n, inner), scale, y);
     }
     let scalar = x.scalar().computed_in();
     let length = outer * pieces * inner;
     let mut partial = gpu.memory().allocate(length * scalar.bytes())?;
     let partial = SliceMut::new(&mut partial, scalar, length);
-    piecewise(gpu, x, (outer, n, inner), &partial)?;
-    sum(gpu, partial.read(), (outer, pieces, inner), y)
+    piecewise(gpu, x, (outer, n, inner), 1.0, &partial)?;
+    sum(gpu, partial.read(), (outer, pieces, inner), scale, y)
 }
 
 fn piecewise(
     gpu: &Gpu,
     x: Slice<'_>,
     (outer, n, inner): (usize, usize, usize),
+    scale: f64,
     y: &SliceMut<'_>,
 ) -> Result<()> {
     let program = Program::new(TEXT, x.scalar()).writing(y.scalar());
     if inner == 1 {
-        let arguments = [outer.into(), n.into(), CHUNK.into(), x.into(), y.into()];
-        let grid = Grid::blocks(y.len()).sharing(x.scalar().computed_in().bytes());
-        return gpu.launch(&program, "sum_rows", grid, &arguments);
+        let arguments = [outer.into(), n.into(), CHUNK.into(), scale.into(), x.into(), y.into()];
+        return gpu.launch(&program, "sum_rows", doubles(y.len()), &arguments);
     }
-    let arguments = [outer.into(), n.into(), inner.into(), CHUNK.into(), x.into(), y.into()];
+    let arguments =
+        [outer.into(), n.into(), inner.into(), CHUNK.into(), scale.into(), x.into(), y.into()];
     gpu.launch(&program, "sum_axis", Grid::over(y.len()), &arguments)
+}
+
+/// y = the variance of every row of n numbers, carried in double.
+///
+/// # Shape
+/// x: \[rows, n\] · y: \[rows\]
+///
+/// # Errors
+/// As [`sum`].
+pub fn variance(gpu: &Gpu, x: Slice<'_>, n: usize, y: &SliceMut<'_>) -> Result<()> {
+    let rows = y.len();
+    assert_eq!(x.len(), rows * n, "cuda variance: lengths");
+    if rows == 0 {
+        return Ok(());
+    }
+    let arguments = [rows.into(), n.into(), x.into(), y.into()];
+    gpu.launch(&Program::new(TEXT, y.scalar()), "variance", doubles(rows), &arguments)
+}
+
+/// A block for each result, with a double for every thread.
+fn doubles(blocks: usize) -> Grid {
+    Grid::blocks(blocks).sharing(Scalar::F64.bytes())
 }
 
 /// y = max x along the middle axis, and where it is: as an entry of the axis, or (`flat`) as a place

@@ -37,7 +37,7 @@ pub fn column_squares(gpu: &Gpu, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
         let program = Program::new(TEXT, scalar);
         gpu.launch(&program, "column_squares", Grid::over(length), &arguments)?;
     }
-    reduce::sum(gpu, partial.read(), (1, pieces, width), y)
+    reduce::sum(gpu, partial.read(), (1, pieces, width), 1.0, y)
 }
 
 /// y\[k\] = Σ over n and s of x\[n, k, s\]²

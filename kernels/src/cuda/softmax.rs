@@ -24,6 +24,20 @@ pub fn forward(gpu: &Gpu, log: bool, width: usize, x: Slice<'_>, y: &SliceMut<'_
     gpu.launch(&Program::new(TEXT, y.scalar()), kernel, grid(rows, y), &arguments)
 }
 
+/// y = ln Σ eˣ of every row of `width` numbers.
+///
+/// # Errors
+/// As [`forward`].
+pub fn log_sum_exp(gpu: &Gpu, width: usize, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
+    let rows = y.len();
+    assert_eq!(x.len(), rows * width, "cuda log_sum_exp: lengths");
+    if rows == 0 {
+        return Ok(());
+    }
+    let arguments = [rows.into(), width.into(), x.into(), y.into()];
+    gpu.launch(&Program::new(TEXT, y.scalar()), "log_sum_exp", grid(rows, y), &arguments)
+}
+
 /// dx from y and g, for [`forward`].
 ///
 /// # Errors

@@ -1,9 +1,11 @@
 //! Batch normalisation over the channels of \[N, C, S\]. Formulas: [`norm`](super).
 
 use super::check_parameters;
+use super::moments::{corrected, moments};
 use crate::float::Float;
 use crate::parallel;
-use crate::reduce::{channel_sums, lanes2, sum_lanes};
+use crate::pool::Buffer;
+use crate::reduce::{channel_sums, in_row_blocks, lanes2, sum_lanes};
 
 /// The mean and the biased variance of each channel.
 ///
@@ -27,11 +29,39 @@ pub fn batch_moments<T: Float>(
 ) {
     assert_eq!(x.len(), n * c * s, "batch_moments: input length");
     assert_eq!((mean.len(), variance.len()), (c, c), "batch_moments: output lengths");
-    let m = T::of((n * s) as f64);
+    if s > 1 {
+        let planes = |k: usize| (0..n).map(move |i| &x[(i * c + k) * s..][..s]);
+        return parallel::rows2((mean, 1), (variance, 1), 3 * n * s, |k, mean, variance| {
+            (mean[0], variance[0]) = moments(planes(k), n * s);
+        });
+    }
+    // Channels are neighbours: add rows. First a number near the mean, then the differences from it.
+    let m = T::of(n as f64);
     channel_sums(x, x, (n, c, s), mean, |_, x, _| x);
     mean.iter_mut().for_each(|mean| *mean /= m);
-    channel_sums(x, x, (n, c, s), variance, |k, x, _| (x - mean[k]) * (x - mean[k]));
-    variance.iter_mut().for_each(|variance| *variance /= m);
+    let mut sums = Buffer::<f64>::unspecified(2 * c);
+    in_row_blocks(
+        n,
+        2 * c,
+        &mut sums,
+        #[inline(always)]
+        |from, to, sums| {
+            sums.fill(0.0);
+            let (sums, squares) = sums.split_at_mut(c);
+            for row in x[from * c..to * c].chunks_exact(c.max(1)) {
+                let at = sums.iter_mut().zip(&mut *squares);
+                for ((sum, square), (&x, &near)) in at.zip(row.iter().zip(&*mean)) {
+                    let d = x - near;
+                    *sum += d.to_f64();
+                    *square += (d * d).to_f64();
+                }
+            }
+        },
+    );
+    let (sums, squares) = sums.split_at(c);
+    for (k, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
+        (*mean, *variance) = corrected(*mean, sums[k], squares[k], n);
+    }
 }
 
 /// Batch norm in training mode: the moments of each channel, then y = scale ∘ x̂ + shift. A channel is
@@ -68,14 +98,11 @@ pub fn batch_norm<T: Float>(
         rstd.iter_mut().zip(&*variance).for_each(|(rstd, &variance)| *rstd = reciprocal(variance));
         return batch_norm_apply(x, n, c, s, mean, rstd, Some(scale), Some(shift), y);
     }
-    let m = T::of((n * s) as f64);
-    let moments = mean.iter_mut().zip(rstd).zip(variance);
-    let channels = planes_by_channel(y, c, s).into_iter().zip(moments).collect();
+    let outputs = mean.iter_mut().zip(rstd).zip(variance);
+    let channels = planes_by_channel(y, c, s).into_iter().zip(outputs).collect();
     parallel::items(channels, 4 * n * s, |k, (y, ((mean, rstd), variance))| {
         let planes = || (0..n).map(|i| &x[(i * c + k) * s..][..s]);
-        *mean = planes().map(sum_lanes).sum::<T>() / m;
-        let square = |x: T, _| (x - *mean) * (x - *mean);
-        *variance = planes().map(|x| lanes2(x, x, square)).sum::<T>() / m;
+        (*mean, *variance) = moments(planes(), n * s);
         *rstd = reciprocal(*variance);
         let (scale, shift) = (scale[k], shift[k]);
         for (y, x) in y.into_iter().zip(planes()) {
@@ -194,8 +221,9 @@ pub fn batch_norm_backward<T: Float>(
             (0..n).map(move |i| (&x[at(i)], &g[at(i)]))
         };
         let (mean, rstd) = (mean[k], rstd[k]);
-        *dscale = planes().map(|(x, g)| lanes2(x, g, |x, g| g * (x - mean) * rstd)).sum();
-        *dshift = planes().map(|(_, g)| sum_lanes(g)).sum();
+        let along = |(x, g): (&[T], &[T])| lanes2(x, g, |x, g| g * (x - mean) * rstd).to_f64();
+        *dscale = T::of(planes().map(along).sum());
+        *dshift = T::of(planes().map(|(_, g)| sum_lanes(g).to_f64()).sum());
         let scale = scale.map_or(T::ONE, |scale| scale[k]) * rstd;
         let (along, average) = (*dscale / m, *dshift / m);
         for (dx, (x, g)) in dx.into_iter().zip(planes()) {
@@ -295,6 +323,32 @@ mod tests {
                 let k = i / s % c;
                 (normal[i] - (x[i] - mean[k]) * rstd[k]).abs() < 1e-14
             }));
+        }
+    }
+
+    /// x̂ of f32 numbers around an offset, and by f64.
+    #[test]
+    fn far_from_zero_batch_norm_is_off_by_no_more_than_its_mean_is_rounded() {
+        for (n, c, s) in [(64, 3, 1), (8, 3, 50)] {
+            for offset in [1e3_f32, 1e5] {
+                let x: Vec<f32> = noise::<f32>(n * c * s, 11).iter().map(|x| offset + x).collect();
+                let wide: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+                let ones = vec![1.0; c];
+                let [want, ..] = batch(&wide, (n, c, s), &ones);
+                let mut y = unwritten::<f32>(x.len());
+                let (scale, shift) = (vec![1.0_f32; c], vec![0.0; c]);
+                let mut of_channels = [(); 3].map(|()| unwritten::<f32>(c));
+                let [mean, rstd, variance] = of_channels.each_mut().map(|m| &mut m[..]);
+                let eps = EPS as f32;
+                batch_norm(&x, n, c, s, eps, &scale, &shift, &mut y, [mean, rstd, variance]);
+                let far =
+                    y.iter().zip(&want).fold(0.0_f64, |m, (&y, w)| m.max((f64::from(y) - w).abs()));
+                // Half a unit in the last place of the mean, and a few of x̂, which is below 4.
+                let unit = f64::from(offset * f32::EPSILON / 2.0);
+                let deviation =
+                    f64::from(of_channels[2].iter().fold(1.0_f32, |m, &v| m.min(v))).sqrt();
+                assert!(far <= unit / deviation + 4e-6, "{offset} [{n}, {c}, {s}]: {far}");
+            }
         }
     }
 

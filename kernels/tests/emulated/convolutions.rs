@@ -19,8 +19,8 @@ fn numbers(n: usize, seed: usize) -> Vec<f64> {
 
 fn rounded(scalar: Scalar, x: f64) -> f64 {
     match scalar {
-        Scalar::F16 => f16::from_f64(x).to_f64(),
-        Scalar::BF16 => bf16::from_f64(x).to_f64(),
+        Scalar::F16 => f16::from_f32(x as f32).to_f64(),
+        Scalar::BF16 => bf16::from_f32(x as f32).to_f64(),
         _ => x,
     }
 }
@@ -28,8 +28,8 @@ fn rounded(scalar: Scalar, x: f64) -> f64 {
 fn write(gpu: &Gpu, scalar: Scalar, x: &[f64]) -> Buffer {
     match scalar {
         Scalar::F32 => gpu.write(&x.iter().map(|&x| x as f32).collect::<Vec<_>>()),
-        Scalar::F16 => gpu.write(&x.iter().map(|&x| f16::from_f64(x)).collect::<Vec<_>>()),
-        Scalar::BF16 => gpu.write(&x.iter().map(|&x| bf16::from_f64(x)).collect::<Vec<_>>()),
+        Scalar::F16 => gpu.write(&x.iter().map(|&x| f16::from_f32(x as f32)).collect::<Vec<_>>()),
+        Scalar::BF16 => gpu.write(&x.iter().map(|&x| bf16::from_f32(x as f32)).collect::<Vec<_>>()),
         _ => gpu.write(x),
     }
     .unwrap()

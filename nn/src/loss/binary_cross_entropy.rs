@@ -8,8 +8,8 @@ use super::{one_component_each, rows, same_shape};
 /// Yes or no, C times over: each target is 1 with probability σ(logit), independently. Targets may
 /// be probabilities in between.
 ///
-/// Computed from logits as softplus(z) − t z, which loses nothing for large |z|; this is
-/// −t ln σ(z) − (1 − t) ln (1 − σ(z)).
+/// A term is softplus(z) − t z = −t ln σ(z) − (1 − t) ln (1 − σ(z)), computed from logits so that large ones
+/// lose nothing: [`Tensor::binary_cross_entropy`], which refuses other targets.
 ///
 /// # Shape
 /// logits, targets: `[.., C]`; N is the number of rows.
@@ -56,7 +56,7 @@ impl Likelihood for BinaryCrossEntropy {
 
     fn nll(&self, outputs: &Var) -> Result<Var> {
         same_shape("binary_cross_entropy", outputs.shape(), self.targets.shape())?;
-        outputs.softplus()?.sub(&outputs.mul(&Var::constant(&self.targets))?)?.mean_all()
+        outputs.binary_cross_entropy(&Var::constant(&self.targets))
     }
 
     /// (p − y) √(1/C) / N with every y drawn from its p.

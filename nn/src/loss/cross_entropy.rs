@@ -9,7 +9,8 @@ use super::{rows, same_shape};
 /// Classification: each row's label is drawn from softmax(logits).
 ///
 /// Instead of a label a row may have probabilities t of all classes, as mixup and smoothing give
-/// them: −Σ_c t_c ln softmax(z)_c. If they sum to 1, the Hessian is that of a label.
+/// them: −Σ_c t_c ln softmax(z)_c, with the Hessian of a label. Rows that do not sum to 1 are refused
+/// ([`Tensor::soft_cross_entropy`] says how near is near enough).
 ///
 /// # Shape
 /// logits: `[.., C]` · labels: `[..]` (i64, each in 0..C), or `[.., C]` of a float dtype
@@ -70,8 +71,7 @@ impl Likelihood for CrossEntropy {
         if self.soft() {
             same_shape("cross_entropy", outputs.shape(), self.labels.shape())?;
             let targets = Var::constant(&self.labels.to_dtype(outputs.dtype())?);
-            let scale = -1.0 / self.terms() as f64;
-            return outputs.log_softmax(-1)?.mul(&targets)?.sum_all()?.scale(scale);
+            return outputs.soft_cross_entropy(&targets);
         }
         outputs.cross_entropy(&Var::constant(&self.labels))
     }

@@ -79,6 +79,48 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn the_mean_of_many_terms_of_sixteen_bits_is_finite_and_so_are_its_gradients() {
+        for dtype in [DType::F16, DType::BF16] {
+            // Squares of 300 are beyond f16, and so is the sum of 70,000 ones.
+            let outputs = Tensor::full([70_000, 1], 20.0, dtype);
+            let all: [(Box<dyn Likelihood>, f64); 3] = [
+                (Box::new(Mse::new(&Tensor::full([70_000, 1], 32.0, dtype))), 144.0),
+                (Box::new(Mse::half_sum(&Tensor::full([70_000, 1], 32.0, dtype))), 72.0),
+                (Box::new(BinaryCrossEntropy::new(&Tensor::zeros([70_000, 1], dtype))), 20.0),
+            ];
+            for (loss, want) in all {
+                let tape = Tape::new();
+                let z = tape.watch(outputs.clone());
+                let nll = loss.nll(&z).unwrap();
+                assert_eq!((nll.dtype(), nll.item().unwrap()), (dtype, want));
+                let gradients = tape.backward(&nll).unwrap();
+                let dz = gradients.of_var(&z).unwrap().to_f64_vec().unwrap();
+                assert!(dz.iter().all(|x| x.is_finite() && *x != 0.0), "{dtype}");
+            }
+            let loss = Mse::new(&Tensor::full([2, 1], -280.0, dtype));
+            let tape = Tape::new();
+            let z = tape.watch(Tensor::full([2, 1], 20.0, dtype));
+            let gradients = tape.backward(&loss.nll(&z).unwrap()).unwrap();
+            assert_eq!(gradients.of_var(&z).unwrap().to_f64_vec().unwrap(), [300.0; 2], "{dtype}");
+        }
+    }
+
+    #[test]
+    fn targets_that_are_no_probabilities_are_refused() {
+        let of = |x: f64| Tensor::from_slice(&[x, 0.5], [1, 2]).unwrap();
+        let z = Tape::off().input(Tensor::zeros([1, 2], DType::F64));
+        for bad in [5.0, -0.5, f64::NAN] {
+            let soft = CrossEntropy::new(&of(bad)).nll(&z);
+            let binary = BinaryCrossEntropy::new(&of(bad)).nll(&z);
+            for got in [soft, binary] {
+                assert!(matches!(got, Err(Error::Target { at: 0, .. })), "{bad}: {got:?}");
+            }
+        }
+        let sum = CrossEntropy::new(&of(0.25)).nll(&z);
+        assert!(matches!(sum, Err(Error::Target { got: 0.75, .. })), "{sum:?}");
+    }
+
     /// The Hessian of the mean loss with respect to all outputs, by differentiating twice.
     fn hessian(loss: &dyn Likelihood) -> Vec<Vec<f64>> {
         let tape = Tape::new();

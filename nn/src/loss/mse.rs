@@ -1,6 +1,6 @@
 //! L = (1/N) Σₙ (w/2) ‖zₙ − tₙ‖².   ∂L/∂z = w (z − t) / N,  ∂²L/∂z² = w I / N.
 
-use engine::{Likelihood, Result, Rng, Tensor, Var};
+use engine::{Error, Likelihood, Result, Rng, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::{one_component_each, rows, same_shape};
@@ -56,8 +56,16 @@ impl Likelihood for Mse {
 
     fn nll(&self, outputs: &Var) -> Result<Var> {
         same_shape("mse", outputs.shape(), self.targets.shape())?;
-        let gap = outputs.sub(&Var::constant(&self.targets))?;
-        gap.mul(&gap)?.sum_all()?.scale(self.precision / 2.0 / self.terms() as f64)
+        let targets = Var::constant(&self.targets);
+        if targets.dtype() != outputs.dtype() {
+            let expected = outputs.dtype().to_string();
+            return Err(Error::DType { op: "mse", expected, got: targets.dtype() });
+        }
+        // Squares and their sum do not fit into 16 bits where their mean does.
+        let wide = |x: &Var| x.to_dtype(outputs.dtype().computed_in());
+        let gap = wide(outputs)?.sub(&wide(&targets)?)?;
+        let sum = gap.mul(&gap)?.sum_all()?;
+        sum.scale(self.precision / 2.0 / self.terms() as f64)?.to_dtype(outputs.dtype())
     }
 
     /// √w z / N with standard normal z: the target drawn is outputs − z / √w.
