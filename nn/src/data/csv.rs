@@ -94,11 +94,8 @@ impl Table {
         let bytes = file::take(text, CSV, file)?;
         let broken = |e| broken(file, &bytes, &e);
         let mut reader = ::csv::ReaderBuilder::new().trim(::csv::Trim::All).from_reader(&bytes[..]);
+        no_long_line(&bytes, file)?;
         let header = reader.headers().map_err(broken)?.clone();
-        if header.len() > CSV_NAMES {
-            let got = header.len().to_string();
-            return Err(misfit(file, 1, &format!("at most {CSV_NAMES} columns"), &got));
-        }
         let column = label_column(&header, label, file)?;
         let names = |skip: usize| header.iter().enumerate().filter(move |&(i, _)| i != skip);
         if let Some((_, number)) = names(column).find(|(_, name)| name.parse::<f64>().is_ok()) {
@@ -137,6 +134,18 @@ impl Table {
         let label = header.get(column).unwrap_or_default().to_owned();
         Ok(Self { dataset, features: features.clone(), classes: classes.names, label })
     }
+}
+
+/// That no line has too many columns: before they are cut, for each costs more than its comma.
+fn no_long_line(bytes: &[u8], file: &Path) -> Result<()> {
+    for (at, line) in bytes.split(|&b| b == b'\n').enumerate() {
+        let commas = line.iter().filter(|&&b| b == b',').count();
+        if commas >= CSV_NAMES {
+            let got = format!("{commas} commas");
+            return Err(misfit(file, at + 1, &format!("at most {CSV_NAMES} columns"), &got));
+        }
+    }
+    Ok(())
 }
 
 /// Where each feature that was found goes in the order of those that are wanted.
