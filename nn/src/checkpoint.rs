@@ -9,13 +9,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use engine::parameter::{Member, MemberMut};
 use engine::{DType, Device, Error, Parameters, Result, Shape, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+
+use crate::data::file::regular;
+use crate::data::limits::SAFETENSORS_HEADER;
 
 /// What tensors that are not the model's are filed under.
 const EXTRA: &str = "extra/";
@@ -24,9 +27,6 @@ const METADATA: &str = "alcyon";
 /// Last parts of names that files of PyTorch models may have or lack: a counter that nothing reads, and
 /// tables that follow from shapes.
 const INCIDENTAL: [&str; 3] = ["num_batches_tracked", "relative_position_index", "position_ids"];
-/// The dtypes of tensors.
-const KNOWN: &str = "F32, F64, I64, F16 or BF16";
-
 /// A file's contents: read whole, and not yet in any model.
 ///
 /// # Example
@@ -52,6 +52,9 @@ pub struct Checkpoint {
     pub extra: BTreeMap<String, Tensor>,
     /// Counters, generator states and names, as text.
     pub metadata: BTreeMap<String, String>,
+    /// Tensors of the file that were not read, and why: their dtype is one that tensors do not have, or they
+    /// have too many axes. A model that needs one of them is refused.
+    pub left_out: BTreeMap<String, String>,
 }
 
 /// Writes a model, further tensors and metadata to a file, atomically: after a crash the file is
@@ -105,13 +108,15 @@ pub fn load(file: &Path, model: &mut dyn Parameters) -> Result<Checkpoint> {
 }
 
 impl Checkpoint {
-    /// Reads a file. Memory is bounded by the file's length, whatever its header says.
+    /// Reads a file. Memory is bounded by the file's length, whatever its header says
+    /// ([`limits`](crate::data::limits)). Integers of other sizes than 64 bits, and booleans, become I64.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not a whole safetensors
-    /// file, or holds a dtype that tensors do not have.
+    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not a whole safetensors file.
     pub fn read(file: &Path) -> Result<Self> {
-        Self::decoded(file, &fs::read(file).map_err(|e| Error::io(file, e))?)
+        let (mut bytes, mut opened) = (Vec::new(), regular(file)?);
+        opened.read_to_end(&mut bytes).map_err(|e| Error::io(file, e))?;
+        Self::decoded(file, &bytes)
     }
 
     /// The contents of a file that has been read.
@@ -229,7 +234,12 @@ impl Checkpoint {
     }
 
     fn refuse(&self, differences: Differences) -> Result<()> {
-        let Differences { missing, unexpected, misshapen } = differences;
+        let Differences { mut missing, unexpected, misshapen } = differences;
+        for path in &mut missing {
+            if let Some(why) = self.left_out.get(path) {
+                *path = format!("{path} (in the file as {why})");
+            }
+        }
         if missing.is_empty() && unexpected.is_empty() && misshapen.is_empty() {
             return Ok(());
         }
@@ -311,20 +321,29 @@ fn encode(
 
 fn decode(file: &Path, bytes: &[u8]) -> Result<Checkpoint> {
     let broken = |e: &dyn std::fmt::Display| misfit(file, "a whole safetensors file", e);
+    let announced = bytes.first_chunk().map_or(0, |size| u64::from_le_bytes(*size));
+    if announced > SAFETENSORS_HEADER && announced < bytes.len() as u64 {
+        let expected = format!("a header of at most {SAFETENSORS_HEADER} bytes");
+        return Err(misfit(file, &expected, &announced));
+    }
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| broken(&e))?;
     let metadata = match header.metadata().as_ref().and_then(|m| m.get(METADATA)) {
         Some(text) => serde_json::from_str(text).map_err(|e| broken(&e))?,
         None => BTreeMap::new(),
     };
     let (mut model, mut extra) = (BTreeMap::new(), BTreeMap::new());
+    let mut left_out = BTreeMap::new();
     for (name, view) in SafeTensors::deserialize(bytes).map_err(|e| broken(&e))?.tensors() {
-        let tensor = from_bytes(file, &name, &view)?;
+        let Some(tensor) = from_bytes(&view)? else {
+            left_out.insert(name, format!("{:?} {:?}", view.dtype(), view.shape()));
+            continue;
+        };
         match name.strip_prefix(EXTRA) {
             Some(name) => extra.insert(name.to_owned(), tensor),
             None => model.insert(name, tensor),
         };
     }
-    Ok(Checkpoint { file: file.to_owned(), model, extra, metadata })
+    Ok(Checkpoint { file: file.to_owned(), model, extra, metadata, left_out })
 }
 
 /// Numbers of one dtype, as the file has them: little-endian.
@@ -343,29 +362,54 @@ macro_rules! little_endian {
             }
         }
 
-        fn from_bytes(file: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
-            let shape = Shape::new(view.shape())
-                .map_err(|_| misfit(file, "at most 6 axes", &format!("{name} {:?}", view.shape())))?;
+        /// None for what tensors cannot hold: another dtype, too many axes, a number above i64's.
+        fn from_bytes(view: &TensorView<'_>) -> Result<Option<Tensor>> {
+            let Ok(shape) = Shape::new(view.shape()) else { return Ok(None) };
             let bytes = view.data();
             match view.dtype() {
                 $(Dtype::$dtype => {
                     let numbers = bytes.as_chunks().0.iter().map(|&b| <$t>::from_le_bytes(b));
-                    Tensor::from_vec(numbers.collect(), shape)
+                    Tensor::from_vec(numbers.collect(), shape).map(Some)
                 })*
-                other => Err(misfit(file, KNOWN, &format!("{name} in {other:?}"))),
+                other => {
+                    let whole = integers(other, bytes);
+                    whole.map(|numbers| Tensor::from_vec(numbers, shape)).transpose()
+                }
             }
         }
     };
 }
 little_endian! { F32 => f32, F64 => f64, I64 => i64, F16 => half::f16, BF16 => half::bf16 }
 
-/// Writes a file whole: after a crash it is the old one or the new one. A process that dies meanwhile leaves
-/// a file named `.tmp` and six letters beside it.
+/// Integers of any size and booleans as i64.
+fn integers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<i64>> {
+    fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> i64) -> Option<Vec<i64>> {
+        Some(bytes.as_chunks::<N>().0.iter().map(|&b| number(b)).collect())
+    }
+    match dtype {
+        Dtype::BOOL | Dtype::U8 => each(bytes, |[b]| i64::from(b)),
+        Dtype::I8 => each(bytes, |b| i64::from(i8::from_le_bytes(b))),
+        Dtype::I16 => each(bytes, |b| i64::from(i16::from_le_bytes(b))),
+        Dtype::U16 => each(bytes, |b| i64::from(u16::from_le_bytes(b))),
+        Dtype::I32 => each(bytes, |b| i64::from(i32::from_le_bytes(b))),
+        Dtype::U32 => each(bytes, |b| i64::from(u32::from_le_bytes(b))),
+        Dtype::U64 => {
+            let numbers = bytes.as_chunks().0.iter().map(|&b| u64::from_le_bytes(b).try_into());
+            numbers.collect::<std::result::Result<_, _>>().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Writes a file whole: after a crash it is the old one or the new one. A link stays a link. A process that
+/// dies meanwhile leaves a file named `.tmp` and six letters beside it.
 ///
 /// # Errors
 /// [`Error::Io`] when the folder does not let it.
 pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
     let refused = |e| Error::io(file, e);
+    let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let file = target.as_path();
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]

@@ -1,41 +1,55 @@
-//! Bytes of files that nobody has to trust: gunzipped on the way, and never more of them than the
-//! file can honestly hold.
+//! Bytes of files that nobody has to trust: regular files only, gunzipped on the way, and never more of
+//! them than the file can honestly hold ([`limits`](super::limits)).
 
-use std::fs::File;
+use std::cell::Cell;
+use std::fs::{self, File};
 use std::io::{BufReader, Cursor, Error as IoError, ErrorKind, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use engine::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
 
-/// A gzip stream may give this many times the bytes of its file. Deflate can reach 1,032; texts
-/// and pictures stay below 20.
-const EXPANSION: u64 = 100;
+use super::limits::{ALLOWANCE, EXPANSION};
 
-/// What any gzip stream may give, however small its file.
-const ALLOWANCE: u64 = 64 << 20;
+/// A regular file: opening a pipe would wait for a writer, and a device may never end.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be opened, [`Error::File`] when it is something else.
+pub(crate) fn regular(file: &Path) -> Result<File> {
+    let io = |e| Error::io(file, e);
+    let kind = fs::metadata(file).map_err(io)?.file_type();
+    if !kind.is_file() {
+        let got = if kind.is_dir() { "a folder" } else { "a pipe, a device or a socket" };
+        return Err(misfit(file, "a regular file", got));
+    }
+    File::open(file).map_err(io)
+}
 
 /// A file, gunzipped if its first two bytes say so.
 pub(super) fn open(file: &Path) -> Result<Box<dyn Read>> {
-    let opened = File::open(file).map_err(|e| Error::io(file, e))?;
-    let size = opened.metadata().map_err(|e| Error::io(file, e))?.len();
-    stream(opened, size, file)
+    gunzipped(regular(file)?, file, EXPANSION)
 }
 
-/// A stream of `size` bytes, gunzipped if its first two bytes say so; `file` is named in errors.
-pub(super) fn stream(bytes: impl Read + 'static, size: u64, file: &Path) -> Result<Box<dyn Read>> {
+/// A stream, gunzipped if its first two bytes say so; it may give `expansion` times what has been read
+/// of it. `file` is named in errors.
+pub(super) fn gunzipped<'a>(
+    bytes: impl Read + 'a,
+    file: &Path,
+    expansion: u64,
+) -> Result<Box<dyn Read + 'a>> {
     let mut bytes = BufReader::new(bytes);
     let mut start = Vec::new();
     // Two bytes are read and put back in front.
     bytes.by_ref().take(2).read_to_end(&mut start).map_err(|e| unreadable(file, e))?;
     let gzipped = start == [0x1f, 0x8b];
-    let whole = BufReader::new(Cursor::new(start).chain(bytes));
-    let left = size.saturating_mul(EXPANSION).saturating_add(ALLOWANCE);
-    Ok(if gzipped {
-        Box::new(Guarded { inner: MultiGzDecoder::new(whole), left })
-    } else {
-        Box::new(whole)
-    })
+    let whole = Cursor::new(start).chain(bytes);
+    if !gzipped {
+        return Ok(Box::new(BufReader::new(whole)));
+    }
+    let taken = Rc::new(Cell::new(0));
+    let counted = BufReader::new(Counted { inner: whole, taken: Rc::clone(&taken) });
+    Ok(Box::new(Guarded { inner: MultiGzDecoder::new(counted), taken, given: 0, expansion }))
 }
 
 /// The whole of a file of at most `limit` bytes, gunzipped if need be.
@@ -56,19 +70,39 @@ pub(super) fn take(stream: impl Read, limit: u64, file: &Path) -> Result<Vec<u8>
     Ok(bytes)
 }
 
+/// A stream that counts what is taken from it.
+struct Counted<R> {
+    inner: R,
+    taken: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.taken.set(self.taken.get() + count as u64);
+        Ok(count)
+    }
+}
+
 /// A stream that ends in an error when it gives more than it may.
 struct Guarded<R> {
     inner: R,
-    left: u64,
+    /// Bytes of the gzip stream so far.
+    taken: Rc<Cell<u64>>,
+    given: u64,
+    expansion: u64,
 }
 
 impl<R: Read> Read for Guarded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
-            let message = format!("a stream that grows to more than {EXPANSION} times its file");
-            IoError::new(ErrorKind::InvalidData, message)
-        })?;
+        self.given += count as u64;
+        let most = self.taken.get().saturating_mul(self.expansion).saturating_add(ALLOWANCE);
+        if self.given > most {
+            let times = self.expansion;
+            let message = format!("a stream that grows to more than {times} times its file");
+            return Err(IoError::new(ErrorKind::InvalidData, message));
+        }
         Ok(count)
     }
 }
@@ -105,8 +139,7 @@ mod tests {
         }
         let bomb = encoder.finish().unwrap();
         assert!(bomb.len() < 100_000);
-        let size = bomb.len() as u64;
-        let mut bytes = stream(Cursor::new(bomb), size, Path::new("bomb.gz")).unwrap();
+        let mut bytes = gunzipped(&bomb[..], Path::new("bomb.gz"), EXPANSION).unwrap();
         let error = std::io::copy(&mut bytes, &mut std::io::sink()).unwrap_err();
         let error = unreadable(Path::new("bomb.gz"), error).to_string();
         assert!(
@@ -125,5 +158,19 @@ mod tests {
         assert_eq!(read(&file, 10).unwrap(), b"0123456789");
         assert!(matches!(read(&file, 9), Err(Error::File { .. })));
         assert!(matches!(read(&dir.path().join("none"), 9), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("zero");
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for (file, got) in [(dir.path(), "a folder"), (&link, "a pipe"), (&socket, "a pipe")] {
+            let message = regular(file).unwrap_err().to_string();
+            assert!(message.contains(&format!("expected a regular file, got {got}")), "{message}");
+        }
     }
 }

@@ -3,18 +3,14 @@
 //! Source: Y. LeCun, C. Cortes & C. Burges, "The MNIST database". Only unsigned bytes (type 8) are
 //! read. Whether the file is gzipped is seen from its first two bytes, not from its name.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use engine::{Error, Result, Shape};
-use flate2::bufread::MultiGzDecoder;
+use engine::{Result, Shape};
 
 use super::Images;
-use super::file::{misfit, unreadable};
-
-/// More than this after the header is refused: ten times the largest file of the MNIST family.
-pub const MAX_BYTES: u64 = 1 << 30;
+use super::file::{self, misfit, unreadable};
+use super::limits::{EXPANSION, IDX};
 
 /// An array of bytes, and where it came from.
 #[derive(Debug, Clone)]
@@ -31,18 +27,18 @@ impl Idx {
     /// Reads a file, gzipped or not.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, else as [`Idx::parse`].
+    /// [`Error::Io`](engine::Error::Io) when it cannot be read, else as [`Idx::parse`].
     pub fn read(file: &Path) -> Result<Self> {
-        let opened = File::open(file).map_err(|e| Error::io(file, e))?;
-        Self::parse(opened, file)
+        Self::parse(file::regular(file)?, file)
     }
 
     /// Reads a stream, gzipped or not; `file` is named in errors.
     ///
-    /// Memory is bounded by what the stream holds, not by what its header says.
+    /// Memory is bounded by what the stream holds, not by what its header says
+    /// ([`limits`](super::limits)).
     ///
     /// # Errors
-    /// [`Error::File`] when the header is not an IDX header of bytes, or does not agree with the
+    /// [`Error::File`](engine::Error::File) when the header is not an IDX header of bytes, or does not agree with the
     /// number of bytes after it.
     ///
     /// # Example
@@ -57,13 +53,7 @@ impl Idx {
     /// # Ok::<(), engine::Error>(())
     /// ```
     pub fn parse(stream: impl Read, file: &Path) -> Result<Self> {
-        let mut stream = BufReader::new(stream);
-        let mut start = Vec::new();
-        // Two bytes are read and put back in front.
-        stream.by_ref().take(2).read_to_end(&mut start).map_err(|e| Error::io(file, e))?;
-        let gzipped = start == [0x1f, 0x8b];
-        let whole = BufReader::new(std::io::Cursor::new(start).chain(stream));
-        if gzipped { plain(MultiGzDecoder::new(whole), file) } else { plain(whole, file) }
+        plain(file::gunzipped(stream, file, EXPANSION)?, file)
     }
 
     fn misfit<T>(&self, expected: impl Into<String>) -> Result<T> {
@@ -74,7 +64,7 @@ impl Idx {
 /// Images `[N, H, W]` and labels `[N]` as pictures of one channel.
 ///
 /// # Errors
-/// [`Error::File`] for arrays of other shapes, [`Error::Index`] for a label not in `0..classes`.
+/// [`Error::File`](engine::Error::File) for arrays of other shapes, [`Error::Index`](engine::Error::Index) for a label not in `0..classes`.
 pub fn images(name: &str, images: Idx, labels: &Idx, classes: usize) -> Result<Images> {
     let &[count, height, width] = &*images.shape else {
         return images.misfit("images [N, H, W]");
@@ -106,8 +96,8 @@ fn plain(mut stream: impl Read, file: &Path) -> Result<Idx> {
     let shape = Shape::new(&sizes)
         .map_err(|_| misfit(file, "at most 6 axes that fit in memory", format!("{sizes:?}")))?;
     let count = shape.numel() as u64;
-    if count > MAX_BYTES {
-        return Err(misfit(file, format!("at most {MAX_BYTES} bytes"), format!("{shape}")));
+    if count > IDX {
+        return Err(misfit(file, format!("at most {IDX} bytes"), format!("{shape}")));
     }
     // One byte more than announced is enough to see that there is too much.
     let mut bytes = Vec::new();
@@ -130,6 +120,7 @@ fn fill(stream: &mut impl Read, buffer: &mut [u8], file: &Path) -> Result<usize>
 
 #[cfg(test)]
 mod tests {
+    use engine::Error;
     use std::io::Write;
 
     use flate2::Compression;

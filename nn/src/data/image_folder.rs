@@ -10,11 +10,9 @@ use std::path::Path;
 use engine::Result;
 
 use super::file::misfit;
+use super::limits::LIST;
 use super::tree::{Place, Tree};
-use super::{Images, Normalise};
-
-/// More than any list of names needs.
-const MAX_LIST: u64 = 64 << 20;
+use super::{Images, Normalise, PassedOver};
 
 /// Mean and deviation of ImageNet's pixels, as torchvision's models expect them.
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
@@ -31,9 +29,12 @@ const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.
 /// All may stand in one more folder. Classes are numbered in the order of their names, those of
 /// Tiny ImageNet in the order of `wnids.txt`. Pictures come out in the order of their paths.
 ///
+/// What is hidden (`.x`, `__MACOSX`), no regular file, or no `.jpg`, `.jpeg` or `.png` is passed over;
+/// [`Images::passed_over`] counts it, and [`Images::source`] says so.
+///
 /// # Errors
 /// [`Error::File`](engine::Error::File) for a folder of another layout, for splits with different classes, for a class
-/// that the lists do not name; [`Error::Io`](engine::Error::Io) when the system refuses.
+/// without pictures, for a class that the lists do not name; [`Error::Io`](engine::Error::Io) when the system refuses.
 pub fn open(root: &Path) -> Result<(Images, Images)> {
     let tree = Tree::open(root)?;
     let name = root.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -42,10 +43,31 @@ pub fn open(root: &Path) -> Result<(Images, Images)> {
         Some(list) => tiny(name, &tree, list)?,
         None => splits(name, &tree)?,
     };
+    let passed_over = passed_over(&tree);
+    let mut source = root.display().to_string();
+    if !passed_over.is_empty() {
+        source = format!("{source} (passed over: {passed_over})");
+    }
     let finish = |images: Images| {
-        images.read_from(root.display().to_string(), Normalise::rgb(IMAGENET.0, IMAGENET.1))
+        let normalise = Normalise::rgb(IMAGENET.0, IMAGENET.1);
+        images.read_from(&source, normalise).passing_over(passed_over.clone())
     };
     Ok((finish(train), finish(validation)))
+}
+
+/// What the tree has left out, and files that are no pictures, by their ending.
+fn passed_over(tree: &Tree) -> PassedOver {
+    let mut passed_over = tree.passed_over.clone();
+    let lists = ["wnids.txt", "words.txt", "val_annotations.txt"];
+    for (path, _) in tree.files.iter().filter(|(path, _)| !is_picture(path)) {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        match name.rsplit_once('.') {
+            _ if lists.contains(&name) => {}
+            Some((_, end)) => passed_over.add(&format!(".{}", end.to_ascii_lowercase())),
+            None => passed_over.add("without an ending"),
+        }
+    }
+    passed_over
 }
 
 /// All pictures of a tree, by the folder that each is in.
@@ -84,6 +106,10 @@ fn splits(name: &str, tree: &Tree) -> Result<(Images, Images)> {
         });
         of_split.collect()
     };
+    if let Some(empty) = empty_class(tree) {
+        let got = "none (other kinds of files do not count)";
+        return Err(misfit(&tree.root.join(empty), "a class with a .jpg, .jpeg or .png", got));
+    }
     let train = within("train");
     let others = ["val", "valid", "validation", "test"].map(within);
     let other = others.into_iter().find(|found| !found.is_empty()).unwrap_or_default();
@@ -99,6 +125,24 @@ fn splits(name: &str, tree: &Tree) -> Result<(Images, Images)> {
     let other = by_class(name, &tree.root, &other)?;
     same_classes(&other, &train.classes, &tree.root)?;
     Ok((train, other))
+}
+
+/// A folder of a split in which there is no picture, however deep.
+fn empty_class(tree: &Tree) -> Option<&String> {
+    let splits = ["train", "val", "valid", "validation", "test"];
+    let is_class = |path: &&String| {
+        let parts: Vec<&str> = path.split('/').collect();
+        (2..=3).contains(&parts.len()) && splits.contains(&parts[parts.len() - 2])
+            // `train/train/x` has its class at the first of them.
+            && !parts[..parts.len() - 2].iter().any(|part| splits.contains(part))
+    };
+    let has_pictures = |class: &&String| {
+        let inside = |path: &str| {
+            path.strip_prefix(class.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        tree.files.iter().any(|(path, _)| is_picture(path) && inside(path))
+    };
+    tree.folders.iter().filter(is_class).find(|class| !has_pictures(class))
 }
 
 fn tiny(name: &str, tree: &Tree, list: &Place) -> Result<(Images, Images)> {
@@ -167,7 +211,7 @@ fn is_picture(path: &str) -> bool {
 }
 
 fn text(place: &Place) -> Result<String> {
-    String::from_utf8(place.plain(MAX_LIST)?)
+    String::from_utf8(place.plain(LIST)?)
         .map_err(|e| misfit(place.file(), "UTF-8 text", e.utf8_error().to_string()))
 }
 
@@ -221,6 +265,57 @@ mod tests {
             let batch = Loader::new(&cropped, 2).unwrap().in_order().next().unwrap().unwrap();
             assert_eq!(*batch.inputs.shape(), [2, 3, 4, 4][..]);
         }
+    }
+
+    #[test]
+    fn a_class_without_pictures_is_an_error_and_what_is_passed_over_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("pets");
+        for split in ["train", "val"] {
+            for class in ["a", "b"] {
+                write(&root, &format!("{split}/{class}/1.png"), &png(4, 4));
+                write(&root, &format!("{split}/{class}/._1.png"), b"resources");
+            }
+        }
+        write(&root, "train/.ipynb_checkpoints/1.png", &png(4, 4));
+        write(&root, "__MACOSX/train/c/1.png", b"resources");
+        write(&root, "train/a/2.webp", b"RIFF");
+        write(&root, "train/a/3.BMP", b"BM");
+        let archive = dir.path().join("pets.tar");
+        pack(&root, &archive);
+        for place in [&root, &archive] {
+            let (train, _) = open(place).unwrap();
+            assert_eq!((train.len(), train.classes.join(" ")), (2, "a b".into()), "{train:?}");
+            let passed_over = train.passed_over();
+            assert_eq!((passed_over.count(".webp"), passed_over.count(".bmp")), (1, 1));
+            // A folder walks past the two hidden folders, an archive past what is in them.
+            assert!(passed_over.count("hidden") >= 6, "{passed_over}");
+            assert!(train.source.contains("(passed over: 1 .bmp, 1 .webp, "), "{}", train.source);
+        }
+        write(&root, "train/empty/x.gif", b"GIF");
+        write(&root, "val/empty/x.png", &png(4, 4));
+        pack(&root, &archive);
+        for place in [&root, &archive] {
+            let message = message(place);
+            assert!(message.contains("train/empty: expected a class with a .jpg"), "{message}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_in_a_circle_and_devices_among_the_pictures_end() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        for split in ["train", "val"] {
+            write(dir.path(), &format!("{split}/a/1.png"), &png(4, 4));
+        }
+        symlink(dir.path(), dir.path().join("train/a/again")).unwrap();
+        symlink("/dev/zero", dir.path().join("train/a/zero.png")).unwrap();
+        symlink("nowhere", dir.path().join("train/a/gone.png")).unwrap();
+        let (train, _) = open(dir.path()).unwrap();
+        assert_eq!(train.len(), 1);
+        assert_eq!(train.passed_over().count("no regular file"), 2);
+        assert_eq!(train.passed_over().count("a second way to a folder"), 1);
     }
 
     #[test]

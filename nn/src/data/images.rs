@@ -8,6 +8,8 @@ use engine::{Error, Result, Tensor};
 use rayon::prelude::*;
 
 use super::Dataset;
+use super::PassedOver;
+use super::limits::PICTURE_FILE;
 use super::normalise::Normalise;
 use super::picture::{self, Picture};
 use super::tree::Place;
@@ -39,6 +41,7 @@ pub struct Images {
     /// Where each example's picture is in the store.
     places: Vec<usize>,
     labels: Vec<i64>,
+    passed_over: Arc<PassedOver>,
 }
 
 enum Store {
@@ -103,7 +106,19 @@ impl Images {
             store: Arc::new(store),
             places: (0..labels.len()).collect(),
             labels,
+            passed_over: Arc::default(),
         })
+    }
+
+    /// The same pictures, beside which this was passed over.
+    pub(super) fn passing_over(self, passed_over: PassedOver) -> Self {
+        Self { passed_over: passed_over.into(), ..self }
+    }
+
+    /// What lay beside the pictures and was passed over when they were looked for.
+    #[must_use]
+    pub fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
     }
 
     /// The same pictures, read from there, with these figures.
@@ -274,7 +289,9 @@ impl Images {
                 let bytes = Cow::Borrowed(&bytes[place * size..][..size]);
                 Ok(Picture { shape: *shape, bytes })
             }
-            Store::Encoded(files) => picture::decode(&files[place].bytes()?, files[place].file()),
+            Store::Encoded(files) => {
+                picture::decode(&files[place].bytes(PICTURE_FILE)?, files[place].file())
+            }
         }
     }
 }

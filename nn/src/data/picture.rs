@@ -5,15 +5,11 @@ use std::io::Cursor;
 use std::path::Path;
 
 use engine::Result;
-use image::{ImageFormat, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::file::misfit;
-
-/// No side of a picture is longer.
-const MAX_SIDE: u32 = 16_384;
-
-/// What decoding one picture may allocate; a header that announces more is refused.
-const MAX_BYTES: u64 = 256 << 20;
+use super::limits::{PICTURE, PICTURE_SIDE};
 
 /// u8 planes, one after the other.
 #[derive(Debug, Clone)]
@@ -24,42 +20,122 @@ pub(super) struct Picture<'a> {
     pub(super) bytes: Cow<'a, [u8]>,
 }
 
-/// A JPEG or PNG as three planes, red, green, blue; grey ones give three equal planes, and
-/// transparency is dropped. `file` is named in errors.
+/// A JPEG or PNG as three planes, red, green, blue, turned as its EXIF orientation says; grey ones give
+/// three equal planes, and transparency is dropped. What stands behind the end of the picture is not
+/// looked at. `file` is named in errors.
 ///
 /// # Errors
-/// [`Error::File`](engine::Error::File) for bytes that are neither, or that are cut off.
+/// [`Error::File`](engine::Error::File) for bytes that are neither, that are cut off, or that announce a
+/// picture larger than [`limits`](super::limits) allow.
 pub(super) fn decode(bytes: &[u8], file: &Path) -> Result<Picture<'static>> {
     let broken = |e: image::ImageError| misfit(file, "a whole JPEG or PNG", e.to_string());
     let format = image::guess_format(bytes).ok();
-    let Some(format @ (ImageFormat::Jpeg | ImageFormat::Png)) = format else {
-        let got = if bytes.is_empty() { "0 bytes" } else { "another format" };
-        return Err(misfit(file, "a JPEG or PNG", got));
+    let end = match format {
+        Some(ImageFormat::Jpeg) => end_of_jpeg(bytes),
+        Some(ImageFormat::Png) => end_of_png(bytes),
+        _ => {
+            let got = if bytes.is_empty() { "0 bytes" } else { "another format" };
+            return Err(misfit(file, "a JPEG or PNG", got));
+        }
     };
-    if !ends(bytes, format) {
-        let got = format!("{} bytes without its end marker: it is cut off", bytes.len());
-        return Err(misfit(file, "a whole JPEG or PNG", got));
+    let cut_off = |what: &str| {
+        let got = format!("{} bytes without {what}: it is cut off", bytes.len());
+        misfit(file, "a whole JPEG or PNG", got)
+    };
+    let Some(bytes) = end.and_then(|end| bytes.get(..end)) else {
+        return Err(cut_off("its end marker"));
+    };
+    let mut reader = ImageReader::new(Cursor::new(bytes));
+    if let Some(format) = format {
+        reader.set_format(format);
     }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
+    limits.max_image_width = Some(PICTURE_SIDE);
+    limits.max_image_height = Some(PICTURE_SIDE);
+    limits.max_alloc = Some(PICTURE);
     reader.limits(limits);
-    let pixels = reader.decode().map_err(broken)?.into_rgb8();
-    let (width, height) = (pixels.width() as usize, pixels.height() as usize);
-    Ok(Picture { shape: [3, height, width], bytes: planes(pixels.as_raw(), 3).into() })
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    let of_pixel = cost(format, u64::from(decoder.color_type().bytes_per_pixel()));
+    if pixels.saturating_mul(of_pixel) > PICTURE {
+        let most = PICTURE / of_pixel;
+        let got = format!("{width} x {height}");
+        return Err(misfit(file, format!("a picture of at most {most} pixels"), got));
+    }
+    if format == Some(ImageFormat::Jpeg) && (bytes.len() as u64) < pixels / MOST_OF_A_BYTE {
+        return Err(cut_off(&format!("the data of {width} x {height} pixels")));
+    }
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    image.apply_orientation(orientation);
+    Ok(in_planes(image))
 }
 
-/// Whether the end marker is there; decoders fill what is missing with grey. A PNG's is the chunk
-/// IEND. A JPEG's, FF D9, stands after its last start of scan, FF DA: in the data of a scan neither
-/// can occur.
-fn ends(bytes: &[u8], format: ImageFormat) -> bool {
-    if format == ImageFormat::Png {
-        return bytes.windows(8).rev().any(|chunk| chunk == b"IEND\xae\x42\x60\x82");
+/// Pixels that a byte of a JPEG can stand for: each block of 8 × 8 has a code of a bit at least.
+const MOST_OF_A_BYTE: u64 = 8 * 64;
+
+/// Bytes that decoding takes for each pixel, if the decoder gives `raw`: the pixel beside its turned copy,
+/// beside 3 bytes of RGB, or these beside the planes; and a progressive JPEG's coefficients, 2 for each of
+/// its samples.
+fn cost(format: Option<ImageFormat>, raw: u64) -> u64 {
+    let coefficients = if format == Some(ImageFormat::Jpeg) { 2 * raw } else { 0 };
+    coefficients + (2 * raw).max(raw + 3).max(6)
+}
+
+/// Where a PNG ends: behind its chunk IEND. A chunk is a length, a name, so many bytes, and a checksum.
+fn end_of_png(bytes: &[u8]) -> Option<usize> {
+    let mut at = 8;
+    loop {
+        let head = bytes.get(at..)?.first_chunk::<8>()?;
+        let size = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        at = at.checked_add(12)?.checked_add(usize::try_from(size).ok()?)?;
+        if &head[4..] == b"IEND" {
+            return (at <= bytes.len()).then_some(at);
+        }
     }
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    last(0xd9) > last(0xda)
+}
+
+/// Where a JPEG ends: behind the first marker FF D9 after a scan. Segments have a length; the data of a
+/// scan go on to the next FF that neither 00 (it was data) nor D0 to D7 (a restart) follows.
+fn end_of_jpeg(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    let mut scans = 0;
+    loop {
+        let marker = match bytes.get(at..)? {
+            [0xff, 0xff, ..] => {
+                at += 1; // a fill byte
+                continue;
+            }
+            [0xff, marker, ..] => *marker,
+            _ => return None,
+        };
+        at += 2;
+        match marker {
+            0xd9 => return (scans > 0).then_some(at),
+            0x01 | 0xd0..=0xd8 => continue,
+            _ => {}
+        }
+        let &length = bytes.get(at..)?.first_chunk::<2>()?;
+        at = at.checked_add(usize::from(u16::from_be_bytes(length)).max(2))?;
+        if marker == 0xda {
+            scans += 1;
+            let data = bytes.get(at..)?;
+            let is_marker = |w: &[u8]| w[0] == 0xff && !matches!(w[1], 0 | 0xd0..=0xd7 | 0xff);
+            at += data.windows(2).position(is_marker)?;
+        }
+    }
+}
+
+/// The planes of a picture; what the decoder gave is dropped as soon as it has been copied.
+fn in_planes(image: DynamicImage) -> Picture<'static> {
+    let shape = [3, image.height() as usize, image.width() as usize];
+    let bytes = match image {
+        DynamicImage::ImageLuma8(grey) => grey.as_raw().repeat(3),
+        DynamicImage::ImageRgb8(pixels) => planes(pixels.as_raw(), 3),
+        other => planes(other.into_rgb8().as_raw(), 3),
+    };
+    Picture { shape, bytes: bytes.into() }
 }
 
 /// `[H·W, C]` as `[C, H·W]`.
@@ -93,6 +169,15 @@ pub(super) mod tests {
         let colour = image::ExtendedColorType::Rgb8;
         let encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
         encoder.write_image(&pixels(height, width), width, height, colour).unwrap();
+        bytes
+    }
+
+    /// A grey PNG of nothing but zeros.
+    fn grey(side: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let zeros = vec![0; (side * side) as usize];
+        let encoder = PngEncoder::new(&mut bytes);
+        encoder.write_image(&zeros, side, side, image::ExtendedColorType::L8).unwrap();
         bytes
     }
 
@@ -135,8 +220,54 @@ pub(super) mod tests {
         for side in [32_000_u16, 16_000] {
             let side = side.to_be_bytes();
             claim[at + 5..at + 9].copy_from_slice(&[side, side].concat());
-            assert!(message(&claim).starts_with("x.jpg: expected a whole JPEG or PNG"));
+            let message = message(&claim);
+            assert!(message.starts_with("x.jpg: expected a"), "{message}");
+            assert!(message.contains("limit") || message.contains("22369621 pixels"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_jpeg_with_a_large_size_and_no_data_is_cut_off() {
+        let mut claim = jpeg(9, 9);
+        let at = claim.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        let side = 4_000_u16.to_be_bytes();
+        claim[at + 5..at + 9].copy_from_slice(&[side, side].concat());
+        let message = message(&claim);
+        assert!(message.ends_with("the data of 4000 x 4000 pixels: it is cut off"), "{message}");
+    }
+
+    #[test]
+    fn bytes_behind_the_end_are_not_looked_at() {
+        for whole in [png(9, 9), jpeg(9, 9)] {
+            let expected = decode(&whole, Path::new("x")).unwrap().bytes;
+            for tail in [&[0xff, 0xda, 1, 2][..], &[0xff, 0xd8, 0xff, 0xd9], b"IEND", &[0; 40]] {
+                let longer = [&whole, tail].concat();
+                assert_eq!(decode(&longer, Path::new("x")).unwrap().bytes, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_is_turned_as_its_orientation_says() {
+        // EXIF: big-endian TIFF, one entry: tag 0x112 (orientation), type short, one of them, 6.
+        let exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let plain = jpeg(16, 32);
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        let turned = [&plain[..2], &[0xff, 0xe1], &length, exif, &plain[2..]].concat();
+        let (plain, turned) = (decode(&plain, Path::new("x")), decode(&turned, Path::new("x")));
+        let (plain, turned) = (plain.unwrap(), turned.unwrap());
+        assert_eq!((plain.shape, turned.shape), ([3, 16, 32], [3, 32, 16]));
+        // 6 is a quarter to the right: the first column, from below, is the first row.
+        for i in 0..16 {
+            assert_eq!(turned.bytes[i], plain.bytes[(15 - i) * 32]);
+        }
+    }
+
+    #[test]
+    fn a_small_file_of_many_pixels_is_refused_before_they_are_there() {
+        let message = message(&grey(7_500));
+        assert!(message.contains("expected a picture of at most 44739242 pixels"), "{message}");
+        assert_eq!(decode(&grey(300), Path::new("x")).unwrap().shape, [3, 300, 300]);
     }
 
     proptest! {

@@ -5,12 +5,13 @@ use std::path::Path;
 use engine::{Error, Result};
 
 use super::file::{self, misfit};
+use super::limits::TEXT;
 
 /// The names that [`open_text`] knows.
 pub const TEXTS: [&str; 3] = ["tinyshakespeare", "wikitext2-small", "austen"];
 
-/// More than any text that is read whole.
-const MAX_BYTES: u64 = 4 << 30;
+/// What some editors write in front of UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A text in three parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,16 +104,19 @@ pub fn open_text(name: &str, data_dir: Option<&Path>) -> Result<Corpus> {
     }
 }
 
-/// A UTF-8 file, gzipped or not.
+/// A UTF-8 file, gzipped or not. A byte-order mark at its start is no part of the text.
 ///
 /// # Errors
 /// [`Error::Io`] when it cannot be read, [`Error::File`] when it is empty or not UTF-8.
 pub fn read_text(file: &Path) -> Result<String> {
-    let bytes = file::read(file, MAX_BYTES)?;
-    let text = String::from_utf8(bytes).map_err(|e| {
+    let bytes = file::read(file, TEXT)?;
+    let mut text = String::from_utf8(bytes).map_err(|e| {
         let (at, utf8) = (e.utf8_error().valid_up_to(), e.as_bytes());
         misfit(file, "UTF-8 text", format!("byte {:#04x} at byte {at}", utf8[at]))
     })?;
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
     if text.is_empty() {
         return Err(misfit(file, "text", "0 bytes"));
     }
@@ -186,6 +190,16 @@ mod tests {
         assert_eq!(tokens(&wiki.validation) + tokens(&wiki.test), 245_569);
         let austen = open("austen");
         assert!(austen.train.contains("Emma Woodhouse") && austen.test.contains("Anne"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_character_of_the_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.txt");
+        std::fs::write(&file, "\u{feff}one\n\u{feff}two\n").unwrap();
+        assert_eq!(read_text(&file).unwrap(), "one\n\u{feff}two\n");
+        std::fs::write(&file, "\u{feff}").unwrap();
+        assert!(matches!(read_text(&file), Err(Error::File { .. })));
     }
 
     proptest! {

@@ -2,20 +2,19 @@
 //! need not know in which of the two they came.
 
 use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use engine::{Error, Result};
 
+use super::PassedOver;
 use super::file::{self, misfit, unreadable};
+use super::limits::{ARCHIVE_ENTRY, ARCHIVE_EXPANSION, EXPANSION};
 
 /// Folders within folders.
 const DEPTH: usize = 6;
-
-/// The largest file inside an archive that is kept.
-const MAX_ENTRY: u64 = 512 << 20;
 
 /// Where a file's bytes are.
 #[derive(Debug, Clone)]
@@ -34,10 +33,10 @@ impl Place {
         }
     }
 
-    /// The bytes as they are.
-    pub(super) fn bytes(&self) -> Result<Cow<'_, [u8]>> {
+    /// The bytes as they are, at most `limit` of them on disk.
+    pub(super) fn bytes(&self, limit: u64) -> Result<Cow<'_, [u8]>> {
         match self {
-            Self::Disk(file) => fs::read(file).map(Cow::Owned).map_err(|e| Error::io(file, e)),
+            Self::Disk(file) => file::take(file::regular(file)?, limit, file).map(Cow::Owned),
             Self::Memory(_, bytes) => Ok(Cow::Borrowed(bytes)),
         }
     }
@@ -47,19 +46,22 @@ impl Place {
         match self {
             Self::Disk(file) => file::read(file, limit),
             Self::Memory(name, bytes) => {
-                let size = bytes.len() as u64;
-                file::take(file::stream(Cursor::new(bytes.clone()), size, name)?, limit, name)
+                file::take(file::gunzipped(&bytes[..], name, EXPANSION)?, limit, name)
             }
         }
     }
 }
 
 /// Files by relative path, `a/b/c.jpg`, sorted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tree {
     /// The folder or archive.
     pub(super) root: PathBuf,
     pub(super) files: Vec<(String, Place)>,
+    /// The folders by relative path, also those without files.
+    pub(super) folders: BTreeSet<String>,
+    /// What is there and is not in `files`.
+    pub(super) passed_over: PassedOver,
 }
 
 impl Tree {
@@ -68,12 +70,49 @@ impl Tree {
         if root.is_dir() { Self::folder(root, DEPTH) } else { Self::archive(root) }
     }
 
-    /// The files of a folder and of at most `depth` levels of folders in it.
+    /// The files of a folder and of at most `depth` levels of folders in it. A folder that is reached in
+    /// two ways, by a link, is there once.
     pub(super) fn folder(root: &Path, depth: usize) -> Result<Self> {
-        let mut files = Vec::new();
-        walk(root, "", depth, &mut files)?;
-        files.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Self { root: root.to_owned(), files })
+        let mut tree = Self { root: root.to_owned(), ..Self::default() };
+        tree.walk(root, "", depth, &mut HashSet::new())?;
+        tree.files.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(tree)
+    }
+
+    fn walk(
+        &mut self,
+        folder: &Path,
+        prefix: &str,
+        depth: usize,
+        seen: &mut HashSet<PathBuf>,
+    ) -> Result<()> {
+        let io = |e| Error::io(folder, e);
+        if !seen.insert(fs::canonicalize(folder).map_err(io)?) {
+            self.passed_over.add("a second way to a folder");
+            return Ok(());
+        }
+        let mut entries =
+            fs::read_dir(folder).map_err(io)?.collect::<Result<Vec<_>, _>>().map_err(io)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for path in entries.iter().map(fs::DirEntry::path) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(name) = name.filter(|name| !is_hidden(name)) else {
+                self.passed_over.add("hidden");
+                continue;
+            };
+            let name = format!("{prefix}{name}");
+            // A link to nothing has no kind.
+            match fs::metadata(&path).map(|entry| entry.file_type()) {
+                Ok(kind) if kind.is_dir() && depth > 0 => {
+                    self.folders.insert(name.clone());
+                    self.walk(&path, &format!("{name}/"), depth - 1, seen)?;
+                }
+                Ok(kind) if kind.is_dir() => self.passed_over.add("too deep a folder"),
+                Ok(kind) if kind.is_file() => self.files.push((name, Place::Disk(path))),
+                _ => self.passed_over.add("no regular file"),
+            }
+        }
+        Ok(())
     }
 
     /// The files of a tar archive, gzipped or not, held in memory as they are.
@@ -85,31 +124,42 @@ impl Tree {
             }
             other => other,
         };
-        let mut archive = tar::Archive::new(file::open(root)?);
-        let mut files = Vec::new();
+        let mut tree = Self { root: root.to_owned(), ..Self::default() };
+        let stream = file::gunzipped(file::regular(root)?, root, ARCHIVE_EXPANSION)?;
+        let mut archive = tar::Archive::new(stream);
         for entry in archive.entries().map_err(broken)? {
             let mut entry = entry.map_err(broken)?;
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
+            let kind = entry.header().entry_type();
             let path = entry.path().map_err(broken)?.into_owned();
             let name = relative(&path).ok_or_else(|| {
                 misfit(root, "paths that stay inside the archive", format!("`{}`", path.display()))
             })?;
-            let shown = root.join(&name);
-            let size = entry.size();
-            let bytes = file::take(&mut entry, MAX_ENTRY, &shown)?;
-            if bytes.len() as u64 != size {
-                let got = format!("{} bytes: the archive ends early", bytes.len());
-                return Err(misfit(&shown, format!("{size} bytes"), got));
+            if name.split('/').any(is_hidden) {
+                tree.passed_over.add("hidden");
+            } else if kind.is_dir() {
+                tree.folders.extend((!name.is_empty()).then_some(name));
+            } else if !kind.is_file() || name.is_empty() {
+                tree.passed_over.add("no regular file");
+            } else {
+                let shown = root.join(&name);
+                let size = entry.size();
+                let bytes = file::take(&mut entry, ARCHIVE_ENTRY, &shown)?;
+                if bytes.len() as u64 != size {
+                    let got = format!("{} bytes: the archive ends early", bytes.len());
+                    return Err(misfit(&shown, format!("{size} bytes"), got));
+                }
+                tree.files.push((name, Place::Memory(shown, bytes.into())));
             }
-            files.push((name, Place::Memory(shown, bytes.into())));
         }
-        if files.is_empty() {
+        if tree.files.is_empty() {
             return Err(misfit(root, "a tar archive with files", "none in it"));
         }
-        files.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Self { root: root.to_owned(), files })
+        let parents = |(path, _): &(String, Place)| {
+            path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>()
+        };
+        tree.folders.extend(tree.files.iter().flat_map(parents));
+        tree.files.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(tree)
     }
 
     /// The file whose path is `name` or ends in `/name`.
@@ -131,20 +181,10 @@ fn relative(path: &Path) -> Option<String> {
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
         }
     }
-    (!parts.is_empty()).then(|| parts.join("/"))
+    Some(parts.join("/"))
 }
 
-/// Hidden files and names that are not text are passed over.
-fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<(String, Place)>) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let Some(name) = name.filter(|name| !name.starts_with('.')) else { continue };
-        if !path.is_dir() {
-            files.push((format!("{prefix}{name}"), Place::Disk(path)));
-        } else if depth > 0 {
-            walk(&path, &format!("{prefix}{name}/"), depth - 1, files)?;
-        }
-    }
-    Ok(())
+/// What systems and programs leave behind: `.DS_Store`, `._x.jpg`, `.ipynb_checkpoints`, `__MACOSX`.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || name == "__MACOSX"
 }

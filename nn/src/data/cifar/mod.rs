@@ -14,6 +14,7 @@ use engine::{Error, Result};
 
 use super::file::misfit;
 use super::image_folder;
+use super::limits;
 use super::tree::Tree;
 use super::{Images, Normalise};
 
@@ -22,9 +23,6 @@ const SHAPE: [usize; 3] = [3, 32, 32];
 
 /// Bytes of a picture.
 const SIZE: usize = 3 * 32 * 32;
-
-/// More than the largest file of either set.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// Which of the two sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,13 +120,13 @@ type Pair = Option<(Images, Images)>;
 
 fn binary_form(set: Cifar, base: &Path) -> Result<Pair> {
     whole(set, base, 0, &|stem| vec![format!("{stem}.bin"), format!("{stem}.bin.gz")], &|place| {
-        binary::parse(&place.plain(MAX_BYTES)?, set == Cifar::Hundred, place.file())
+        binary::parse(&place.plain(limits::CIFAR)?, set == Cifar::Hundred, place.file())
     })
 }
 
 fn python_form(set: Cifar, base: &Path) -> Result<Pair> {
     whole(set, base, 1, &|stem| vec![stem.to_owned()], &|place| {
-        python::parse(&place.plain(MAX_BYTES)?, set == Cifar::Hundred, place.file())
+        python::parse(&place.plain(limits::CIFAR)?, set == Cifar::Hundred, place.file())
     })
 }
 
@@ -212,7 +210,7 @@ fn part_form(set: Cifar, base: &Path) -> Result<Pair> {
         name.starts_with(stem) && (name.ends_with(".bin") || name.ends_with(".bin.gz"))
     };
     let Some((_, place)) = tree.files.iter().find(|(name, _)| is(name)) else { return Ok(None) };
-    let read = binary::parse(&place.plain(MAX_BYTES)?, set == Cifar::Hundred, place.file())?;
+    let read = binary::parse(&place.plain(limits::CIFAR)?, set == Cifar::Hundred, place.file())?;
     let source = format!("{} (a part: its first four fifths and the rest)", place.file().display());
     let all = set.images(read, place.file())?.read_from(source, set.normalise());
     let train = all.len() / 5 * 4;

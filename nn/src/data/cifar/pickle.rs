@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::super::limits::PICKLE_VALUES;
+
 /// A value; the numbers are places in [`Pickle::nodes`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
@@ -96,6 +98,10 @@ impl Machine<'_> {
     fn run(&mut self) -> Result<usize, String> {
         loop {
             let start = self.at;
+            let kept = self.nodes.len() + self.stack.len() + self.marks.len() + self.memo.len();
+            if kept > PICKLE_VALUES {
+                return Err(format!("more than {PICKLE_VALUES} values at byte {start}"));
+            }
             let code = self.number(1)? as u8;
             match code {
                 b'.' => return self.pop(),

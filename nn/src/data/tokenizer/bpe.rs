@@ -4,14 +4,15 @@ use std::path::Path;
 
 use engine::{Error, Result};
 use serde_json::Value;
+use tokenizers::AddedToken;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::TrainerWrapper;
-use tokenizers::models::bpe::{BPE, BpeTrainerBuilder, Vocab};
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-use super::super::file::{self, misfit};
-use super::super::text::read_text;
-use super::MAX_BYTES;
+use super::super::file::misfit;
+use super::lost::{first_lost, may_lose};
 
 /// Bytes of a text that are encoded at once: a limit on memory, at the ends of lines.
 const PIECE: usize = 1 << 16;
@@ -19,6 +20,11 @@ const PIECE: usize = 1 << 16;
 #[derive(Debug, Clone)]
 pub(super) struct Bpe {
     pub(super) inner: tokenizers::Tokenizer,
+    /// Settings for batches that the file has.
+    pub(super) not_applied: Vec<&'static str>,
+    /// Whether the ids of a text are those of its pieces.
+    in_pieces: bool,
+    may_lose: bool,
 }
 
 impl Bpe {
@@ -41,41 +47,19 @@ impl Bpe {
         bpe.inner
             .train(&mut TrainerWrapper::from(trainer), pieces(text))
             .map_err(|e| misfit(Path::new("text"), "a text to learn pairs from", e.to_string()))?;
-        Ok(bpe)
+        Ok(Self::of(bpe.inner))
     }
 
-    /// GPT-2's two files: tokens with their numbers, and merges in the order of their making.
-    pub(super) fn of_gpt2(vocabulary: &Path, merges: &Path) -> Result<Self> {
-        let broken = |got: String| misfit(vocabulary, "an object of tokens and numbers", got);
-        let bytes = file::read(vocabulary, MAX_BYTES)?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
-        let entries = json.as_object().ok_or_else(|| broken("other JSON".into()))?;
-        let mut tokens = Vocab::default();
-        for (token, number) in entries {
-            let number = number.as_u64().and_then(|n| u32::try_from(n).ok());
-            let number = number.ok_or_else(|| broken(format!("`{token}` without a number")))?;
-            tokens.insert(token.clone(), number);
-        }
-        let lines = read_text(merges)?;
-        let mut pairs = Vec::new();
-        for (at, line) in lines.lines().enumerate() {
-            if line.starts_with("#version") || line.is_empty() {
-                continue;
-            }
-            let pair = line.split_once(' ').filter(|(_, right)| !right.contains(' '));
-            let (left, right) = pair.ok_or_else(|| {
-                misfit(merges, format!("two tokens in line {}", at + 1), format!("`{line}`"))
-            })?;
-            for token in [left, right, format!("{left}{right}").as_str()] {
-                if !tokens.contains_key(token) {
-                    let expected = format!("tokens of vocab.json in line {}", at + 1);
-                    return Err(misfit(merges, expected, format!("`{token}`")));
-                }
-            }
-            pairs.push((left.to_owned(), right.to_owned()));
-        }
-        let built = BPE::builder().vocab_and_merges(tokens, pairs).build();
-        Self::byte_level(built.map_err(|e| broken(e.to_string()))?).without_gaps(vocabulary)
+    /// A tokenizer of the crate, for texts of any length and not for batches of one.
+    pub(super) fn of(mut inner: tokenizers::Tokenizer) -> Self {
+        let truncates = inner.get_truncation().is_some();
+        let asked = [(truncates, "truncation"), (inner.get_padding().is_some(), "padding")];
+        let not_applied = asked.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+        // Without settings nothing can be wrong with them.
+        let _ = inner.with_truncation(None);
+        inner.with_padding(None);
+        let (in_pieces, may_lose) = (splits_at_lines(&inner), may_lose(&inner));
+        Self { inner, not_applied, in_pieces, may_lose }
     }
 
     /// A `tokenizer.json` whose model is a byte-pair encoding. Its merges are checked here: the crate
@@ -112,11 +96,11 @@ impl Bpe {
         // What was checked is what is read: a key that occurs twice is there once.
         let inner = tokenizers::Tokenizer::from_bytes(json.to_string())
             .map_err(|e| misfit(file, expected, e.to_string()))?;
-        Self { inner }.without_gaps(file)
+        Self::of(inner).without_gaps(file)
     }
 
     /// That the numbers of the tokens are 0 .. V, so that V rows of an embedding serve them.
-    fn without_gaps(self, file: &Path) -> Result<Self> {
+    pub(super) fn without_gaps(self, file: &Path) -> Result<Self> {
         let mut numbers: Vec<u32> = self.inner.get_vocab(true).into_values().collect();
         numbers.sort_unstable();
         if !numbers.is_empty() && numbers.iter().zip(0..).all(|(&number, place)| number == place) {
@@ -136,14 +120,29 @@ impl Bpe {
     }
 
     pub(super) fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        let unknown = |got: String| {
+            let known = vec![format!("{} tokens", self.vocabulary())];
+            Error::Unknown { what: "text", got, known }
+        };
+        let failed = |e: tokenizers::Error| unknown(e.to_string());
         let mut tokens = Vec::new();
-        for piece in pieces(text) {
-            let encoded = self.inner.encode_fast(piece, false).map_err(|e| Error::Unknown {
-                what: "text",
-                got: e.to_string(),
-                known: vec![format!("{} tokens", self.vocabulary())],
-            })?;
+        let mut encode = |piece: &str, start: usize| {
+            let lost = if self.may_lose { first_lost(&self.inner, piece) } else { Ok(None) };
+            if let Some((at, word)) = lost.map_err(failed)? {
+                return Err(unknown(format!("{word}` at byte `{}", start + at)));
+            }
+            let encoded = self.inner.encode_fast(piece, false).map_err(failed)?;
             tokens.extend(encoded.get_ids().iter().map(|&id| i64::from(id)));
+            Ok(())
+        };
+        if self.in_pieces {
+            let mut start = 0;
+            for piece in pieces(text) {
+                encode(piece, start)?;
+                start += piece.len();
+            }
+        } else {
+            encode(text, 0)?;
         }
         Ok(tokens)
     }
@@ -158,16 +157,30 @@ impl Bpe {
     }
 
     /// GPT-2's way with spaces: every byte has a letter, and words begin with theirs.
-    fn byte_level(model: BPE) -> Self {
+    pub(super) fn byte_level(model: BPE) -> Self {
         let mut inner = tokenizers::Tokenizer::new(model);
         let bytes = ByteLevel::new(false, true, true);
         inner.with_pre_tokenizer(Some(bytes));
         inner.with_decoder(Some(DecoderWrapper::ByteLevel(bytes)));
-        Self { inner }
+        Self::of(inner)
     }
 }
 
-/// A text in pieces that end after a single line break, where no token of words goes on.
+/// Whether no token, and nothing that is done to a text before it is cut into words, goes on from one line
+/// to the next: GPT-2's words end at a single line break. A prefix for the text (a space, Metaspace,
+/// Prepend) would come at the start of every piece; other ways with words are not known to end there.
+fn splits_at_lines(inner: &tokenizers::Tokenizer) -> bool {
+    let by_words = matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::ByteLevel(words))
+        if words.use_regex && !words.add_prefix_space);
+    let mut added = inner.get_added_tokens_decoder().into_values();
+    let within_a_line = |token: AddedToken| {
+        !(token.lstrip || token.rstrip || token.content.contains(char::is_whitespace))
+    };
+    by_words && inner.get_normalizer().is_none() && added.all(within_a_line)
+}
+
+/// A text in pieces that end after a single line break between two ASCII characters that are no white
+/// space, where no token of GPT-2's words goes on.
 pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -175,7 +188,7 @@ pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
             return None;
         }
         let far = rest.as_bytes().get(PIECE..).unwrap_or_default();
-        let ends = |w: &[u8]| w[1] == b'\n' && ![w[0], w[2]].iter().any(u8::is_ascii_whitespace);
+        let ends = |w: &[u8]| w[1] == b'\n' && [w[0], w[2]].iter().all(u8::is_ascii_graphic);
         let end = far.windows(3).position(ends);
         let (piece, tail) = rest.split_at(end.map_or(rest.len(), |end| PIECE + end + 2));
         rest = tail;

@@ -1,9 +1,10 @@
 //! Texts as numbers: characters, bytes, words, or byte-pair encodings.
 
 mod bpe;
+mod gpt2;
 mod list;
+mod lost;
 
-use std::fs;
 use std::path::Path;
 
 use engine::{Error, Result};
@@ -11,9 +12,8 @@ use engine::{Error, Result};
 use self::bpe::Bpe;
 use self::list::List;
 use super::file::{self, misfit};
-
-/// More than any vocabulary file needs.
-const MAX_BYTES: u64 = 256 << 20;
+use super::limits::TOKENIZER;
+use crate::checkpoint::write_whole;
 
 /// A vocabulary, and how a text is cut into its tokens `0 .. V`.
 ///
@@ -82,24 +82,25 @@ impl Tokenizer {
     }
 
     /// A tokenizer from a file that [`Tokenizer::save`] wrote, from a `tokenizer.json`, or from a
-    /// folder with one of these or with GPT-2's `vocab.json` and `merges.txt`.
+    /// folder with one of these or with GPT-2's `vocab.json` and `merges.txt`, to which `added_tokens.json`
+    /// may add. With the two files, tokens that look like `<|endoftext|>` are special: they are found in a
+    /// text before it is cut into words.
     ///
     /// # Errors
     /// [`Error::Io`] when a file cannot be read, [`Error::File`] when it is none of them.
     pub fn open(path: &Path) -> Result<Self> {
         let json = path.join("tokenizer.json");
-        let (vocabulary, merges) = (path.join("vocab.json"), path.join("merges.txt"));
         if json.is_file() {
             return Self::open(&json);
         }
-        if vocabulary.is_file() && merges.is_file() {
-            return Bpe::of_gpt2(&vocabulary, &merges).map(Self::of_pairs);
+        if gpt2::FILES.iter().all(|file| path.join(file).is_file()) {
+            return gpt2::read(path).map(Self::of_pairs);
         }
         if path.is_dir() {
             let expected = "tokenizer.json, or vocab.json and merges.txt";
             return Err(misfit(path, expected, "a folder without them"));
         }
-        Self::parse(&file::read(path, MAX_BYTES)?, path)
+        Self::parse(&file::read(path, TOKENIZER)?, path)
     }
 
     /// Writes the tokenizer: byte-pair encodings as `tokenizer.json`, others as JSON of our own.
@@ -116,13 +117,17 @@ impl Tokenizer {
             Kind::Words(tokens) => list("words", tokens),
             Kind::Pairs(pairs) => pairs.to_json(file)?,
         };
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        let io = |e| Error::io(file, e);
-        let written = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-        fs::write(written.path(), text).map_err(io)?;
-        written.persist(file).map_err(|e| Error::io(file, e.error))?;
-        Ok(())
+        write_whole(file, text.as_bytes())
+    }
+
+    /// What a `tokenizer.json` asks for and a corpus does not want: `truncation` and `padding` are settings
+    /// for batches, and are not applied. Empty for all other tokenizers.
+    #[must_use]
+    pub fn not_applied(&self) -> &[&'static str] {
+        match &self.kind {
+            Kind::Pairs(pairs) => &pairs.not_applied,
+            Kind::Bytes | Kind::Characters(_) | Kind::Words(_) => &[],
+        }
     }
 
     /// V, the number of tokens.
@@ -138,7 +143,8 @@ impl Tokenizer {
     /// The tokens of a text.
     ///
     /// # Errors
-    /// [`Error::Unknown`] for a character that is not in the vocabulary.
+    /// [`Error::Unknown`], with its place, for text that is not in the vocabulary, if there is no token for
+    /// what is unknown.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
         match &self.kind {
             Kind::Bytes => Ok(text.bytes().map(i64::from).collect()),

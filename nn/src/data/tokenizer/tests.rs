@@ -1,3 +1,4 @@
+use std::fs;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
@@ -89,6 +90,105 @@ fn a_long_text_in_pieces_has_the_tokens_of_the_whole() {
     let whole = pairs.inner.encode_fast(long.as_str(), false).unwrap();
     let whole: Vec<i64> = whole.get_ids().iter().map(|&id| i64::from(id)).collect();
     assert_eq!(pairs.encode(&long).unwrap(), whole);
+}
+
+/// A `tokenizer.json` of letters, and of what else it is to have.
+fn json(pre_tokenizer: &str, normalizer: &str, model: &str, more: &str) -> Vec<u8> {
+    format!(
+        r#"{{"version":"1.0","added_tokens":[],"normalizer":{normalizer},"pre_tokenizer":{pre_tokenizer},
+        "post_processor":null,"decoder":null,{more}"model":{{"type":"BPE",{model}}}}}"#
+    )
+    .into_bytes()
+}
+
+const LETTERS: &str = r#""unk_token":"?","vocab":{"?":0,"a":1,"b":2,"\u2581":3,"\u0120":4,"\u010a":5,"ab":6,
+    "\u2581a":7,"\u0120a":8," ":9,"\n":10},"merges":["a b","\u2581 a","\u0120 a"]"#;
+
+#[test]
+fn settings_for_batches_are_not_applied_to_a_text_and_are_named() {
+    let settings = r#""truncation":{"direction":"Right","max_length":4,"strategy":"LongestFirst","stride":0},
+        "padding":{"strategy":{"Fixed":64},"direction":"Right","pad_to_multiple_of":null,"pad_id":0,
+        "pad_type_id":0,"pad_token":"?"},"#;
+    let cut = json("null", "null", LETTERS, settings);
+    let whole = json("null", "null", LETTERS, r#""truncation":null,"padding":null,"#);
+    let [cut, whole] = [cut, whole].map(|json| Tokenizer::parse(&json, Path::new("t")).unwrap());
+    assert_eq!((cut.not_applied(), whole.not_applied()), (&["truncation", "padding"][..], &[][..]));
+    assert_eq!(cut.encode("abababba").unwrap(), whole.encode("abababba").unwrap());
+    assert_eq!(cut.encode("abababba").unwrap(), [6, 6, 6, 2, 1]);
+}
+
+#[test]
+fn a_prefix_comes_once_for_a_text_and_not_once_for_each_piece() {
+    let space =
+        r#"{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}"#;
+    let metaspace =
+        r#"{"type":"Metaspace","replacement":"\u2581","prepend_scheme":"first","split":true}"#;
+    let prepend = r#"{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"\u2581"},
+        {"type":"Replace","pattern":{"String":" "},"content":"\u2581"}]}"#;
+    let text = "ab a b\n".repeat(30_000);
+    for (pre_tokenizer, normalizer) in [(space, "null"), (metaspace, "null"), ("null", prepend)] {
+        let json = json(pre_tokenizer, normalizer, LETTERS, "");
+        let tokenizer = Tokenizer::parse(&json, Path::new("t")).unwrap();
+        let Kind::Pairs(pairs) = &tokenizer.kind else { panic!() };
+        let whole = pairs.inner.encode(text.as_str(), false).unwrap();
+        let whole: Vec<i64> = whole.get_ids().iter().map(|&id| i64::from(id)).collect();
+        assert!(tokenizer.encode(&text).unwrap() == whole, "{pre_tokenizer} {normalizer}");
+    }
+}
+
+#[test]
+fn text_that_would_be_lost_is_an_error_that_names_the_place() {
+    let letters = r#""vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]"#;
+    let bytes =
+        r#"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}"#;
+    for (pre_tokenizer, lost) in [
+        (r#"{"type":"Whitespace"}"#, "unknown text `az` at byte `3`; known: 3 tokens"),
+        ("null", "unknown text `ab az` at byte `0`; known: 3 tokens"),
+        (bytes, "unknown text ` az` at byte `2`; known: 3 tokens"),
+    ] {
+        let json = json(pre_tokenizer, "null", letters, "");
+        let tokenizer = Tokenizer::parse(&json, Path::new("t")).unwrap();
+        assert_eq!(tokenizer.encode("ab az").unwrap_err().to_string(), lost);
+        assert_eq!(tokenizer.encode("abba").unwrap(), [2, 1, 0]);
+    }
+}
+
+#[test]
+fn gpt_2s_special_and_added_tokens_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(dir.path().join(file), text).unwrap();
+    write("vocab.json", r#"{"a":0,"b":1,"<":2,"|":3,"e":4,">":5,"<|e|>":6}"#);
+    write("merges.txt", "#version: 0.2\n");
+    let open = || Tokenizer::open(dir.path());
+    assert_eq!(open().unwrap().encode("a<|e|>b").unwrap(), [0, 6, 1]);
+    write("added_tokens.json", r#"{"<pad>":8,"<img>":7}"#);
+    let tokenizer = open().unwrap();
+    assert_eq!(tokenizer.vocabulary(), 9);
+    assert_eq!(tokenizer.encode("a<img>b<pad><|e|>").unwrap(), [0, 7, 1, 8, 6]);
+    let saved = dir.path().join("tokenizer.json");
+    tokenizer.save(&saved).unwrap();
+    assert_eq!(Tokenizer::open(&saved).unwrap().encode("a<img>b").unwrap(), [0, 7, 1]);
+    fs::remove_file(&saved).unwrap();
+    write("added_tokens.json", r#"{"<img>":9}"#);
+    let message = open().unwrap_err().to_string();
+    assert!(message.ends_with("`<img>` under the next free number, Some(7), got 9"), "{message}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_saved_file_has_the_users_mode_and_a_link_stays_a_link() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link) = (dir.path().join("t.json"), dir.path().join("link.json"));
+    let plain = dir.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode();
+    Tokenizer::bytes().save(&file).unwrap();
+    assert_eq!(mode(&file), mode(&plain));
+    symlink("t.json", &link).unwrap();
+    Tokenizer::characters("ab").save(&link).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(Tokenizer::open(&file).unwrap().vocabulary(), 2);
 }
 
 #[test]
