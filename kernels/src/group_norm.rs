@@ -11,6 +11,7 @@ use crate::norm::moments;
 use crate::parallel;
 use crate::pool::Buffer;
 use crate::reduce::{lanes2, sum_axis, sum_lanes};
+use crate::sizes::elements;
 
 /// The sizes of a group norm: x is \[n, c, s\], its c channels in `groups` groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +38,9 @@ impl Groups {
             groups > 0 && c.is_multiple_of(groups),
             "{kernel}: {groups} groups of {c} channels"
         );
-        assert!(lengths.iter().all(|&len| len == n * c * s), "{kernel}: lengths");
-        assert!(moments.iter().all(|&len| len == n * groups), "{kernel}: one moment per group");
+        let (length, all) = (elements(kernel, [n, c, s]), elements(kernel, [n, groups]));
+        assert!(lengths.iter().all(|&len| len == length), "{kernel}: lengths");
+        assert!(moments.iter().all(|&len| len == all), "{kernel}: one moment per group");
         assert!(channels.iter().flatten().all(|&len| len == c), "{kernel}: one scale per channel");
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::float::Float;
 use crate::parallel;
+use crate::sizes::elements;
 
 /// out\[j\] = table\[rows\[j\]\]
 ///
@@ -125,8 +126,8 @@ pub(crate) fn check(
     k: usize,
     index: &[i64],
 ) {
-    assert_eq!(whole, outer * n * inner, "{kernel}: length of the whole");
-    assert_eq!(taken, outer * k * inner, "{kernel}: length of the taken");
+    assert_eq!(whole, elements(kernel, [outer, n, inner]), "{kernel}: length of the whole");
+    assert_eq!(taken, elements(kernel, [outer, k, inner]), "{kernel}: length of the taken");
     let outside = index.iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= n));
     assert!(outside.is_none(), "{kernel}: index {outside:?} outside of 0..{n}");
 }

@@ -3,6 +3,7 @@
 
 use crate::float::Float;
 use crate::parallel;
+use crate::sizes::elements;
 
 /// Where an output coordinate comes from, along one axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +38,8 @@ impl Sampling {
     /// ```
     #[must_use]
     pub fn taps<T: Float>(self, n: usize, m: usize) -> Vec<Tap<T>> {
+        assert!(n > 0 || m == 0, "Sampling::taps: {m} outputs of no input");
+        let _ = elements("Sampling::taps", [n, m]);
         let tap = |i: usize| {
             let at = match self {
                 Self::Nearest => (i * n / m) as f64,
@@ -72,8 +75,8 @@ pub fn interpolate<T: Float>(
     columns: &[Tap<T>],
     out: &mut [T],
 ) {
-    let size = rows.len() * columns.len();
-    assert_eq!(x.len() * size, out.len() * h * w, "interpolate: as many planes");
+    let size = elements("interpolate", [rows.len(), columns.len()]);
+    check("interpolate", (h, w), size, x.len(), out.len());
     parallel::rows(out, size, 4 * size, |plane, out| {
         let x = &x[plane * h * w..(plane + 1) * h * w];
         for (out, row) in out.chunks_exact_mut(columns.len()).zip(rows) {
@@ -106,8 +109,8 @@ pub fn interpolate_backward<T: Float>(
     (h, w): (usize, usize),
     dx: &mut [T],
 ) {
-    let size = rows.len() * columns.len();
-    assert_eq!(dx.len() * size, g.len() * h * w, "interpolate_backward: as many planes");
+    let size = elements("interpolate_backward", [rows.len(), columns.len()]);
+    check("interpolate_backward", (h, w), size, dx.len(), g.len());
     parallel::rows(dx, h * w, h * w + 4 * size, |plane, dx| {
         dx.fill(T::ZERO);
         let g = &g[plane * size..(plane + 1) * size];
@@ -121,6 +124,14 @@ pub fn interpolate_backward<T: Float>(
             }
         }
     });
+}
+
+/// Asserts that there are as many planes of h × w as of `size` numbers.
+fn check(kernel: &str, (h, w): (usize, usize), size: usize, image: usize, result: usize) {
+    let pixels = elements(kernel, [h, w]);
+    let planes = image.checked_div(pixels).unwrap_or(0);
+    let lengths = (elements(kernel, [planes, pixels]), elements(kernel, [planes, size]));
+    assert_eq!((image, result), lengths, "{kernel}: as many planes");
 }
 
 /// (1 − w) a + w b, and a itself for w = 0 whatever b is.

@@ -50,6 +50,7 @@ pub mod reduce;
 pub mod rms_norm;
 pub mod second_moment;
 mod simd;
+mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod step;

@@ -19,6 +19,7 @@ pub(crate) use moments::moments;
 use crate::float::Float;
 use crate::parallel;
 use crate::reduce::{in_row_blocks, lanes2, sum_axis, sum_lanes};
+use crate::sizes::elements;
 
 /// y = scale ∘ (x − mean) · rstd + shift along rows; writes each row's mean and rstd = 1/√(σ² + ε).
 ///
@@ -102,7 +103,8 @@ pub fn layer_norm_backward<T: Float>(
     dshift: Option<&mut [T]>,
 ) {
     let rows = mean.len();
-    assert_eq!((x.len(), g.len()), (rows * width, rows * width), "layer_norm_backward: lengths");
+    let length = elements("layer_norm_backward", [rows, width]);
+    assert_eq!((x.len(), g.len()), (length, length), "layer_norm_backward: lengths");
     assert_eq!((dx.len(), rstd.len()), (x.len(), rows), "layer_norm_backward: lengths");
     check_parameters("layer_norm_backward", width, scale, None);
     parallel::rows(
@@ -157,7 +159,8 @@ pub fn layer_norm_backward<T: Float>(
 /// assert_eq!(out, [-1.0, 1.0]);
 /// ```
 pub fn normalized_rows<T: Float>(x: &[T], width: usize, mean: &[T], rstd: &[T], out: &mut [T]) {
-    assert_eq!((x.len(), out.len()), (mean.len() * width, x.len()), "normalized_rows: lengths");
+    let length = elements("normalized_rows", [mean.len(), width]);
+    assert_eq!((x.len(), out.len()), (length, length), "normalized_rows: lengths");
     assert_eq!(mean.len(), rstd.len(), "normalized_rows: one mean and rstd per row");
     parallel::rows(
         out,
@@ -180,7 +183,8 @@ fn check_layer_norm<T>(
     y: &[T],
     (mean, rstd): (&[T], &[T]),
 ) {
-    assert_eq!((x.len(), y.len()), (mean.len() * width, x.len()), "layer_norm: lengths");
+    let length = elements("layer_norm", [mean.len(), width]);
+    assert_eq!((x.len(), y.len()), (length, length), "layer_norm: lengths");
     assert_eq!(mean.len(), rstd.len(), "layer_norm: one mean and rstd per row");
     check_parameters("layer_norm", width, scale, shift);
 }

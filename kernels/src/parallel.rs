@@ -59,7 +59,8 @@ struct Shared<'a, T> {
     array: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: what threads get of it are pieces that do not overlap, each `&mut [T]` for one thread.
+// SAFETY: what threads get of it are pieces that do not overlap, each `&mut [T]` for one thread, which T's
+// being `Send` allows; nothing is read through the array itself.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
@@ -73,8 +74,9 @@ impl<'a, T> Shared<'a, T> {
     /// For one `size`, each `i` once.
     #[allow(clippy::mut_from_ref, reason = "disjoint parts, by the condition above")]
     unsafe fn piece(&self, i: usize, size: usize) -> &mut [T] {
-        let start = (i * size).min(self.len);
-        // SAFETY: inside the array; nobody else has these elements, by the condition above.
+        let start = i.saturating_mul(size).min(self.len);
+        // SAFETY: start ≤ len, so it is inside the array. A later piece starts where this one ends, or (both
+        // products saturate) is empty: nobody else has these elements, by the condition above.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), size.min(self.len - start)) }
     }
 }
@@ -169,7 +171,7 @@ pub fn rows<T: Send>(
             #[inline(always)]
             || {
                 // SAFETY: each piece once.
-                let rows = unsafe { out.piece(t, width * height) };
+                let rows = unsafe { out.piece(t, width.saturating_mul(height)) };
                 for (i, row) in (t * height..).zip(rows.chunks_mut(width)) {
                     f(i, row);
                 }
@@ -194,7 +196,10 @@ pub fn rows2<T: Send, U: Send>(
             #[inline(always)]
             || {
                 // SAFETY: each piece once.
-                let (a, b) = unsafe { (first.piece(t, v * height), second.piece(t, w * height)) };
+                let (a, b) = unsafe {
+                    let sizes = [v, w].map(|width| width.saturating_mul(height));
+                    (first.piece(t, sizes[0]), second.piece(t, sizes[1]))
+                };
                 for (i, (a, b)) in (t * height..).zip(a.chunks_mut(v).zip(b.chunks_mut(w))) {
                     f(i, a, b);
                 }
@@ -220,7 +225,7 @@ pub fn rows_and_two<T: Send>(
             #[inline(always)]
             || {
                 // SAFETY: each piece once.
-                let rows = unsafe { wide.piece(t, width * height) }.chunks_mut(width);
+                let rows = unsafe { wide.piece(t, width.saturating_mul(height)) }.chunks_mut(width);
                 // SAFETY: as above.
                 let two = unsafe { first.piece(t, height).iter_mut().zip(second.piece(t, height)) };
                 for (i, (row, (a, b))) in (t * height..).zip(rows.zip(two)) {

@@ -19,6 +19,7 @@ pub use variance::variance_axis;
 use crate::float::Float;
 use crate::parallel;
 use crate::pool::Buffer;
+use crate::sizes::elements;
 use crate::vector::vectorized;
 
 /// The number of elements that are summed by one thread in one go.
@@ -90,7 +91,7 @@ pub fn scaled_sum_axis<T: Float, U: Float>(
     scale: f64,
     out: &mut [U],
 ) {
-    assert_eq!((x.len(), out.len()), (outer * n * inner, outer * inner), "sum_axis: lengths");
+    check_axis("sum_axis", (outer, n, inner), x.len(), out.len());
     fold_axis(
         x,
         n,
@@ -113,11 +114,7 @@ pub fn scaled_sum_axis<T: Float, U: Float>(
 /// assert_eq!(squares, [10.0, 20.0]);
 /// ```
 pub fn square_sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, out: &mut [T]) {
-    assert_eq!(
-        (x.len(), out.len()),
-        (outer * n * inner, outer * inner),
-        "square_sum_axis: lengths"
-    );
+    check_axis("square_sum_axis", (outer, n, inner), x.len(), out.len());
     fold_axis(
         x,
         n,
@@ -130,6 +127,11 @@ pub fn square_sum_axis<T: Float>(x: &[T], outer: usize, n: usize, inner: usize, 
         #[inline(always)]
         |sum| sum,
     );
+}
+
+fn check_axis(kernel: &str, (outer, n, inner): (usize, usize, usize), x: usize, out: usize) {
+    assert_eq!(x, elements(kernel, [outer, n, inner]), "{kernel}: input length");
+    assert_eq!(out, elements(kernel, [outer, inner]), "{kernel}: output length");
 }
 
 /// Combines `block(from, to)` over fixed blocks of `0..len`.

@@ -6,6 +6,7 @@
 use crate::float::Float;
 use crate::parallel;
 use crate::reduce::{dot_lanes, in_row_blocks};
+use crate::sizes::elements;
 
 /// y = scale ∘ x · rstd along rows; writes each row's rstd.
 ///
@@ -26,7 +27,8 @@ pub fn rms_norm<T: Float>(
     y: &mut [T],
     rstd: &mut [T],
 ) {
-    assert_eq!((x.len(), y.len()), (rstd.len() * width, x.len()), "rms_norm: lengths");
+    let length = elements("rms_norm", [rstd.len(), width]);
+    assert_eq!((x.len(), y.len()), (length, length), "rms_norm: lengths");
     assert!(scale.is_none_or(|scale| scale.len() == width), "rms_norm: length of scale");
     parallel::rows2((y, width), (rstd, 1), 2 * width, |r, y, rstd| {
         let x = &x[r * width..(r + 1) * width];
@@ -63,7 +65,8 @@ pub fn rms_norm_backward<T: Float>(
     dscale: Option<&mut [T]>,
 ) {
     let rows = rstd.len();
-    assert_eq!((x.len(), g.len()), (rows * width, rows * width), "rms_norm_backward: lengths");
+    let length = elements("rms_norm_backward", [rows, width]);
+    assert_eq!((x.len(), g.len()), (length, length), "rms_norm_backward: lengths");
     assert_eq!(dx.len(), x.len(), "rms_norm_backward: length of dx");
     assert!(scale.is_none_or(|scale| scale.len() == width), "rms_norm_backward: length of scale");
     parallel::rows(dx, width, 3 * width, |r, dx| {

@@ -23,6 +23,7 @@ use crate::gemm::{self, Matrix};
 use crate::parallel;
 use crate::pool::Buffer;
 use crate::reduce::{channel_sums, in_row_blocks, square_sum_axis, sum_lanes};
+use crate::sizes::elements;
 
 /// The width of the tiles of a gram matrix. Narrower grams are one tile, summed in blocks of rows.
 const TILE: usize = 128;
@@ -54,7 +55,8 @@ pub fn column_squares<T: Float>(x: &[T], rows: usize, width: usize, out: &mut [T
 /// assert_eq!(out, [5.0, 25.0]);
 /// ```
 pub fn channel_squares<T: Float>(x: &[T], n: usize, c: usize, s: usize, out: &mut [T]) {
-    assert_eq!((x.len(), out.len()), (n * c * s, c), "channel_squares: lengths");
+    let length = elements("channel_squares", [n, c, s]);
+    assert_eq!((x.len(), out.len()), (length, c), "channel_squares: lengths");
     channel_sums(x, x, (n, c, s), out, |_, x, _| x * x);
 }
 
@@ -101,7 +103,8 @@ pub fn gram_with_ones<T: Float>(x: &[T], rows: usize, width: usize, out: &mut [T
 /// assert_eq!(out, [5.0, 11.0, 11.0, 25.0]);
 /// ```
 pub fn channel_gram<T: Float>(g: &[T], n: usize, c: usize, s: usize, out: &mut [T]) {
-    assert_eq!((g.len(), out.len()), (n * c * s, c * c), "channel_gram: lengths");
+    let lengths = (elements("channel_gram", [n, c, s]), elements("channel_gram", [c, c]));
+    assert_eq!((g.len(), out.len()), lengths, "channel_gram: lengths");
     if s == 1 {
         return gram(g, n, c, out);
     }
@@ -171,7 +174,8 @@ pub fn patch_gram<T: Float>(conv: &Conv2d, x: &[T], with_ones: bool, out: &mut [
     conv.check("patch_gram", Some(x.len()), None, None);
     let (d, p, pixels) = (conv.patch(), conv.positions(), conv.group_image());
     let side = d + usize::from(with_ones);
-    assert_eq!(out.len(), conv.groups * side * side, "patch_gram: output length");
+    let length = elements("patch_gram", [conv.groups, side, side]);
+    assert_eq!(out.len(), length, "patch_gram: output length");
     sum_over_images(conv.batch, conv.groups * d * d * p, out, |images, alone, out| {
         out.fill(T::ZERO);
         let mut scratch = conv.scratch();
@@ -187,8 +191,9 @@ pub fn patch_gram<T: Float>(conv: &Conv2d, x: &[T], with_ones: bool, out: &mut [
 }
 
 fn gram_of_rows<T: Float>(x: &[T], rows: usize, width: usize, ones: bool, out: &mut [T]) {
+    assert_eq!(x.len(), elements("gram", [rows, width]), "gram: input length");
     let side = width + usize::from(ones);
-    assert_eq!((x.len(), out.len()), (rows * width, side * side), "gram: lengths");
+    assert_eq!(out.len(), elements("gram", [side, side]), "gram: output length");
     let sum = |from: usize, to: usize, alone: bool, out: &mut [T]| {
         out.fill(T::ZERO);
         let x = Matrix::new(&x[from * width..to * width], to - from, width);

@@ -12,6 +12,8 @@
 //! it is generic over a [`Machine`], which a closure cannot be. Detection by `pulp`, as there, was tried:
 //! the weight gradient of `kernel/conv/winograd` took 4 % longer (EPYC 7003, one thread, 2026-11).
 
+use bytemuck::NoUninit;
+
 use crate::float::Float;
 
 /// A loop that is worth wide vectors. The fields are its arguments.
@@ -30,7 +32,7 @@ pub(crate) trait Machine {
 
     /// The transpose of a block.
     #[inline(always)]
-    fn transpose<T: Copy>(block: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+    fn transpose<T: NoUninit>(block: &[[T; 8]; 8]) -> [[T; 8]; 8] {
         std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
     }
 }
@@ -67,7 +69,7 @@ mod avx2 {
     };
     use std::mem::transmute_copy;
 
-    use super::{Float, Machine, Vectorised};
+    use super::{Float, Machine, NoUninit, Vectorised};
 
     #[derive(Debug)]
     struct Avx2;
@@ -79,13 +81,13 @@ mod avx2 {
         }
 
         #[inline(always)]
-        fn transpose<T: Copy>(block: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+        fn transpose<T: NoUninit>(block: &[[T; 8]; 8]) -> [[T; 8]; 8] {
             if size_of::<T>() != size_of::<f32>() {
                 return super::Any::transpose(block);
             }
-            // SAFETY: 64 values of four bytes are eight registers, and back, in the same order; no byte
-            // is changed, and none of T's is dropped twice, since T is `Copy`. `run` below is the only
-            // way to get here, and its caller has seen AVX2.
+            // SAFETY: 64 values of four bytes (compared above), all of them initialised since T is `NoUninit`,
+            // are eight registers, and back: values of T, moved as they are, and T is `Copy`. `run` below is the
+            // only way to get here, and its caller has seen AVX2.
             unsafe { transmute_copy(&turned(transmute_copy(block))) }
         }
     }

@@ -13,6 +13,7 @@ pub mod ladder;
 use crate::float::Float;
 use crate::parallel;
 use crate::reduce::{LANES, dot_lanes, lanes2, sum_lanes};
+use crate::sizes::elements;
 
 /// What an exponential costs, in additions.
 const EXP: usize = 8;
@@ -29,7 +30,7 @@ const EXP: usize = 8;
 /// assert!((y[0] - 0.25).abs() < 1e-15 && (y[1] - 0.75).abs() < 1e-15);
 /// ```
 pub fn softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
-    assert_eq!(x.len(), y.len(), "softmax: lengths");
+    check_rows("softmax", width, x.len(), y.len());
     parallel::rows(
         y,
         width,
@@ -65,7 +66,8 @@ fn row<T: Float>(x: &[T], y: &mut [T]) {
 /// assert_eq!(dx, [0.75, -0.75]);
 /// ```
 pub fn softmax_backward<T: Float>(y: &[T], g: &[T], width: usize, dx: &mut [T]) {
-    assert_eq!((y.len(), g.len()), (dx.len(), dx.len()), "softmax_backward: lengths");
+    check_rows("softmax_backward", width, y.len(), dx.len());
+    assert_eq!(g.len(), dx.len(), "softmax_backward: lengths");
     parallel::rows(
         dx,
         width,
@@ -93,7 +95,7 @@ pub fn softmax_backward<T: Float>(y: &[T], g: &[T], width: usize, dx: &mut [T]) 
 /// assert_eq!(y, [0.0, -1000.0]); // the probability itself would be 0
 /// ```
 pub fn log_softmax<T: Float>(x: &[T], width: usize, y: &mut [T]) {
-    assert_eq!(x.len(), y.len(), "log_softmax: lengths");
+    check_rows("log_softmax", width, x.len(), y.len());
     parallel::rows(
         y,
         width,
@@ -160,7 +162,8 @@ pub fn log_sum_exp<T: Float>(x: &[T], width: usize, out: &mut [T]) {
 /// assert_eq!(dx, [0.5, -0.5]);
 /// ```
 pub fn log_softmax_backward<T: Float>(y: &[T], g: &[T], width: usize, dx: &mut [T]) {
-    assert_eq!((y.len(), g.len()), (dx.len(), dx.len()), "log_softmax_backward: lengths");
+    check_rows("log_softmax_backward", width, y.len(), dx.len());
+    assert_eq!(g.len(), dx.len(), "log_softmax_backward: lengths");
     parallel::rows(
         dx,
         width,
@@ -239,8 +242,14 @@ pub fn cross_entropy_backward<T: Float>(
     );
 }
 
+/// Asserts that both arrays are the same whole rows.
+fn check_rows(kernel: &str, width: usize, from: usize, to: usize) {
+    let rows = to.checked_div(width).unwrap_or(0);
+    assert_eq!((from, rows * width), (to, to), "{kernel}: rows of {width}");
+}
+
 fn check(kernel: &str, labels: &[i64], width: usize, len: usize) {
-    assert_eq!(len, labels.len() * width, "{kernel}: one label per row");
+    assert_eq!(len, elements(kernel, [labels.len(), width]), "{kernel}: one label per row");
     let outside = labels.iter().find(|&&l| usize::try_from(l).map_or(true, |l| l >= width));
     assert!(outside.is_none(), "{kernel}: label {outside:?} outside of 0..{width}");
 }

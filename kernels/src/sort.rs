@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use crate::float::Float;
 use crate::parallel;
+use crate::sizes::elements;
 
 /// Writes to out\[o, r, i\] where in x\[o, ·, i\] the element of rank r is. Equal elements keep their
 /// order; NaN counts as the largest.
@@ -25,7 +26,8 @@ pub fn argsort<T: Float>(
     descending: bool,
     out: &mut [i64],
 ) {
-    assert_eq!((x.len(), out.len()), (outer * n * inner, x.len()), "argsort: lengths");
+    let length = elements("argsort", [outer, n, inner]);
+    assert_eq!((x.len(), out.len()), (length, length), "argsort: lengths");
     let log = usize::BITS as usize - n.leading_zeros() as usize;
     parallel::rows(out, n * inner, n * inner * (1 + log), |o, out| {
         let x = &x[o * n * inner..(o + 1) * n * inner];

@@ -4,7 +4,10 @@
 //! every operand become one. A contiguous array of any shape is then one row, a broadcast bias two
 //! axes, and the inner loops only have to be good at few patterns.
 
+use bytemuck::NoUninit;
+
 use crate::parallel;
+use crate::sizes::{extent, product};
 use crate::transpose::{BAND, band};
 
 /// The most axes a view may have after collapsing.
@@ -24,7 +27,7 @@ pub const MAX_RANK: usize = 8;
 /// alcyon_kernels::elementwise::copy_strided(&[1, 2, 3, 4, 5, 6], &[3, 2], &[1, 3], 0, &mut transposed);
 /// assert_eq!(transposed, [1, 4, 2, 5, 3, 6]);
 /// ```
-pub fn copy_strided<T: Copy + Send + Sync>(
+pub fn copy_strided<T: NoUninit + Send + Sync>(
     src: &[T],
     shape: &[usize],
     strides: &[usize],
@@ -157,17 +160,18 @@ impl<const N: usize> View<N> {
         offset: [usize; N],
         lens: [usize; N],
     ) -> Self {
-        let len: usize = shape.iter().product();
+        assert!(product(shape).is_some(), "{kernel}: {shape:?} are more elements than memory has");
         for ((strides, &offset), &available) in strides.iter().zip(&offset).zip(&lens) {
             assert_eq!(strides.len(), shape.len(), "{kernel}: one stride per axis");
-            if len > 0 {
-                let last =
-                    offset + shape.iter().zip(*strides).map(|(n, s)| (n - 1) * s).sum::<usize>();
-                assert!(
-                    last < available,
-                    "{kernel}: the view ends at {last} of {available} elements"
-                );
-            }
+            let end = match extent(shape, strides) {
+                Some(0) => Some(0),
+                end => end.and_then(|end| end.checked_add(offset)),
+            };
+            assert!(
+                end.is_some_and(|end| end <= available),
+                "{kernel}: the view ends at {} of {available} elements",
+                end.map_or(usize::MAX, |end| end.saturating_sub(1))
+            );
         }
         let mut view = Self { rank: 0, shape: [1; MAX_RANK], strides: [[0; N]; MAX_RANK], offset };
         for (axis, &size) in shape.iter().enumerate() {
@@ -175,7 +179,9 @@ impl<const N: usize> View<N> {
                 continue;
             }
             let step: [usize; N] = std::array::from_fn(|operand| strides[operand][axis]);
-            let even = |before: &[usize; N]| before.iter().zip(&step).all(|(b, s)| *b == s * size);
+            let even = |before: &[usize; N]| {
+                before.iter().zip(&step).all(|(b, s)| Some(*b) == s.checked_mul(size))
+            };
             if view.rank > 0 && even(&view.strides[view.rank - 1]) {
                 view.shape[view.rank - 1] *= size;
                 view.strides[view.rank - 1] = step;
@@ -248,7 +254,7 @@ impl<const N: usize> View<N> {
 /// The last two axes are exchanged in memory: every band of rows is a [`transpose`].
 ///
 /// [`transpose`]: crate::transpose
-fn copy_transposed<T: Copy + Send + Sync>(src: &[T], view: &View<1>, out: &mut [T]) {
+fn copy_transposed<T: NoUninit + Send + Sync>(src: &[T], view: &View<1>, out: &mut [T]) {
     let (width, [stride]) = view.row();
     let height = view.shape[view.rank - 2];
     parallel::pieces(

@@ -12,8 +12,11 @@
 
 use std::array::from_fn;
 
+use bytemuck::NoUninit;
+
 use crate::parallel;
 use crate::simd::{self, Machine, Vectorised};
+use crate::sizes::{elements, extent};
 
 /// The side of a square that is turned in registers.
 const SIDE: usize = 8;
@@ -35,7 +38,7 @@ pub(crate) const BAND: usize = LINE;
 /// alcyon_kernels::transpose::transpose(&[1, 2, 3, 4, 5, 6], (2, 3), 3, &mut out);
 /// assert_eq!(out, [1, 4, 2, 5, 3, 6]);
 /// ```
-pub fn transpose<T: Copy + Send + Sync>(
+pub fn transpose<T: NoUninit + Send + Sync>(
     x: &[T],
     (height, width): (usize, usize),
     stride: usize,
@@ -62,14 +65,14 @@ pub fn reference<T: Copy>(x: &[T], (height, width): (usize, usize), stride: usiz
 }
 
 fn check<T>(x: &[T], (height, width): (usize, usize), stride: usize, out: &[T]) {
-    assert_eq!(out.len(), height * width, "transpose: output length");
-    let last = height.saturating_sub(1) * stride + width;
-    assert!(out.is_empty() || last <= x.len(), "transpose: input length");
+    assert_eq!(out.len(), elements("transpose", [height, width]), "transpose: output length");
+    let end = extent(&[height, width], &[stride, 1]);
+    assert!(end.is_some_and(|end| end <= x.len()), "transpose: input length");
 }
 
 /// A few rows of the output: out\[j · height + i\] = x\[i · stride + j\].
 #[inline]
-pub(crate) fn band<T: Copy>(x: &[T], stride: usize, out: &mut [T], height: usize) {
+pub(crate) fn band<T: NoUninit>(x: &[T], stride: usize, out: &mut [T], height: usize) {
     simd::run(Band { x, stride, out, height });
 }
 
@@ -80,7 +83,7 @@ struct Band<'a, T> {
     height: usize,
 }
 
-impl<T: Copy> Vectorised for Band<'_, T> {
+impl<T: NoUninit> Vectorised for Band<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -108,7 +111,7 @@ impl<T: Copy> Vectorised for Band<'_, T> {
 
 /// One square: whole lines are read, turned in registers, and whole lines are written.
 #[inline(always)]
-fn square<M: Machine, T: Copy>(x: &[T], stride: usize, out: &mut [T], height: usize) {
+fn square<M: Machine, T: NoUninit>(x: &[T], stride: usize, out: &mut [T], height: usize) {
     let mut lines = [[x[0]; LINE]; LINE];
     for (i, line) in lines.iter_mut().enumerate() {
         line.copy_from_slice(&x[i * stride..i * stride + LINE]);

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use crate::float::Float;
 use crate::parallel;
+use crate::sizes::elements;
 
 /// A window that slides over an image; each pair is (vertical, horizontal).
 ///
@@ -40,7 +41,7 @@ impl Window {
 
     /// The number of positions (OH, OW) on an image (H, W):
     /// OH = ⌊(H + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1.
-    /// None if the kernel does not fit, or a kernel, stride or dilation is 0.
+    /// None if the kernel does not fit, a kernel, stride or dilation is 0, or no number counts the places.
     #[must_use]
     pub fn output(&self, image: (usize, usize)) -> Option<(usize, usize)> {
         let along = |size: usize, kernel: usize, stride: usize, padding: usize, dilation: usize| {
@@ -48,8 +49,9 @@ impl Window {
                 return None;
             }
             let span = kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)?;
-            let room = size.checked_add(padding.checked_mul(2)?)?.checked_sub(span)?;
-            Some(room.checked_div(stride)? + 1)
+            let padded = size.checked_add(padding.checked_mul(2)?)?;
+            isize::try_from(padded).ok()?; // So every place below can be counted, with a sign too.
+            Some(padded.checked_sub(span)?.checked_div(stride)? + 1)
         };
         let (k, s, p, d) = (self.kernel, self.stride, self.padding, self.dilation);
         Some((along(image.0, k.0, s.0, p.0, d.0)?, along(image.1, k.1, s.1, p.1, d.1)?))
@@ -230,12 +232,9 @@ fn check(
     let output = window.output((h, w));
     assert!(output.is_some(), "{kernel}: {window:?} does not fit on {h} × {w}");
     let (oh, ow) = output.unwrap_or_default();
-    assert_eq!(image, c * h * w, "{kernel}: image length");
-    assert_eq!(
-        columns,
-        c * window.kernel.0 * window.kernel.1 * oh * ow,
-        "{kernel}: columns length"
-    );
+    let (kh, kw) = window.kernel;
+    assert_eq!(image, elements(kernel, [c, h, w]), "{kernel}: image length");
+    assert_eq!(columns, elements(kernel, [c, kh, kw, oh, ow]), "{kernel}: columns length");
     (oh, ow)
 }
 

@@ -23,6 +23,7 @@ use crate::pool::Buffer;
 use crate::reduce::{dot_lanes, sum_lanes};
 use crate::softmax::{infinite_row, largest};
 use crate::vector::vectorized;
+use crate::sizes::elements;
 
 /// Queries that are worked on together: a block of scores of 512 keys fills a quarter of an L2 cache.
 pub const BLOCK: usize = 64;
@@ -249,9 +250,10 @@ impl Attention {
         let empty = [queries, keys, width, values].contains(&0);
         assert!(!empty, "{kernel}: a head without queries, keys or width");
         assert!(!causal || queries <= keys, "{kernel}: {queries} causal queries of {keys} keys");
-        let want = [queries * width, keys * width, keys * values].map(|len| heads * len);
+        let of = |rows, columns| elements(kernel, [heads, rows, columns]);
+        let want = [of(queries, width), of(keys, width), of(keys, values)];
         assert_eq!(inputs, want, "{kernel}: lengths of queries, keys, values");
-        let want = (heads * queries * values, heads * queries);
+        let want = (of(queries, values), of(queries, 1));
         assert_eq!(outputs, want, "{kernel}: lengths of outputs");
     }
 }

@@ -27,6 +27,7 @@ pub mod winograd;
 use plan::{Rung, plan};
 
 use crate::float::Float;
+use crate::sizes::elements;
 use crate::unfold::Window;
 
 /// The sizes of a convolution.
@@ -100,6 +101,7 @@ impl Conv2d {
         self.out_channels / self.groups * self.positions()
     }
 
+    #[cfg(test)]
     fn weights(&self) -> usize {
         self.out_channels * self.patch()
     }
@@ -121,12 +123,13 @@ impl Conv2d {
             "{kernel}: groups do not divide the channels"
         );
         assert_eq!(Some(self.output), self.window.output(self.input), "{kernel}: output size");
-        let expected = [
-            (x, self.batch * self.in_channels * self.pixels(), "x"),
-            (w, self.weights(), "w"),
-            (y, self.batch * self.out_channels * self.positions(), "y"),
-        ];
-        for (got, want, name) in expected {
+        let [images, maps] = [(self.in_channels, self.input), (self.out_channels, self.output)]
+            .map(|(channels, (h, w))| elements(kernel, [self.batch, channels, h, w]));
+        let ((kh, kw), (oh, ow)) = (self.window.kernel, self.output);
+        let weights = elements(kernel, [self.out_channels, self.in_channels / self.groups, kh, kw]);
+        // Nor do patches wrap, which some rungs write down.
+        let _ = elements(kernel, [self.in_channels, kh, kw, oh, ow]);
+        for (got, want, name) in [(x, images, "x"), (w, weights, "w"), (y, maps, "y")] {
             assert!(got.is_none_or(|got| got == want), "{kernel}: length of {name}");
         }
     }

@@ -23,6 +23,7 @@ pub mod reference;
 use crate::float::Float;
 use crate::parallel;
 use crate::pool::Buffer;
+use crate::sizes::{elements, extent};
 use crate::transpose::transpose;
 
 /// Products of fewer multiplications than this stay on the calling thread.
@@ -72,17 +73,12 @@ impl<'a, T: Copy> Matrix<'a, T> {
         row_stride: usize,
         col_stride: usize,
     ) -> Self {
-        if rows > 0 && cols > 0 {
-            let along = |n: usize, stride: usize| (n - 1).checked_mul(stride);
-            let last = along(rows, row_stride)
-                .zip(along(cols, col_stride))
-                .and_then(|(down, right)| down.checked_add(right));
-            assert!(
-                last.is_some_and(|last| last < data.len()),
-                "Matrix: [{rows}, {cols}] with strides ({row_stride}, {col_stride}) leaves {} elements",
-                data.len()
-            );
-        }
+        let end = extent(&[rows, cols], &[row_stride, col_stride]);
+        assert!(
+            end.is_some_and(|end| end <= data.len()),
+            "Matrix: [{rows}, {cols}] with strides ({row_stride}, {col_stride}) leaves {} elements",
+            data.len()
+        );
         Self { data, rows, cols, row_stride, col_stride }
     }
 
@@ -105,7 +101,7 @@ impl<'a, T: Copy> Matrix<'a, T> {
     #[must_use]
     pub fn columns(self, from: usize, to: usize) -> Self {
         assert!(from <= to && to <= self.cols, "Matrix: columns {from}..{to} of {}", self.cols);
-        let start = (from * self.col_stride).min(self.data.len());
+        let start = from.saturating_mul(self.col_stride).min(self.data.len());
         Self { data: &self.data[start..], cols: to - from, ..self }
     }
 
@@ -212,7 +208,8 @@ pub(crate) fn into_strided<T: Float>(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n <= stride && (m - 1) * stride + n <= c.len(), "gemm: c is too short");
+    let end = extent(&[m, n], &[stride, 1]);
+    assert!(n <= stride && end.is_some_and(|end| end <= c.len()), "gemm: c is too short");
     if k == 0 {
         return c.chunks_mut(stride).take(m).for_each(|row| scale(beta, &mut row[..n]));
     }
@@ -224,11 +221,13 @@ pub(crate) fn into_strided<T: Float>(
     } else {
         ::gemm::Parallelism::Rayon(0)
     };
-    // SAFETY: the assertion above has made sure that m rows of n elements, `stride` apart, lie
-    // inside c and do not overlap each other, and c is borrowed mutably, so nothing else does;
-    // `Matrix::strided` has made sure that the last element of a and of b (the greatest offset,
-    // strides being unsigned) is inside its slice, and slices are shorter than `isize::MAX`.
-    // T is f32 or f64, for which the library has kernels.
+    // Greater than an `isize` is only a stride that no step is made by.
+    let step = |stride: usize| isize::try_from(stride).unwrap_or(0);
+    // SAFETY: the assertion above has made sure, without wrapping, that m rows of n elements, `stride` apart,
+    // lie inside c and do not overlap each other, and c is borrowed mutably, so nothing else does. a is
+    // [m, k] and b [k, n], none of the three 0 here, and `Matrix::strided` has made sure, without wrapping,
+    // that the last element of a and of b (the greatest offset, strides being unsigned) is inside its slice;
+    // slices are no longer than `isize::MAX`. The library panics for a T that is neither f32 nor f64.
     unsafe {
         ::gemm::gemm(
             m,
@@ -236,14 +235,14 @@ pub(crate) fn into_strided<T: Float>(
             k,
             c.as_mut_ptr(),
             1,
-            stride as isize,
+            step(stride),
             beta != T::ZERO,
             a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
+            step(a.col_stride),
+            step(a.row_stride),
             b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
+            step(b.col_stride),
+            step(b.row_stride),
             beta,
             alpha,
             false,
@@ -273,7 +272,7 @@ fn turned<'a, T: Float>(
 /// The checked sizes (m, k, n).
 fn check<T: Float>(a: Matrix<'_, T>, b: Matrix<'_, T>, c: &[T]) -> (usize, usize, usize) {
     assert_eq!(a.cols, b.rows, "gemm: columns of a, rows of b");
-    assert_eq!(c.len(), a.rows * b.cols, "gemm: length of c");
+    assert_eq!(c.len(), elements("gemm", [a.rows, b.cols]), "gemm: length of c");
     (a.rows, a.cols, b.cols)
 }
 

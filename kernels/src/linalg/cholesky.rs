@@ -2,7 +2,7 @@
 //!
 //! Only the lower triangle of A is read.
 
-use super::{LinalgError, check};
+use super::{LinalgError, check, check_length};
 use crate::reduce::dot;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt;
@@ -148,11 +148,8 @@ pub fn cholesky_solve(
     columns: usize,
 ) -> Result<Vec<f64>, LinalgError> {
     const ROUTINE: &str = "cholesky_solve";
-    for (got, expected) in [(l.len(), n * n), (b.len(), n * columns)] {
-        if got != expected {
-            return Err(LinalgError::Length { routine: ROUTINE, expected, got });
-        }
-    }
+    check_length(ROUTINE, l.len(), [n, n])?;
+    check_length(ROUTINE, b.len(), [n, columns])?;
     let mut x = b.to_vec();
     let scratch = llt::solve::solve_in_place_scratch::<f64>(n, columns, Par::Seq);
     llt::solve::solve_in_place(

@@ -15,6 +15,8 @@ pub use inverse_root::{InverseRoot, coupled_newton, power};
 pub use qr::orthonormal;
 pub use symmetric_eigen::{Eigen, symmetric_eigen};
 
+use crate::sizes::product;
+
 /// Why a factorisation has no result.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -71,9 +73,7 @@ pub enum LinalgError {
 
 /// Checks that `a` is an n × n matrix of finite numbers.
 fn check(routine: &'static str, a: &[f64], n: usize) -> Result<(), LinalgError> {
-    if a.len() != n * n {
-        return Err(LinalgError::Length { routine, expected: n * n, got: a.len() });
-    }
+    check_length(routine, a.len(), [n, n])?;
     match a.iter().position(|x| !x.is_finite()) {
         Some(at) => {
             Err(LinalgError::NotFinite { routine, row: at / n, column: at % n, value: a[at] })
@@ -83,6 +83,15 @@ fn check(routine: &'static str, a: &[f64], n: usize) -> Result<(), LinalgError> 
 }
 
 /// Q·diag(w)·Qᵀ, exactly symmetric.
+fn check_length(routine: &'static str, got: usize, sizes: [usize; 2]) -> Result<(), LinalgError> {
+    match product(&sizes) {
+        Some(expected) if got == expected => Ok(()),
+        expected => {
+            Err(LinalgError::Length { routine, expected: expected.unwrap_or(usize::MAX), got })
+        }
+    }
+}
+
 fn reassemble(vectors: &[f64], w: &[f64]) -> Vec<f64> {
     use crate::gemm::{Matrix, gemm};
     let n = w.len();

@@ -6,6 +6,7 @@ use crate::float::Float;
 use crate::parallel;
 use crate::pool::Buffer;
 use crate::reduce::{channel_sums, in_row_blocks, lanes2, sum_lanes};
+use crate::sizes::elements;
 
 /// The mean and the biased variance of each channel.
 ///
@@ -27,7 +28,7 @@ pub fn batch_moments<T: Float>(
     mean: &mut [T],
     variance: &mut [T],
 ) {
-    assert_eq!(x.len(), n * c * s, "batch_moments: input length");
+    assert_eq!(x.len(), elements("batch_moments", [n, c, s]), "batch_moments: input length");
     assert_eq!((mean.len(), variance.len()), (c, c), "batch_moments: output lengths");
     if s > 1 {
         let planes = |k: usize| (0..n).map(move |i| &x[(i * c + k) * s..][..s]);
@@ -90,7 +91,8 @@ pub fn batch_norm<T: Float>(
     y: &mut [T],
     [mean, rstd, variance]: [&mut [T]; 3],
 ) {
-    assert_eq!((x.len(), y.len()), (n * c * s, x.len()), "batch_norm: lengths");
+    let length = elements("batch_norm", [n, c, s]);
+    assert_eq!((x.len(), y.len()), (length, length), "batch_norm: lengths");
     check_parameters("batch_norm", c, Some(scale), Some(shift));
     let reciprocal = |variance: T| T::ONE / (variance + eps).sqrt();
     if s == 1 {
@@ -137,7 +139,8 @@ pub fn batch_norm_apply<T: Float>(
     shift: Option<&[T]>,
     y: &mut [T],
 ) {
-    assert_eq!((x.len(), y.len()), (n * c * s, x.len()), "batch_norm_apply: lengths");
+    let length = elements("batch_norm_apply", [n, c, s]);
+    assert_eq!((x.len(), y.len()), (length, length), "batch_norm_apply: lengths");
     assert_eq!((mean.len(), rstd.len()), (c, c), "batch_norm_apply: moments");
     check_parameters("batch_norm_apply", c, scale, shift);
     by_channel(x, x, (c, s), y, |k, x, _| {
@@ -198,7 +201,7 @@ pub fn batch_norm_backward<T: Float>(
     dscale: &mut [T],
     dshift: &mut [T],
 ) {
-    let len = n * c * s;
+    let len = elements("batch_norm_backward", [n, c, s]);
     assert_eq!((x.len(), g.len(), dx.len()), (len, len, len), "batch_norm_backward: lengths");
     assert_eq!((mean.len(), rstd.len()), (c, c), "batch_norm_backward: moments");
     assert_eq!((dscale.len(), dshift.len()), (c, c), "batch_norm_backward: gradients");

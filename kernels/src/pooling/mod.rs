@@ -10,6 +10,7 @@ use crate::float::Float;
 use crate::parallel;
 use crate::reduce::exceeds;
 use crate::simd;
+use crate::sizes::elements;
 use crate::unfold::{Window, positions};
 
 /// The maximum under each window, and where it is.
@@ -81,8 +82,9 @@ pub fn max_pool_backward<T: Float>(
     outputs: usize,
     dx: &mut [T],
 ) {
-    assert_eq!((g.len(), at.len()), (planes * outputs, g.len()), "max_pool_backward: lengths");
-    assert_eq!(dx.len(), planes * pixels, "max_pool_backward: output length");
+    let [inputs, length] = [outputs, pixels].map(|n| elements("max_pool_backward", [planes, n]));
+    assert_eq!((g.len(), at.len()), (inputs, inputs), "max_pool_backward: lengths");
+    assert_eq!(dx.len(), length, "max_pool_backward: output length");
     parallel::rows(dx, pixels, pixels + outputs, |plane, dx| {
         dx.fill(T::ZERO);
         let outputs = plane * outputs..(plane + 1) * outputs;
@@ -318,8 +320,21 @@ fn check(
     let size = window.output((h, w));
     assert!(size.is_some(), "{kernel}: {window:?} does not fit on {h} × {w}");
     let (oh, ow) = size.unwrap_or_default();
-    assert_eq!((image, output), (planes * h * w, planes * oh * ow), "{kernel}: lengths");
+    check_planes(kernel, planes, (h, w), (oh, ow), image, output);
+    let _ = elements(kernel, [oh, ow, window.kernel.0, window.kernel.1]);
     (oh, ow)
+}
+
+fn check_planes(
+    kernel: &str,
+    planes: usize,
+    (h, w): (usize, usize),
+    (oh, ow): (usize, usize),
+    image: usize,
+    output: usize,
+) {
+    let lengths = (elements(kernel, [planes, h, w]), elements(kernel, [planes, oh, ow]));
+    assert_eq!((image, output), lengths, "{kernel}: lengths");
 }
 
 fn check_adaptive(
@@ -331,7 +346,9 @@ fn check_adaptive(
     output: usize,
 ) {
     assert!(h > 0 && w > 0, "{kernel}: the image is empty");
-    assert_eq!((image, output), (planes * h * w, planes * oh * ow), "{kernel}: lengths");
+    check_planes(kernel, planes, (h, w), (oh, ow), image, output);
+    let _ =
+        (elements(kernel, [oh.saturating_add(1), h]), elements(kernel, [ow.saturating_add(1), w]));
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The largest element along an axis.
 
+use super::check_axis;
 use crate::float::Float;
 use crate::parallel;
 
@@ -25,8 +26,8 @@ pub fn max_axis<T: Float>(
     at: &mut [i64],
 ) {
     assert!(n >= 1, "max_axis: the axis is empty");
-    assert_eq!(x.len(), outer * n * inner, "max_axis: input length");
-    assert_eq!((out.len(), at.len()), (outer * inner, outer * inner), "max_axis: output lengths");
+    check_axis("max_axis", (outer, n, inner), x.len(), out.len());
+    assert_eq!(out.len(), at.len(), "max_axis: one place per output");
     parallel::rows2(
         (out, inner),
         (at, inner),

@@ -3,6 +3,7 @@
 use super::{sum_of, total};
 use crate::float::Float;
 use crate::parallel;
+use crate::sizes::elements;
 
 /// out\[r\] = (1/n) Σᵢ (x\[r, i\] − mean)², where mean is that of row r; both sums are carried in f64.
 ///
@@ -13,7 +14,7 @@ use crate::parallel;
 /// assert_eq!(out, [4.0, 0.25]);
 /// ```
 pub fn variance_axis<T: Float>(x: &[T], n: usize, out: &mut [T]) {
-    assert_eq!(x.len(), out.len() * n, "variance_axis: lengths");
+    assert_eq!(x.len(), elements("variance_axis", [out.len(), n]), "variance_axis: lengths");
     parallel::rows(
         out,
         1,

@@ -26,6 +26,7 @@ use crate::conv::Conv2d;
 use crate::float::Float;
 use crate::gemm::{self, Matrix};
 use crate::reduce::dot_lanes;
+use crate::sizes::elements;
 use crate::unfold::unfold;
 
 /// [`patch_squares`](super::patch_squares) by the definition: all patches as rows, then the squares of
@@ -86,7 +87,8 @@ pub fn shifted_patch_squares<T: Float>(conv: &Conv2d, x: &[T], out: &mut [T]) {
 pub fn reference_patch_gram<T: Float>(conv: &Conv2d, x: &[T], with_ones: bool, out: &mut [T]) {
     conv.check("reference_patch_gram", Some(x.len()), None, None);
     let (d, side) = (conv.patch(), conv.patch() + usize::from(with_ones));
-    assert_eq!(out.len(), conv.groups * side * side, "reference_patch_gram: output length");
+    let length = elements("reference_patch_gram", [conv.groups, side, side]);
+    assert_eq!(out.len(), length, "reference_patch_gram: output length");
     for (group, out) in out.chunks_exact_mut((side * side).max(1)).enumerate() {
         let rows = patches(conv, x, group);
         reference_gram(&rows, conv.batch * conv.positions(), d, with_ones, out);
@@ -106,7 +108,8 @@ pub fn reference_patch_gram<T: Float>(conv: &Conv2d, x: &[T], with_ones: bool, o
 /// ```
 pub fn reference_gram<T: Float>(x: &[T], rows: usize, width: usize, ones: bool, out: &mut [T]) {
     let side = width + usize::from(ones);
-    assert_eq!((x.len(), out.len()), (rows * width, side * side), "reference_gram: lengths");
+    let lengths = [[rows, width], [side, side]].map(|sizes| elements("reference_gram", sizes));
+    assert_eq!([x.len(), out.len()], lengths, "reference_gram: lengths");
     let get = |r: usize, i: usize| if i < width { x[r * width + i] } else { T::ONE };
     for (at, out) in out.iter_mut().enumerate() {
         *out = (0..rows).map(|r| get(r, at / side) * get(r, at % side)).sum();

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::correction;
 use crate::float::Float;
 use crate::parallel;
+use crate::sizes::elements;
 
 /// AdaFisher (Gomes et al. 2024): Adam with the diagonal Kronecker factors of the Fisher matrix in
 /// place of squared gradients.
@@ -84,7 +85,8 @@ pub fn adafisher<T: Float>(
     let damping = T::of(rule.damping);
     match curvature {
         Curvature::Outer { s, h } => {
-            assert_eq!(n, s.len() * h.len(), "adafisher: lengths of the outer factors");
+            let all = elements("adafisher", [s.len(), h.len()]);
+            assert_eq!(n, all, "adafisher: lengths of the outer factors");
             walk(theta, grad, m, rule, h.len(), |o, columns| {
                 let s = s[o];
                 h[columns].iter().map(move |&h| s * h + damping)
