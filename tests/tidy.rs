@@ -78,6 +78,35 @@ fn crates_depend_only_on_what_is_upstream_of_them() -> io::Result<()> {
     check(rule, &[("kernels/Cargo.toml", "[dependencies]\nx = { path = \"../engine\" }")])
 }
 
+/// The bindings' version has to go with the crates: a setting of this checkout does not reach those who depend on
+/// them (decision 0001).
+fn bindings_chosen_by_the_machine(files: &[Source]) -> Complaints {
+    let mut complaints = Complaints::new();
+    let Some(manifest) = find(files, "Cargo.toml") else { return complaints };
+    let cudarc = manifest.text.split("\ncudarc").nth(1).and_then(|rest| rest.split('}').next());
+    let versions = cudarc.unwrap_or_default().matches("\"cuda-1").count();
+    if versions != 1 || cudarc.is_some_and(|text| text.contains("from-build-system")) {
+        complaints
+            .push("Cargo.toml: cudarc needs one feature `cuda-…`, its bindings' version".into());
+    }
+    let setting = find(files, ".cargo/config.toml").filter(|file| file.text.contains("CUDARC"));
+    complaints.extend(setting.map(|file| format!("{}: dependents do not see it", file.path)));
+    complaints
+}
+
+#[test]
+fn the_version_of_the_cuda_bindings_is_a_feature_of_the_dependency() -> io::Result<()> {
+    let rule = bindings_chosen_by_the_machine;
+    check(rule, &[("Cargo.toml", "\ncudarc = { features = [\"std\"] }")])?;
+    check(
+        rule,
+        &[(
+            "Cargo.toml",
+            "\ncudarc = { features = [\"cuda-13000\", \"cuda-version-from-build-system\"] }",
+        )],
+    )
+}
+
 fn undecided_dependencies(files: &[Source]) -> Complaints {
     let Some(manifest) = find(files, "Cargo.toml") else { return Complaints::new() };
     let list = manifest.text.split("[workspace.dependencies]").nth(1).unwrap_or_default();
