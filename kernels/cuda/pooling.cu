@@ -48,19 +48,23 @@ extern "C" __global__ void adaptive_max(Image s, const T* x, T* y, long long* pl
     }
 }
 
-// out[place] += g, a thread for each plane of `pixels`: the order is that of the outputs.
+// out[place] += g, a thread for each plane of `pixels`: the order is that of the outputs. A place outside of the
+// plane is none.
 extern "C" __global__ void scatter(long long planes, long long pixels, long long outputs, const T* g,
                                    const long long* places, T* out) {
     EACH(plane, planes) {
         for (long long i = 0; i < pixels; i++) out[plane * pixels + i] = 0;
         for (long long i = plane * outputs; i < (plane + 1) * outputs; i++)
-            if (places[i] >= 0) out[plane * pixels + places[i]] += g[i];
+            if (places[i] >= 0 && places[i] < pixels) out[plane * pixels + places[i]] += g[i];
     }
 }
 
 extern "C" __global__ void pick(long long n, long long pixels, long long outputs, const T* x,
                                 const long long* places, T* out) {
-    EACH(i, n) out[i] = places[i] >= 0 ? x[i / outputs * pixels + places[i]] : T(0);
+    EACH(i, n) {
+        const long long place = places[i];
+        out[i] = place >= 0 && place < pixels ? x[i / outputs * pixels + place] : T(0);
+    }
 }
 
 // How many taps of a window count: all, or those inside the image.

@@ -22,7 +22,9 @@ pub trait Elementwise: Copy + Debug + Send + Sync + 'static {
     /// Whether `d2f` is given.
     const TWICE: bool = true;
     /// f(x), f′(x) and f″(x) once more, in CUDA C++: of `x`, `y` = f(x) and the [constants](Self::constants)
-    /// `c0` and `c1`, all of type `T`. Functions beyond those of C are in `kernels/cuda/elementwise.cu`.
+    /// `c0` and `c1`, all of type `T`. Each is an expression and nothing else (decision 0054): arithmetic,
+    /// comparisons, choices, and functions of CUDA C++ that compute; beyond those, the functions in
+    /// `kernels/cuda/elementwise.cu`. Anything else is refused when it is first used on a device.
     const CUDA: [&'static str; 3];
     /// The numbers that make one op of this kind differ from another.
     fn constants(self) -> [f64; 2] {

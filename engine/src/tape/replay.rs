@@ -1,6 +1,6 @@
 //! `Replay`: a pass on a CUDA device that is captured once and launched again with other numbers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kernels::cuda::{Gpu, Graph};
 
@@ -13,7 +13,7 @@ use crate::{DType, Error, ParamId, Parameters, Result};
 /// busier than the device.
 ///
 /// The shapes, and whatever the pass reads from main memory, are those of the capture. What changes from
-/// launch to launch: the inputs, the model's parameters and buffers (which stay where they are), and the seed
+/// launch to launch: the inputs (of which the pass gets copies), the model's parameters and buffers (which stay where they are), and the seed
 /// of dropout. Layer records, if they are asked for, are all there at once, not one after the other: they
 /// take memory.
 ///
@@ -36,9 +36,12 @@ pub struct Replay {
     pass: Graph,
     /// Copies of what was staged for the buffers to where they are.
     commit: Graph,
+    /// For whom, and what to copy where the graph cannot: the staged tensors of the buffers.
+    moved: Vec<(ParamId, Tensor)>,
     gpu: Arc<Gpu>,
     seed: u64,
-    inputs: Vec<Tensor>,
+    /// What the pass copies its inputs from, which nobody else has.
+    inputs: Mutex<Vec<Tensor>>,
     loss: Tensor,
     gradients: Gradients,
     seen: Option<Vec<Seen>>,
@@ -73,6 +76,11 @@ impl Replay {
         let gpu = gpu_of(model)?;
         let own = |x: &&Tensor| own(x, &gpu);
         let inputs = inputs.iter().map(own).collect::<Result<Vec<_>>>()?;
+        let copy = |x: &Tensor| -> Result<Tensor> {
+            let mut copy = x.clone();
+            copy.make_cuda_mut()?; // Two have it: this makes one of its own.
+            Ok(copy)
+        };
         for (_, buffer) in model.buffers_mut() {
             if buffer.value().gpu().is_some() {
                 buffer.value_mut().make_cuda_mut()?; // It will be written in place.
@@ -81,6 +89,7 @@ impl Replay {
         let mut seen = Vec::new();
         let ((loss, gradients, staged), pass) = gpu.capture(|| {
             let tape = Tape::training(seed);
+            let inputs = inputs.iter().map(copy).collect::<Result<Vec<_>>>()?;
             let loss = pass(model, &tape, &inputs)?;
             let observer: &mut dyn LayerObserver = &mut seen;
             let gradients = tape.backward_once(&loss, observed.then_some(observer))?;
@@ -92,7 +101,7 @@ impl Replay {
             let (old, expected) = (buffer.value(), "integers, or numbers that stay on the device");
             match (old.cuda_slice(), new.cuda_slice()) {
                 (Some(_), Some(_)) if (old.shape(), old.dtype()) == (new.shape(), new.dtype()) => {
-                    moved.push((old.clone(), new));
+                    moved.push((buffer.id(), new));
                 }
                 (None, None) if new.dtype() == DType::I64 && old.dtype() == DType::I64 => {
                     let (old, new) = (old.to_vec::<i64>()?, new.to_vec::<i64>()?);
@@ -104,16 +113,10 @@ impl Replay {
                 }
             }
         }
-        let ((), commit) = gpu.capture(|| {
-            moved.iter().try_for_each(|(old, new)| match (old.cuda_slice(), new.cuda_slice()) {
-                (Some(old), Some(new)) => Ok::<_, Error>(gpu.refill_from(old, new)?),
-                _ => Ok(()),
-            })
-        })?;
-        // Nobody else gets the memory of what was staged: it is the first graph's.
-        drop(moved);
+        let ((), commit) = gpu.capture(|| move_buffers(&gpu, model, &moved))?;
         let (places, seen) = (places(model), observed.then_some(seen));
-        Ok(Self { pass, commit, gpu, seed, inputs, loss, gradients, seen, places, counts })
+        let inputs = Mutex::new(inputs);
+        Ok(Self { pass, commit, moved, gpu, seed, inputs, loss, gradients, seen, places, counts })
     }
 
     /// Computes loss, gradients and records from these inputs, the model as it is, and dropout's masks of this
@@ -129,13 +132,14 @@ impl Replay {
         seed: u64,
     ) -> Result<bool> {
         let alike = |(a, b): (&Tensor, &&Tensor)| a.shape() == b.shape() && a.dtype() == b.dtype();
-        let fits = inputs.len() == self.inputs.len()
-            && self.inputs.iter().zip(inputs).all(alike)
+        let mut own = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = inputs.len() == own.len()
+            && own.iter().zip(inputs).all(alike)
             && places(model) == self.places;
         if !fits {
             return Ok(false);
         }
-        for (to, from) in self.inputs.iter().zip(inputs) {
+        for (to, from) in own.iter_mut().zip(inputs) {
             self.refill(to, from)?;
         }
         self.pass.shift_seeds(seed.wrapping_sub(self.seed))?;
@@ -172,12 +176,23 @@ impl Replay {
         })
     }
 
-    /// Applies the buffer updates of the last launch, once: running means and variances.
+    /// Applies the buffer updates of the last launch, once: running means and variances. Where a buffer is no
+    /// longer where it was, or somebody has a clone of its tensor, which stays as it is, the buffer moves, and
+    /// [`Replay::launch`] asks for another capture.
     ///
     /// # Errors
     /// [`Error::Cuda`] for what the driver refuses.
     pub fn commit<M: Parameters + ?Sized>(&self, model: &mut M) -> Result<()> {
-        self.commit.launch()?;
+        for (_, buffer) in model.buffers_mut() {
+            if self.moved.iter().any(|(id, _)| *id == buffer.id()) {
+                buffer.value_mut().make_cuda_mut()?;
+            }
+        }
+        if places(model) == self.places {
+            self.commit.launch()?;
+        } else {
+            move_buffers(&self.gpu, model, &self.moved)?;
+        }
         for (_, buffer) in model.buffers_mut() {
             let counted = self.counts.iter().find(|(id, _)| *id == buffer.id());
             if let Some((_, more)) = counted {
@@ -188,12 +203,12 @@ impl Replay {
         Ok(())
     }
 
-    fn refill(&self, to: &Tensor, from: &Tensor) -> Result<()> {
+    fn refill(&self, to: &mut Tensor, from: &Tensor) -> Result<()> {
         let from = from.contiguous()?;
-        let Some(to) = to.cuda_slice() else { return Ok(()) };
+        let to = to.make_cuda_mut()?;
         match from.cuda_slice() {
-            Some(there) => self.gpu.refill_from(to, there)?,
-            None => for_element!(from.dtype(), T => self.gpu.refill(to, from.as_slice::<T>()?)?),
+            Some(there) => self.gpu.refill_from(&to, there)?,
+            None => for_element!(from.dtype(), T => self.gpu.refill(&to, from.as_slice::<T>()?)?),
         }
         Ok(())
     }
@@ -209,6 +224,21 @@ impl LayerObserver for Vec<Seen> {
         self.push(Seen::Unlayered(param, op));
         Ok(())
     }
+}
+
+/// Copies what was staged to the model's buffers, in place.
+fn move_buffers<M: Parameters + ?Sized>(
+    gpu: &Gpu,
+    model: &mut M,
+    moved: &[(ParamId, Tensor)],
+) -> Result<()> {
+    for (_, buffer) in model.buffers_mut() {
+        let new = moved.iter().find(|(id, _)| *id == buffer.id());
+        if let Some(new) = new.and_then(|(_, new)| new.cuda_slice()) {
+            gpu.refill_from(&buffer.value_mut().make_cuda_mut()?, new)?;
+        }
+    }
+    Ok(())
 }
 
 /// The CUDA device of a model's parameters.

@@ -21,9 +21,9 @@ use crate::gemm::{self, Matrix};
 use crate::parallel;
 use crate::pool::Buffer;
 use crate::reduce::{dot_lanes, sum_lanes};
+use crate::sizes::elements;
 use crate::softmax::{infinite_row, largest};
 use crate::vector::vectorized;
-use crate::sizes::elements;
 
 /// Queries that are worked on together: a block of scores of 512 keys fills a quarter of an L2 cache.
 pub const BLOCK: usize = 64;

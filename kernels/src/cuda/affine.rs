@@ -16,8 +16,10 @@ use sys::cublasLtMatmulDescAttributes_t as Attribute;
 use super::device::Gpu;
 use super::error::{CudaError, Result};
 use super::gemm::{Matrices, gemm};
+use super::operand::{length, scalar};
 use super::slice::{Scalar, Slice, SliceMut};
 use super::strided;
+use super::symbols::CUBLASLT;
 
 /// What a plan may ask for beside the operands, in bytes: NVIDIA's advice for Hopper.
 static WORKSPACE: usize = 32 << 20;
@@ -58,8 +60,7 @@ struct Plan {
 
 impl Light {
     pub(super) fn new() -> Result<Self> {
-        // SAFETY: loads a library of NVIDIA's by its name; its initialisers have no preconditions.
-        if !unsafe { sys::is_culib_present() } {
+        if CUBLASLT.check().is_err() {
             return Ok(Self(None));
         }
         let handle = result::create_handle().map_err(code("cublasLtCreate"))?;
@@ -91,10 +92,13 @@ pub fn affine(
     bias: Slice<'_>,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!((x.len(), weight.len()), (rows * size, width * size), "cuda affine: operands");
-    assert_eq!((bias.len(), y.len()), (width, rows * width), "cuda affine: bias and output");
-    let scalars = [x.scalar(), weight.scalar(), bias.scalar()];
-    assert_eq!(scalars, [y.scalar(); 3], "cuda affine: types");
+    let all =
+        [("x", x, [rows, size]), ("weight", weight, [width, size]), ("bias", bias, [1, width])];
+    for (name, operand, sizes) in all {
+        length("affine", name, operand.len(), &sizes)?;
+        scalar("affine", name, operand.scalar(), y.scalar())?;
+    }
+    length("affine", "y", y.len(), &[rows, width])?;
     if y.is_empty() {
         return Ok(());
     }

@@ -4,9 +4,11 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
+use super::operand::{length, lengths};
 use super::program::{Program, Text};
 use super::slice::{Slice, SliceMut};
 use super::{index, strided};
+use crate::sizes;
 
 const TEXT: Text = Text { name: "along", source: include_str!("../../cuda/along.cu") };
 
@@ -24,8 +26,8 @@ pub fn take(
     index: Slice<'_>,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!((x.len(), y.len()), (outer * n * inner, index.len()), "cuda take: lengths");
-    let k = index.len().checked_div(outer * inner).unwrap_or(0);
+    length("take", "x", x.len(), &[outer, n, inner])?;
+    let k = taken("take", (outer, inner), [("index", index.len()), ("y", y.len())])?;
     index::launch(gpu, (TEXT, "take"), Grid::over(y.len()), (outer, n, inner, k), [x, index], y)
 }
 
@@ -43,10 +45,10 @@ pub fn add(
     index: Slice<'_>,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!((x.len(), y.len()), (index.len(), outer * n * inner), "cuda add along: lengths");
+    length("add along", "y", y.len(), &[outer, n, inner])?;
+    let k = taken("add along", (outer, inner), [("index", index.len()), ("x", x.len())])?;
     strided::fill(gpu, 0.0, y)?;
-    let (grid, k) =
-        (Grid::over(outer * inner), index.len().checked_div(outer * inner).unwrap_or(0));
+    let grid = Grid::over(outer * inner);
     index::launch(gpu, (TEXT, "add"), grid, (outer, n, inner, k), [x, index], y)
 }
 
@@ -61,11 +63,23 @@ pub fn running(
     from_the_end: bool,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!([x.len(), y.len()], [outer * n * inner; 2], "cuda running sum: lengths");
+    lengths("running sum", &[outer, n, inner], [("x", x.len()), ("y", y.len())])?;
     if y.is_empty() {
         return Ok(());
     }
     let from_the_end = i32::from(from_the_end).into();
     let arguments = [outer.into(), n.into(), inner.into(), from_the_end, x.into(), y.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), "running", Grid::over(outer * inner), &arguments)
+}
+
+/// How many entries are taken along the axis, of which there are as many in both operands.
+fn taken(
+    kernel: &'static str,
+    (outer, inner): (usize, usize),
+    [first, second]: [(&'static str, usize); 2],
+) -> Result<usize> {
+    let columns = sizes::product(&[outer, inner]).unwrap_or(0);
+    let k = first.1.checked_div(columns).unwrap_or(0);
+    lengths(kernel, &[outer, k, inner], [first, second])?;
+    Ok(k)
 }

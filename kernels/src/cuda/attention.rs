@@ -7,10 +7,11 @@
 
 use super::cast::cast;
 use super::device::Gpu;
-use super::error::Result;
+use super::error::{CudaError, Result};
 use super::gemm::{Matrices, gemm};
 use super::launch::{Arg, Grid};
 use super::memory::Buffer;
+use super::operand::{length, scalar as same};
 use super::program::{Program, Text};
 use super::slice::{Scalar, Slice, SliceMut};
 use crate::attention::Attention;
@@ -33,13 +34,14 @@ pub fn forward(
     log_sums: &SliceMut<'_>,
 ) -> Result<()> {
     let Attention { heads, queries, keys, width, values, scale, .. } = *sizes;
-    sizes.check("cuda attention", [q.len(), k.len(), v.len()], (out.len(), log_sums.len()));
+    check("attention", sizes, [q, k, v], out.read(), log_sums.read())?;
     if heads == 0 {
         return Ok(());
     }
-    let (scalar, length) = (out.scalar(), heads * queries * keys);
+    let scalar = out.scalar();
     let wide = scalar.computed_in();
-    let mut scores = gpu.memory().allocate(length * wide.bytes())?;
+    let mut scores = gpu.memory().numbers(wide, &[heads, queries, keys])?;
+    let length = heads * queries * keys;
     let scores = SliceMut::new(&mut scores, wide, length);
     let (q, k) = (Matrices::new(q, queries, width), Matrices::new(k, keys, width));
     gemm(gpu, heads, scale, q, k.t(), 0.0, &scores)?;
@@ -67,16 +69,18 @@ pub fn backward(
     [dq, dk, dv]: [&SliceMut<'_>; 3],
 ) -> Result<()> {
     let Attention { heads, queries, keys, width, values, scale, .. } = *sizes;
-    let kernel = "cuda attention backward";
-    sizes.check(kernel, [q.len(), k.len(), v.len()], (out.len(), log_sums.len()));
-    sizes.check(kernel, [dq.len(), dk.len(), dv.len()], (g.len(), log_sums.len()));
+    check("attention backward", sizes, [q, k, v], out, log_sums)?;
+    let gradients = [dq.read(), dk.read(), dv.read()];
+    check("attention backward", sizes, gradients, g, log_sums)?;
+    same("attention backward", "dq", dq.scalar(), q.scalar())?;
     if heads == 0 {
         return Ok(());
     }
-    let (scalar, length) = (dq.scalar(), heads * queries * keys);
+    let scalar = dq.scalar();
     let wide = scalar.computed_in();
-    let mut p = gpu.memory().allocate(length * wide.bytes())?;
-    let mut ds = gpu.memory().allocate(length * wide.bytes())?;
+    let mut p = gpu.memory().numbers(wide, &[heads, queries, keys])?;
+    let mut ds = gpu.memory().numbers(wide, &[heads, queries, keys])?;
+    let length = heads * queries * keys;
     let (p, ds) = (SliceMut::new(&mut p, wide, length), SliceMut::new(&mut ds, wide, length));
     let (q, k) = (Matrices::new(q, queries, width), Matrices::new(k, keys, width));
     let (v, g_rows) = (Matrices::new(v, keys, values), Matrices::new(g, queries, values));
@@ -110,7 +114,7 @@ fn rounded(gpu: &Gpu, wide: &SliceMut<'_>, scalar: Scalar) -> Result<Option<Buff
     if wide.scalar() == scalar {
         return Ok(None);
     }
-    let mut copy = gpu.memory().allocate(wide.len() * scalar.bytes())?;
+    let mut copy = gpu.memory().numbers(scalar, &[wide.len()])?;
     cast(gpu, wide.read(), &SliceMut::new(&mut copy, scalar, wide.len()))?;
     Ok(Some(copy))
 }
@@ -118,6 +122,34 @@ fn rounded(gpu: &Gpu, wide: &SliceMut<'_>, scalar: Scalar) -> Result<Option<Buff
 /// The copy, if there is one.
 fn operand<'a>(wide: &'a SliceMut<'_>, copy: Option<&'a Buffer>, scalar: Scalar) -> Slice<'a> {
     copy.map_or_else(|| wide.read(), |copy| Slice::new(copy, scalar, 0, wide.len()))
+}
+
+/// Lengths, and one type for all but the sums.
+fn check(
+    kernel: &'static str,
+    sizes: &Attention,
+    inputs: [Slice<'_>; 3],
+    out: Slice<'_>,
+    log_sums: Slice<'_>,
+) -> Result<()> {
+    let Attention { heads, queries, keys, width, values, causal, .. } = *sizes;
+    let least = if causal { queries } else { 1 };
+    if [queries, keys, width, values].contains(&0) || keys < least {
+        let sizes = vec![heads, queries, keys, width, values];
+        let expected = "no empty head, and for causal queries as many keys at least";
+        return Err(CudaError::Sizes {
+            what: "heads, queries, keys, width, values",
+            sizes,
+            expected,
+        });
+    }
+    let of = [[heads, queries, width], [heads, keys, width], [heads, keys, values]];
+    for ((name, x), sizes) in ["q", "k", "v"].into_iter().zip(inputs).zip(of) {
+        length(kernel, name, x.len(), &sizes)?;
+        same(kernel, name, x.scalar(), out.scalar())?;
+    }
+    length(kernel, "out", out.len(), &[heads, queries, values])?;
+    length(kernel, "log sums", log_sums.len(), &[heads, queries])
 }
 
 fn rows(sizes: &Attention) -> [Arg; 4] {

@@ -3,6 +3,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
+use super::operand::length;
 use super::program::{Program, Text};
 use super::slice::{Scalar, Slice, SliceMut};
 
@@ -14,7 +15,7 @@ const TEXT: Text = Text { name: "cast", source: include_str!("../../cuda/cast.cu
 /// What the driver or the compiler refuses.
 pub fn cast(gpu: &Gpu, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
     let n = y.len();
-    assert_eq!(n, x.len(), "cuda cast: lengths");
+    length("cast", "x", x.len(), &[n])?;
     if n == 0 {
         return Ok(());
     }

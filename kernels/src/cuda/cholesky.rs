@@ -1,8 +1,9 @@
 //! The Cholesky factor of small matrices, inverted: what inverses of larger ones are built of by products.
 
 use super::device::Gpu;
-use super::error::Result;
+use super::error::{CudaError, Result};
 use super::launch::Grid;
+use super::operand::length;
 use super::program::{Program, Text};
 use super::slice::SliceMut;
 
@@ -24,9 +25,12 @@ pub const MOST: usize = 64;
 /// # Errors
 /// What the driver or the compiler refuses.
 pub fn inverse_factor(gpu: &Gpu, n: usize, x: &SliceMut<'_>) -> Result<()> {
-    assert!(n <= MOST, "cuda cholesky: {n} rows are too many");
+    if n > MOST {
+        let (what, sizes, expected) = ("rows of a small matrix", vec![n], "at most 64");
+        return Err(CudaError::Sizes { what, sizes, expected });
+    }
     let count = x.len().checked_div(n * n).unwrap_or(0);
-    assert_eq!(x.len(), count * n * n, "cuda cholesky: length");
+    length("cholesky", "x", x.len(), &[count, n, n])?;
     if count == 0 {
         return Ok(());
     }

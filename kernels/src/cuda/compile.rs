@@ -9,6 +9,7 @@ use cudarc::nvrtc::{result, sys};
 
 use super::error::{CudaError, Result};
 use super::library;
+use super::symbols::NVRTC;
 
 /// The oldest architecture of CUDA 13: major and minor compute capability.
 pub const OLDEST: (i32, i32) = (7, 5);
@@ -26,8 +27,7 @@ pub struct Compiled {
 #[must_use]
 pub fn is_available() -> bool {
     library::preload();
-    // SAFETY: loads and unloads the library by its name, which has no preconditions.
-    unsafe { sys::is_culib_present() }
+    NVRTC.check().is_ok()
 }
 
 /// The compiler's version, major and minor.

@@ -8,14 +8,15 @@ use cudarc::driver::{CudaContext, CudaStream, result};
 use super::affine::Light;
 use super::cache::Cache;
 use super::conv::cudnn::Dnn;
-use super::error::{Result, driver};
+use super::error::{CudaError, Result, driver};
 use super::fault::Faults;
 use super::gemm::Blas;
 use super::graph::{Capturing, Queueing};
 use super::memory::{Buffer, Memory};
 use super::module::Modules;
+use super::operand::{length, scalar};
 use super::program::Program;
-use super::slice::Slice;
+use super::slice::{Slice, SliceMut};
 use super::{DeviceInfo, probe};
 
 /// An opened CUDA device. There is one in a process for each device, as there is one context.
@@ -142,13 +143,14 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Writes other numbers to where a graph reads: as many as are there, from its next launch on.
+    /// Writes other numbers to where a graph reads: as many as are there, from its next launch on. Who shares the
+    /// memory sees them too, so it takes who has it alone.
     ///
     /// # Errors
-    /// What the driver refuses; [`CudaError::Captured`](super::CudaError::Captured) while capturing.
-    pub fn refill<T: bytemuck::Pod>(&self, to: Slice<'_>, values: &[T]) -> Result<()> {
+    /// [`CudaError::Length`](super::CudaError::Length); what the driver refuses; [`CudaError::Captured`](super::CudaError::Captured) while capturing.
+    pub fn refill<T: bytemuck::Pod>(&self, to: &SliceMut<'_>, values: &[T]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
-        assert_eq!(bytes.len(), to.len() * to.scalar().bytes(), "cuda refill: lengths");
+        length("refill", "bytes", bytes.len(), &[to.len(), to.scalar().bytes()])?;
         self.capturing.refuse("cuMemcpyHtoD")?;
         let _open = self.bind()?;
         self.copy_in(to.pointer(), bytes, &self.stream)
@@ -157,15 +159,17 @@ impl Gpu {
     /// The same with numbers that are on the device.
     ///
     /// # Errors
-    /// What the driver refuses.
-    pub fn refill_from(&self, to: Slice<'_>, from: Slice<'_>) -> Result<()> {
-        assert_eq!((to.len(), to.scalar()), (from.len(), from.scalar()), "cuda refill: lengths");
+    /// [`CudaError::Length`](super::CudaError::Length) or [`CudaError::Scalar`](super::CudaError::Scalar); what the
+    /// driver refuses.
+    pub fn refill_from(&self, to: &SliceMut<'_>, from: Slice<'_>) -> Result<()> {
+        length("refill", "what comes", from.len(), &[to.len()])?;
+        scalar("refill", "what comes", from.scalar(), to.scalar())?;
         if to.is_empty() {
             return Ok(());
         }
         let _open = self.bind()?;
         let bytes = to.len() * to.scalar().bytes();
-        // SAFETY: both runs lie in buffers, as long as asserted; all that uses them is on this stream.
+        // SAFETY: both runs lie in buffers (`slice::fits`), as long as asked above; all that uses them is on this stream.
         unsafe {
             result::memcpy_dtod_async(to.pointer(), from.pointer(), bytes, self.stream.cu_stream())
         }
@@ -214,9 +218,12 @@ impl Gpu {
         values: &mut [T],
     ) -> Result<()> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
-        assert!(offset + bytes.len() <= buffer.bytes(), "cuda read: beyond its buffer");
+        let (call, count, have) = ("cuMemcpyDtoH", bytes.len(), buffer.bytes());
+        if offset.checked_add(count).is_none_or(|end| end > have) {
+            return Err(CudaError::Range { call, from: offset, count, have });
+        }
         let from = buffer.pointer() + offset as u64;
-        // SAFETY: the source lies in the buffer (asserted above); the target outlives the copy,
+        // SAFETY: the source lies in the buffer (asked above, without wrapping); the target outlives the copy,
         // which is over when the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }
             .map_err(driver("cuMemcpyDtoH"))?;

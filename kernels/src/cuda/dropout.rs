@@ -3,6 +3,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
+use super::operand::lengths;
 use super::program::{Program, Text};
 use super::slice::{Slice, SliceMut};
 
@@ -21,7 +22,7 @@ pub fn dropout(
     mask: &SliceMut<'_>,
 ) -> Result<()> {
     let n = y.len();
-    assert_eq!([x.len(), mask.len()], [n; 2], "cuda dropout: lengths");
+    lengths("dropout", &[n], [("x", x.len()), ("mask", mask.len())])?;
     if n == 0 {
         return Ok(());
     }

@@ -2,14 +2,32 @@
 
 use super::device::Gpu;
 use super::error::Result;
+use super::formula::Names;
 use super::launch::Grid;
+use super::operand::lengths;
 use super::program::{Program, Text};
 use super::slice::{Slice, SliceMut};
 
 const TEXT: Text = Text { name: "elementwise", source: include_str!("../../cuda/elementwise.cu") };
 
+const NAMES: Names = Names {
+    variables: &["x", "y", "c0", "c1"],
+    functions: &[
+        "bounded",
+        "floored",
+        "sigmoid",
+        "normal_cdf",
+        "normal_density",
+        "gelu_tanh",
+        "gelu_tanh_slope",
+        "gelu_tanh_bend",
+    ],
+};
+
 /// Formulas in CUDA C++ for f(x), f′(x) and f″(x). `x`, `y` = f(x) and the numbers `c0`, `c1` are of
-/// type `T`.
+/// type `T`. Each is an expression of these, of functions that compute, of arithmetic, comparisons and choices;
+/// anything else is refused before it is compiled ([`CudaError::Formula`](super::CudaError::Formula)), so whoever
+/// writes a formula need not be trusted with memory (decision 0054).
 #[derive(Debug, Clone, Copy)]
 pub struct Formulas {
     /// What they compute.
@@ -22,16 +40,18 @@ pub struct Formulas {
 
 impl Formulas {
     const fn program(&self, scalar: super::Scalar) -> Program {
-        Program::new(TEXT, scalar).with(self.name, self.formulas)
+        Program::new(TEXT, scalar).given(self.name, self.formulas, &NAMES)
     }
 }
 
 /// y = f(x).
 ///
 /// # Errors
-/// As `Gpu::launch` (all functions here): what the driver or the compiler refuses.
+/// [`CudaError::Length`](super::CudaError::Length) or [`CudaError::Arguments`](super::CudaError::Arguments) for
+/// operands unlike each other, [`CudaError::Formula`](super::CudaError::Formula), and what the driver or the compiler
+/// refuses (all functions here).
 pub fn forward(gpu: &Gpu, f: &Formulas, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
-    assert_eq!(x.len(), y.len(), "cuda elementwise: lengths");
+    lengths("elementwise", &[y.len()], [("x", x.len())])?;
     if y.is_empty() {
         return Ok(());
     }
@@ -52,7 +72,7 @@ pub fn derivative(
     out: &SliceMut<'_>,
 ) -> Result<()> {
     let n = out.len();
-    assert_eq!([x.len(), y.len(), g.len()], [n; 3], "cuda elementwise: lengths");
+    lengths("elementwise", &[n], [("x", x.len()), ("y", y.len()), ("g", g.len())])?;
     if n == 0 {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult;
 
 use super::NoDevice;
+use super::slice::Scalar;
 
 /// `Result` with [`CudaError`].
 pub(super) type Result<T> = std::result::Result<T, CudaError>;
@@ -69,6 +70,78 @@ pub enum CudaError {
         expected: String,
         /// The kinds that came.
         got: String,
+    },
+    /// An operand of another length than the others ask for.
+    #[error("cuda {kernel}: expected {operand} of {expected:?} elements, got {got}")]
+    Length {
+        /// The kernel.
+        kernel: &'static str,
+        /// The operand.
+        operand: &'static str,
+        /// The sizes whose product its length should be.
+        expected: Vec<usize>,
+        /// The length that came.
+        got: usize,
+    },
+    /// An operand of another type than the others ask for.
+    #[error("cuda {kernel}: expected {operand} of {}, got {}", .expected.c_name(), .got.c_name())]
+    Scalar {
+        /// The kernel.
+        kernel: &'static str,
+        /// The operand.
+        operand: &'static str,
+        /// The type it should have.
+        expected: Scalar,
+        /// The type that came.
+        got: Scalar,
+    },
+    /// A strided view that leaves its operand.
+    #[error("cuda {kernel}: {shape:?} with strides {strides:?} leaves {operand} of {got} elements")]
+    View {
+        /// The kernel.
+        kernel: &'static str,
+        /// The operand.
+        operand: &'static str,
+        /// The sizes.
+        shape: Vec<usize>,
+        /// From an entry to the next, for each size.
+        strides: Vec<usize>,
+        /// The operand's length.
+        got: usize,
+    },
+    /// A copy from or to bytes that a buffer does not have.
+    #[error("{call}: {count} bytes from byte {from} on leave a buffer of {have}")]
+    Range {
+        /// What was to be done.
+        call: &'static str,
+        /// The first byte.
+        from: usize,
+        /// How many.
+        count: usize,
+        /// Bytes of the buffer.
+        have: usize,
+    },
+    /// Sizes that do not go together, or that no kernel counts with.
+    #[error("{what} {sizes:?}: expected {expected}")]
+    Sizes {
+        /// What they are of.
+        what: &'static str,
+        /// The sizes.
+        sizes: Vec<usize>,
+        /// What they should be.
+        expected: &'static str,
+    },
+    /// A formula that is more than an expression of the numbers it is given.
+    #[error("the formula `{formula}` of `{name}`: expected {expected} at byte {at}")]
+    Formula {
+        /// What it computes.
+        name: &'static str,
+        /// Its text.
+        formula: &'static str,
+        /// Where it stops to be an expression.
+        at: usize,
+        /// What could stand there.
+        expected: &'static str,
     },
     /// An index outside its range, found on the device.
     #[error("{op}: index {index} at position {at} is out of range 0..{bound}")]

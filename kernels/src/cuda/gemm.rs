@@ -16,7 +16,9 @@ use cudarc::driver::CudaStream;
 use super::device::Gpu;
 use super::error::{CudaError, Result};
 use super::memory::Buffer;
+use super::operand::{length, scalar as same};
 use super::slice::{Scalar, Slice, SliceMut};
+use crate::sizes::extent;
 
 /// cuBLAS, bound to a stream. A handle must not be used by two threads at once.
 #[derive(Debug)]
@@ -86,7 +88,9 @@ impl<'a> Matrices<'a> {
     /// Row-major matrices one after another.
     #[must_use]
     pub const fn new(data: Slice<'a>, rows: usize, columns: usize) -> Self {
-        Self { data, size: (rows, columns), row: columns, column: 1, batch: rows * columns }
+        // One that saturates leaves its slice, which the product asks.
+        let batch = rows.saturating_mul(columns);
+        Self { data, size: (rows, columns), row: columns, column: 1, batch }
     }
 
     /// The transposes. Nothing moves.
@@ -115,14 +119,11 @@ impl<'a> Matrices<'a> {
         None
     }
 
-    /// Where the last element that is read lies, plus one.
-    fn extent(&self, batch: usize) -> usize {
-        let last = |n: usize, stride: usize| n.saturating_sub(1) * stride;
-        let (rows, columns) = self.size;
-        if rows * columns * batch == 0 {
-            return 0;
-        }
-        last(rows, self.row) + last(columns, self.column) + last(batch, self.batch) + 1
+    /// Whether all that is read lies in the slice.
+    fn lies_inside(&self, batch: usize) -> bool {
+        let (sizes, strides) =
+            ([batch, self.size.0, self.size.1], [self.batch, self.row, self.column]);
+        extent(&sizes, &strides).is_some_and(|end| end <= self.data.len())
     }
 }
 
@@ -151,8 +152,8 @@ pub fn gemm(
     beta: f64,
     c: &SliceMut<'_>,
 ) -> Result<()> {
+    length("gemm", "c", c.len(), &[batch, a.size.0, b.size.1])?;
     let size = a.size.0 * b.size.1;
-    assert_eq!(c.len(), batch * size, "cuda gemm: output");
     gemm_into(gpu, batch, alpha, a, b, beta, Results { data: c, start: 0, batch: size })
 }
 
@@ -169,17 +170,11 @@ pub fn gemm_into(
     beta: f64,
     c: Results<'_>,
 ) -> Result<()> {
-    let ((m, k), (inner, n)) = (a.size, b.size);
-    assert_eq!(k, inner, "cuda gemm: inner sizes");
-    if batch * m * n == 0 {
+    let ((m, k), (_, n)) = (a.size, b.size);
+    check(batch, &a, &b, &c)?;
+    if batch == 0 || m == 0 || n == 0 {
         return Ok(());
     }
-    assert!(batch == 1 || c.batch >= m * n, "cuda gemm: results on each other");
-    assert!(c.start + (batch - 1) * c.batch + m * n <= c.data.len(), "cuda gemm: results");
-    assert!(
-        a.extent(batch) <= a.data.len() && b.extent(batch) <= b.data.len(),
-        "cuda gemm: operands"
-    );
     let (Some((a_flipped, lda)), Some((b_flipped, ldb))) = (a.form(), b.form()) else {
         return Err(CudaError::Call {
             call: "gemm",
@@ -201,8 +196,6 @@ pub fn gemm_into(
     let (scalar, result) = (a.data.scalar(), c.data.scalar());
     let (pa, pb) = (a.data.pointer(), b.data.pointer());
     let pc = c.data.pointer() + (c.start * result.bytes()) as u64;
-    assert_eq!(b.data.scalar(), scalar, "cuda gemm: the operands' types");
-    assert!(result == scalar || result == scalar.computed_in(), "cuda gemm: the result's type");
     let unknown =
         || code("gemm")(result::CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED));
     let (kind, kind_c) = (kind(scalar).ok_or_else(unknown)?, kind(result).ok_or_else(unknown)?);
@@ -215,8 +208,8 @@ pub fn gemm_into(
         _ => [(&raw const single[0]).cast(), (&raw const single[1]).cast()],
     };
     // SAFETY: the handle is valid and ours while locked; the operands are of the types that are named, their
-    // extents lie in their slices, as C's does (asserted above); α and β, of the type that `compute` implies,
-    // outlive the call.
+    // extents lie in their slices, as C's does (`check`, without wrapping, so the sizes are no larger than an i64
+    // too); α and β, of the type that `compute` implies, outlive the call.
     unsafe {
         sys::cublasGemmStridedBatchedEx_64(
             blas.handle,
@@ -246,6 +239,40 @@ pub fn gemm_into(
     }
     .result()
     .map_err(code("cublasGemmStridedBatchedEx"))
+}
+
+/// Asks for sizes and types that go together, and that all of it lies in its slices.
+fn check(batch: usize, a: &Matrices<'_>, b: &Matrices<'_>, c: &Results<'_>) -> Result<()> {
+    let ((m, k), (inner, n)) = (a.size, b.size);
+    if k != inner {
+        let (sizes, expected) = (vec![m, k, inner, n], "inner sizes that are the same");
+        return Err(CudaError::Sizes { what: "gemm of", sizes, expected });
+    }
+    let outside = |operand, data: usize, sizes: [usize; 3], strides: [usize; 3]| {
+        let (shape, strides) = (sizes.to_vec(), strides.to_vec());
+        Err(CudaError::View { kernel: "gemm", operand, shape, strides, got: data })
+    };
+    for (name, x) in [("a", a), ("b", b)] {
+        if !x.lies_inside(batch) {
+            let sizes = [batch, x.size.0, x.size.1];
+            return outside(name, x.data.len(), sizes, [x.batch, x.row, x.column]);
+        }
+    }
+    let end = extent(&[batch, m, n], &[c.batch, n, 1]);
+    let inside = match end {
+        Some(0) => true,
+        end => end.and_then(|end| end.checked_add(c.start)).is_some_and(|end| end <= c.data.len()),
+    };
+    // Its rows are n apart; with `inside`, m n does not wrap.
+    if !inside || batch > 1 && c.batch < m * n {
+        return outside("c", c.data.len(), [batch, m, n], [c.batch, n, 1]);
+    }
+    let (scalar, result) = (a.data.scalar(), c.data.scalar());
+    same("gemm", "b", b.data.scalar(), scalar)?;
+    if result != scalar.computed_in() {
+        same("gemm", "c", result, scalar)?;
+    }
+    Ok(())
 }
 
 /// cuBLAS's name of a type that it multiplies.

@@ -23,7 +23,7 @@ use super::device::Gpu;
 use super::error::{CudaError, Result, driver};
 use super::launch::Arg;
 use super::memory::{Buffer, Pool};
-use super::slice::{Scalar, Slice};
+use super::slice::{Scalar, SliceMut};
 
 /// Captured work, ready to be queued. It keeps the memory that it works in.
 pub struct Graph {
@@ -31,7 +31,7 @@ pub struct Graph {
     gpu: Arc<Gpu>,
     pool: Arc<Pool>,
     /// What is added to the seeds of random masks, if any are drawn.
-    shift: Option<Buffer>,
+    shift: Option<Mutex<Buffer>>,
     /// Whether a kernel in it may find an index out of range.
     checks: bool,
 }
@@ -133,7 +133,7 @@ impl<'a> Open<'a> {
         let nothing = || CudaError::Captured { call: "cuStreamEndCapture" };
         let ready = ready.map_err(driver("cuStreamEndCapture"))?.ok_or_else(nothing)?;
         let pool = self.pool.take().ok_or_else(nothing)?;
-        let shift = self.shift.take().filter(|_| draws);
+        let shift = self.shift.take().filter(|_| draws).map(Mutex::new);
         Ok(Graph { ready, gpu: Arc::clone(self.gpu), pool, shift, checks })
     }
 
@@ -243,7 +243,8 @@ impl Graph {
     /// As [`Gpu::refill`].
     pub fn shift_seeds(&self, by: u64) -> Result<()> {
         let Some(shift) = &self.shift else { return Ok(()) };
-        self.gpu.refill(Slice::new(shift, Scalar::I64, 0, 1), &[by])
+        let mut shift = shift.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gpu.refill(&SliceMut::new(&mut shift, Scalar::I64, 1), &[by])
     }
 }
 

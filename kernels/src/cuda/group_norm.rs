@@ -1,8 +1,9 @@
 //! Group norm and its gradients. Formulas: the module of this name for the CPU.
 
 use super::device::Gpu;
-use super::error::Result;
+use super::error::{CudaError, Result};
 use super::launch::Grid;
+use super::operand::length;
 use super::program::{Program, Text};
 use super::reduce;
 use super::slice::{Slice, SliceMut};
@@ -28,7 +29,7 @@ pub fn forward(
 ) -> Result<()> {
     let Groups { n, c, s, groups } = *sizes;
     let channels = [scale, shift].map(|of| of.map_or(c, |of| of.len()));
-    check(sizes, &[x.len(), y.len()], &[mean.len(), rstd.len()], &channels);
+    check(sizes, &[x.len(), y.len()], &[mean.len(), rstd.len()], &channels)?;
     if y.is_empty() {
         return Ok(());
     }
@@ -65,10 +66,10 @@ pub fn backward(
 ) -> Result<()> {
     let Groups { n, c, s, groups } = *sizes;
     let channels = [scale.map_or(c, |scale| scale.len()), d_scale.len(), d_shift.len()];
-    check(sizes, &[x.len(), g.len(), dx.len()], &[mean.len(), rstd.len()], &channels);
+    check(sizes, &[x.len(), g.len(), dx.len()], &[mean.len(), rstd.len()], &channels)?;
     let (scalar, program) = (dx.scalar(), Program::new(TEXT, dx.scalar()));
-    let mut along = gpu.memory().allocate(n * c * scalar.bytes())?;
-    let mut total = gpu.memory().allocate(n * c * scalar.bytes())?;
+    let mut along = gpu.memory().numbers(scalar, &[n, c])?;
+    let mut total = gpu.memory().numbers(scalar, &[n, c])?;
     let along = SliceMut::new(&mut along, scalar, n * c);
     let total = SliceMut::new(&mut total, scalar, n * c);
     if !dx.is_empty() {
@@ -108,10 +109,16 @@ fn grid(blocks: usize, y: &SliceMut<'_>) -> Grid {
     Grid::blocks(blocks).sharing(y.scalar().bytes())
 }
 
-fn check(sizes: &Groups, whole: &[usize], moments: &[usize], channels: &[usize]) {
+fn check(sizes: &Groups, whole: &[usize], moments: &[usize], channels: &[usize]) -> Result<()> {
     let Groups { n, c, s, groups } = *sizes;
-    assert!(groups > 0 && c.is_multiple_of(groups), "cuda group norm: {groups} groups of {c}");
-    for (want, got) in [(n * c * s, whole), (n * groups, moments), (c, channels)] {
-        assert!(got.iter().all(|&len| len == want), "cuda group norm: lengths {got:?}, not {want}");
+    if groups == 0 || !c.is_multiple_of(groups) {
+        let (what, sizes, expected) = ("channels, groups", vec![c, groups], "groups of equal size");
+        return Err(CudaError::Sizes { what, sizes, expected });
     }
+    let ask = |operand, sizes: &[usize], got: &[usize]| {
+        got.iter().try_for_each(|&got| length("group norm", operand, got, sizes))
+    };
+    ask("the input and what is like it", &[n, c, s], whole)?;
+    ask("moments", &[n, groups], moments)?;
+    ask("a scale or shift", &[c], channels)
 }

@@ -6,6 +6,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::{Grid, THREADS};
+use super::operand::{length, scalar};
 use super::program::{Program, Text};
 use super::slice::{Scalar, Slice, SliceMut};
 use super::strided;
@@ -17,7 +18,7 @@ const TEXT: Text = Text { name: "index", source: include_str!("../../cuda/index.
 /// # Errors
 /// What the driver or the compiler refuses (all functions here).
 pub fn check(gpu: &Gpu, op: &'static str, index: Slice<'_>, bound: usize) -> Result<()> {
-    assert_eq!(index.scalar(), Scalar::I64, "cuda index: type");
+    scalar("index check", "index", index.scalar(), Scalar::I64)?;
     if index.is_empty() {
         return Ok(());
     }
@@ -43,7 +44,8 @@ pub fn gather(
     y: &SliceMut<'_>,
 ) -> Result<()> {
     let k = index.len();
-    assert_eq!((x.len(), y.len()), (outer * n * inner, outer * k * inner), "cuda gather: lengths");
+    length("gather", "x", x.len(), &[outer, n, inner])?;
+    length("gather", "y", y.len(), &[outer, k, inner])?;
     launch(gpu, (TEXT, "gather"), Grid::over(y.len()), (outer, n, inner, k), [x, index], y)
 }
 
@@ -62,7 +64,8 @@ pub fn scatter_add(
     y: &SliceMut<'_>,
 ) -> Result<()> {
     let k = index.len();
-    assert_eq!((x.len(), y.len()), (outer * k * inner, outer * n * inner), "cuda scatter: lengths");
+    length("scatter", "x", x.len(), &[outer, k, inner])?;
+    length("scatter", "y", y.len(), &[outer, n, inner])?;
     strided::fill(gpu, 0.0, y)?;
     let grid = Grid { shared: 16, ..Grid::blocks(k) };
     launch(gpu, (TEXT, "scatter_add"), grid, (outer, n, inner, k), [x, index], y)
@@ -78,7 +81,6 @@ pub(super) fn launch(
     [x, index]: [Slice<'_>; 2],
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!(index.scalar(), Scalar::I64, "cuda {name}: the index's type");
     if x.is_empty() || y.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::{Arg, Grid};
+use super::operand::{length, scalar as same};
 use super::program::{Program, Text};
 use super::reduce;
 use super::slice::{Scalar, Slice, SliceMut};
@@ -20,19 +21,21 @@ const PIECE: usize = 8192;
 /// # Errors
 /// What the driver or the compiler refuses.
 pub fn inner(gpu: &Gpu, pairs: &[(Slice<'_>, Slice<'_>)], y: &SliceMut<'_>) -> Result<()> {
-    assert_eq!((y.len(), y.scalar()), (1, Scalar::F64), "cuda inner: y");
+    length("inner", "y", y.len(), &[1])?;
+    same("inner", "y", y.scalar(), Scalar::F64)?;
     let scalar = pairs.first().map_or(Scalar::F64, |(a, _)| a.scalar());
     let mut table: Vec<i64> = Vec::new();
     for (a, b) in pairs {
-        assert_eq!([a.scalar(), b.scalar()], [scalar; 2], "cuda inner: types");
-        assert_eq!(a.len(), b.len(), "cuda inner: lengths");
+        same("inner", "a", a.scalar(), scalar)?;
+        same("inner", "b", b.scalar(), scalar)?;
+        length("inner", "b", b.len(), &[a.len()])?;
         for start in (0..a.len()).step_by(PIECE) {
             let at = |x: &Slice<'_>| (x.pointer() + (start * scalar.bytes()) as u64) as i64;
             table.extend([at(a), at(b), PIECE.min(a.len() - start) as i64]);
         }
     }
     let rows = table.len() / 3;
-    let mut sums = gpu.memory().allocate(rows * Scalar::F64.bytes())?;
+    let mut sums = gpu.memory().numbers(Scalar::F64, &[rows])?;
     let sums = SliceMut::new(&mut sums, Scalar::F64, rows);
     if rows > 0 {
         let on_device = gpu.write(&table)?;

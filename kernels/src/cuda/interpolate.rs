@@ -3,9 +3,11 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::{Arg, Grid};
+use super::operand::length;
 use super::program::{Program, Text};
 use super::slice::{Slice, SliceMut};
 use crate::interpolate::Sampling;
+use crate::sizes;
 
 const TEXT: Text = Text { name: "interpolate", source: include_str!("../../cuda/interpolate.cu") };
 
@@ -52,9 +54,10 @@ fn launch(
     [from, to]: [Arg; 2],
     out: &SliceMut<'_>,
 ) -> Result<()> {
-    let planes = image.checked_div(h * w).unwrap_or(0);
-    let expected = [planes * h * w, planes * rows * columns];
-    assert_eq!([image, result], expected, "cuda interpolate: lengths");
+    let pixels = sizes::product(&[h, w]).unwrap_or(0);
+    let planes = image.checked_div(pixels).unwrap_or(0);
+    length("interpolate", "the image", image, &[planes, h, w])?;
+    length("interpolate", "the result", result, &[planes, rows, columns])?;
     if out.is_empty() {
         return Ok(());
     }

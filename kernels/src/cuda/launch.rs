@@ -1,15 +1,16 @@
 //! Starting a kernel.
 //!
 //! The driver checks nothing about arguments: one too few, or a float for an integer, is read as
-//! garbage. So their number and kinds are compared with the parameters in the kernel's text.
+//! garbage, and so is a slice of doubles for one of floats. So their number, their kinds, and what pointers point
+//! to are compared with the parameters in the kernel's text, for every kernel in this one place.
 
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
 use super::device::Gpu;
 use super::error::{CudaError, Result, driver};
-use super::module::Kind;
+use super::module::{Kind, To};
 use super::program::Program;
-use super::slice::{Slice, SliceMut};
+use super::slice::{Scalar, Slice, SliceMut};
 use crate::unfold::Window;
 
 /// Threads of a block, where a kernel does not need another number.
@@ -64,16 +65,33 @@ unsafe impl DeviceRepr for Dims {}
 
 impl Dims {
     /// Sizes, and one list of strides for each array.
-    #[must_use]
-    pub fn new(sizes: &[usize], strides: &[&[usize]]) -> Self {
+    ///
+    /// # Errors
+    /// [`CudaError::Sizes`] for more than six axes or three arrays, or for a number that a kernel does not count with.
+    pub fn new(sizes: &[usize], strides: &[&[usize]]) -> Result<Self> {
         let fill = |values: &[usize]| {
+            let refused = || CudaError::Sizes {
+                what: "sizes or strides",
+                sizes: values.to_vec(),
+                expected: "at most six, each below 2^63",
+            };
             let mut all = [0; 6];
-            all.iter_mut().zip(values).for_each(|(to, &from)| *to = from as i64);
-            all
+            for (i, &value) in values.iter().enumerate() {
+                let value = i64::try_from(value).map_err(|_| refused())?;
+                *all.get_mut(i).ok_or_else(refused)? = value;
+            }
+            Ok::<_, CudaError>(all)
         };
-        let mut dims = Self { rank: sizes.len() as i64, sizes: fill(sizes), ..Self::default() };
-        dims.strides.iter_mut().zip(strides).for_each(|(to, from)| *to = fill(from));
-        dims
+        let mut dims = Self { rank: sizes.len() as i64, sizes: fill(sizes)?, ..Self::default() };
+        for (i, list) in strides.iter().enumerate() {
+            let refused = || CudaError::Sizes {
+                what: "strides of one array more,",
+                sizes: list.to_vec(),
+                expected: "at most three arrays",
+            };
+            *dims.strides.get_mut(i).ok_or_else(refused)? = fill(list)?;
+        }
+        Ok(dims)
     }
 }
 
@@ -87,27 +105,35 @@ unsafe impl DeviceRepr for Image {}
 
 impl Image {
     /// N images of C channels; O channels and OH × OW positions of the window.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`CudaError::Sizes`] for a number that a kernel does not count with.
     pub fn new(
         (n, c, o, groups): (usize, usize, usize, usize),
         (h, w): (usize, usize),
         window: &Window,
         (oh, ow): (usize, usize),
-    ) -> Self {
+    ) -> Result<Self> {
         let Window { kernel, stride, padding, dilation } = *window;
         let sizes = [
             n, c, h, w, o, groups, kernel.0, kernel.1, stride.0, stride.1, padding.0, padding.1,
             dilation.0, dilation.1, oh, ow,
         ];
-        Self(sizes.map(|size| size as i64))
+        if sizes.iter().any(|&size| i64::try_from(size).is_err()) {
+            let (what, expected) = ("an image and its window", "numbers below 2^63");
+            return Err(CudaError::Sizes { what, sizes: sizes.to_vec(), expected });
+        }
+        Ok(Self(sizes.map(|size| size as i64)))
     }
 }
 
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arg {
-    /// A device address.
+    /// A device address, of what only the kernel knows.
     Pointer(u64),
+    /// The address of numbers of a type.
+    Numbers(u64, Scalar),
     /// An `int`.
     Int(i32),
     /// A `long long`.
@@ -125,7 +151,8 @@ pub enum Arg {
 impl Arg {
     const fn kind(&self) -> Kind {
         match self {
-            Self::Pointer(_) => Kind::Pointer,
+            Self::Pointer(_) => Kind::Pointer(To::Anything),
+            Self::Numbers(_, scalar) => Kind::Pointer(To::Numbers(*scalar)),
             Self::Int(_) => Kind::Int,
             Self::Long(_) => Kind::Long,
             Self::Word(_) => Kind::Word,
@@ -138,20 +165,20 @@ impl Arg {
 
 impl From<Slice<'_>> for Arg {
     fn from(slice: Slice<'_>) -> Self {
-        Self::Pointer(slice.pointer())
+        Self::Numbers(slice.pointer(), slice.scalar())
     }
 }
 
 impl From<&SliceMut<'_>> for Arg {
     fn from(slice: &SliceMut<'_>) -> Self {
-        Self::Pointer(slice.pointer())
+        Self::Numbers(slice.pointer(), slice.scalar())
     }
 }
 
 impl From<Option<Slice<'_>>> for Arg {
     /// Nothing is the null pointer.
     fn from(slice: Option<Slice<'_>>) -> Self {
-        Self::Pointer(slice.map_or(0, |slice| slice.pointer()))
+        slice.map_or(Self::Pointer(0), Self::from)
     }
 }
 
@@ -224,7 +251,9 @@ impl Gpu {
         arguments: &[Arg],
     ) -> Result<()> {
         let kernel = self.modules().kernel(program, name)?;
-        if !arguments.iter().map(Arg::kind).eq(kernel.parameters.iter().copied()) {
+        let fits = |(parameter, argument): (&Kind, &Arg)| parameter.takes(argument.kind());
+        let as_many = arguments.len() == kernel.parameters.len();
+        if !(as_many && kernel.parameters.iter().zip(arguments).all(fits)) {
             let list = |kinds: Vec<Kind>| {
                 kinds.iter().map(|k| format!("{k:?}")).collect::<Vec<_>>().join(", ")
             };
@@ -237,7 +266,7 @@ impl Gpu {
         let mut call = self.stream().launch_builder(&kernel.function);
         for argument in arguments {
             match argument {
-                Arg::Pointer(value) | Arg::Word(value) => call.arg(value),
+                Arg::Pointer(value) | Arg::Numbers(value, _) | Arg::Word(value) => call.arg(value),
                 Arg::Int(value) => call.arg(value),
                 Arg::Long(value) => call.arg(value),
                 Arg::Double(value) => call.arg(value),
@@ -252,9 +281,11 @@ impl Gpu {
         };
         self.count_launch();
         let _open = self.capturing().enter()?;
-        // SAFETY: number and kinds of the arguments are the kernel's (compared above); pointers come
-        // from slices, whose length the caller has asserted; all work is on one stream, so no
-        // buffer is freed before the kernels that were queued before.
+        // SAFETY: number and kinds of the arguments are the kernel's, types of numbers included (compared above);
+        // pointers come from slices that lie in their buffers (`slice::fits`), as long as the caller has asked for
+        // without wrapping (`operand`); formulas of others' say nothing but numbers (`formula`). All work is on one
+        // stream, so no buffer is freed before the kernels that were queued before; what a graph will launch again
+        // its memory keeps.
         unsafe { call.launch(config) }.map(drop).map_err(driver(name))
     }
 }
@@ -272,11 +303,20 @@ mod tests {
 
     #[test]
     fn dims_are_laid_out_as_the_kernel_texts_say() {
-        let dims = Dims::new(&[2, 3], &[&[3, 1], &[0, 1]]);
+        let dims = Dims::new(&[2, 3], &[&[3, 1], &[0, 1]]).unwrap();
         assert_eq!(std::mem::size_of_val(&dims), 8 * (1 + 6 + 3 * 6));
         assert_eq!(
             (dims.rank, dims.sizes[1], dims.strides[0][0], dims.strides[1][0]),
             (2, 3, 3, 0)
         );
+    }
+
+    #[test]
+    fn sizes_that_a_kernel_does_not_count_with_are_refused() {
+        assert!(Dims::new(&[1; 7], &[]).is_err());
+        assert!(Dims::new(&[usize::MAX], &[]).is_err());
+        assert!(Dims::new(&[1], &[&[1][..]; 4]).is_err());
+        let window = Window { stride: (usize::MAX, 1), ..Window::new((1, 1)) };
+        assert!(Image::new((1, 1, 1, 1), (1, 1), &window, (1, 1)).is_err());
     }
 }

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
@@ -39,7 +39,12 @@ static SEARCH: Mutex<Search> = Mutex::new(Search { named: Vec::new(), tried: Non
 /// Names a folder to be searched before those of [`FOLDERS`]. To be called before anything else of
 /// this module's parent, since libraries are loaded once: returns whether it came in time.
 pub fn search_in(folder: impl Into<PathBuf>) -> bool {
-    let mut search = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut search = match SEARCH.try_lock() {
+        Ok(search) => search,
+        Err(TryLockError::Poisoned(search)) => search.into_inner(),
+        // Somebody is loading libraries already, perhaps one that never comes back.
+        Err(TryLockError::WouldBlock) => return false,
+    };
     search.named.push(folder.into());
     search.tried.is_none()
 }

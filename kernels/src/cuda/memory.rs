@@ -9,15 +9,19 @@
 //! cached is given back to it and the request made once more.
 //!
 //! While a graph is captured ([`Graph`](super::Graph)), what is handed out goes to the graph's own
-//! pool: its launches will write there, so nobody else gets it while the graph lives.
+//! pool: its launches will write there, so nobody else gets it while the graph lives. Nor does anybody get what
+//! else it has the address of, when the buffer there is dropped first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 
 use super::error::{CudaError, Result, driver};
+use super::slice::Scalar;
+use crate::sizes::product;
 
 const SMALL: usize = 512;
 const LARGE: usize = 2 << 20;
@@ -48,6 +52,8 @@ pub struct Memory(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     context: Arc<CudaContext>,
+    /// Whether a graph is being captured: addresses that are asked for then may be in it.
+    capturing: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -57,6 +63,8 @@ struct State {
     caching: bool,
     /// The pool of the graph that a thread is capturing.
     capturing: Option<(ThreadId, Arc<Pool>)>,
+    /// Graphs that have addresses in memory which was not made for them, by block.
+    held: HashMap<u64, Vec<Arc<Pool>>>,
     statistics: Statistics,
 }
 
@@ -97,8 +105,10 @@ pub struct Buffer {
 impl Memory {
     pub(super) fn new(context: Arc<CudaContext>) -> Self {
         let (free, statistics) = (Blocks::default(), Statistics::default());
-        let state = State { free, caching: true, capturing: None, statistics };
-        Self(Arc::new(Shared { context, state: Mutex::new(state) }))
+        let state =
+            State { free, caching: true, capturing: None, held: HashMap::new(), statistics };
+        let (capturing, state) = (AtomicBool::new(false), Mutex::new(state));
+        Self(Arc::new(Shared { context, capturing, state }))
     }
 
     /// Memory of unspecified contents.
@@ -109,6 +119,15 @@ impl Memory {
         self.allocate_for(bytes, false)
     }
 
+    /// Memory for numbers, as many as sizes say.
+    ///
+    /// # Errors
+    /// As [`Memory::allocate`], for sizes whose product wraps too.
+    pub fn numbers(&self, scalar: Scalar, sizes: &[usize]) -> Result<Buffer> {
+        let bytes = product(sizes).and_then(|len| len.checked_mul(scalar.bytes()));
+        self.allocate(bytes.unwrap_or(usize::MAX))
+    }
+
     /// The same; for a `constant`, which is written once, of what no graph has written.
     pub(super) fn allocate_for(&self, bytes: usize, constant: bool) -> Result<Buffer> {
         if bytes == 0 {
@@ -116,7 +135,8 @@ impl Memory {
         }
         let mut state = self.state();
         let pool = state.pool();
-        let block = if state.caching { rounded(bytes) } else { bytes };
+        let block = if state.caching { rounded(bytes) } else { Some(bytes) };
+        let Some(block) = block else { return Err(self.full(&state, bytes)) };
         let own =
             pool.as_ref().filter(|_| !constant).and_then(|pool| pool.owned().free.take(block));
         let (pointer, block) = if let Some((pointer, block)) = own {
@@ -140,11 +160,31 @@ impl Memory {
     pub(super) fn begin_capture(&self) -> Arc<Pool> {
         let pool = Arc::new(Pool { memory: self.clone(), blocks: Mutex::default() });
         self.state().capturing = Some((std::thread::current().id(), Arc::clone(&pool)));
+        self.0.capturing.store(true, Ordering::Release);
         pool
     }
 
     pub(super) fn end_capture(&self) {
+        self.0.capturing.store(false, Ordering::Release);
         self.state().capturing = None;
+    }
+
+    /// Notes that the graph which this thread is capturing, if any, may have a buffer's address.
+    fn note(&self, buffer: &Buffer) {
+        if buffer.block == 0 || !self.0.capturing.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state();
+        let Some(pool) = state.pool() else { return };
+        let is = |other: &Arc<Pool>| Arc::ptr_eq(other, &pool);
+        if buffer.pool.as_ref().is_some_and(|(own, _)| is(own)) {
+            return;
+        }
+        let pools = state.held.entry(buffer.pointer).or_default();
+        pools.retain(|pool| !pool.owned().closed);
+        if !pools.iter().any(is) {
+            pools.push(pool);
+        }
     }
 
     /// What is in use and what is kept.
@@ -187,12 +227,14 @@ impl Memory {
             Err(_) => self.give_back(state)?,
         }
         // SAFETY: as above.
-        unsafe { result::malloc_sync(block) }.map_err(|e| {
-            let (free, total) = result::mem_get_info().unwrap_or_default();
-            let live = state.statistics.live;
-            let out = CudaError::OutOfMemory { wanted, live, free, total };
-            if full(&e) { out } else { driver("cuMemAlloc")(e) }
-        })
+        unsafe { result::malloc_sync(block) }
+            .map_err(|e| if full(&e) { self.full(state, wanted) } else { driver("cuMemAlloc")(e) })
+    }
+
+    fn full(&self, state: &State, wanted: usize) -> CudaError {
+        let bound = self.0.context.bind_to_thread();
+        let (free, total) = bound.and_then(|()| result::mem_get_info()).unwrap_or_default();
+        CudaError::OutOfMemory { wanted, live: state.statistics.live, free, total }
     }
 
     fn give_back(&self, state: &mut State) -> Result<()> {
@@ -213,12 +255,25 @@ impl State {
         let (thread, pool) = self.capturing.as_ref()?;
         (*thread == std::thread::current().id()).then(|| Arc::clone(pool))
     }
+
+    /// Leaves a block to everybody, or to a graph that has its address.
+    fn release(&mut self, pointer: u64, block: usize) {
+        let mut pools = self.held.remove(&pointer).unwrap_or_default();
+        while let Some(pool) = pools.pop() {
+            if pool.keep(self, pointer, block, true) {
+                self.held.insert(pointer, pools);
+                return;
+            }
+        }
+        self.statistics.cached += block;
+        self.free.put(pointer, block);
+    }
 }
 
 impl Blocks {
     /// A block of at least this size, and not so large that half of it would be wasted.
     fn take(&mut self, block: usize) -> Option<(u64, usize)> {
-        let (&size, pointers) = self.0.range_mut(block..=block + block / 2).next()?;
+        let (&size, pointers) = self.0.range_mut(block..=block.saturating_add(block / 2)).next()?;
         let pointer = pointers.pop()?;
         if pointers.is_empty() {
             self.0.remove(&size);
@@ -241,29 +296,43 @@ impl Pool {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a block that is in no buffer any more, unless the graph is gone: to `keep` what lies there.
+    fn keep(&self, state: &mut State, pointer: u64, block: usize, keep: bool) -> bool {
+        let mut owned = self.owned();
+        if !owned.closed {
+            state.statistics.graphs += block;
+            let Owned { free, kept, .. } = &mut *owned;
+            if keep { kept } else { free }.put(pointer, block);
+        }
+        !owned.closed
+    }
+
     /// The graph is gone: leaves what is free to everybody.
     pub(super) fn close(&self) {
         let mut state = self.memory.state();
         let mut owned = self.owned();
         owned.closed = true;
         let Owned { free, kept, .. } = &mut *owned;
-        for (pointer, block) in free.drain().chain(kept.drain()) {
+        let blocks: Vec<_> = free.drain().chain(kept.drain()).collect();
+        drop(owned);
+        for (pointer, block) in blocks {
             state.statistics.graphs -= block;
-            state.statistics.cached += block;
-            state.free.put(pointer, block);
+            state.release(pointer, block);
         }
     }
 }
 
-/// The size of the block for so many bytes.
-fn rounded(bytes: usize) -> usize {
-    bytes.next_multiple_of(if bytes < THRESHOLD { SMALL } else { LARGE })
+/// The size of the block for so many bytes, if there can be one.
+fn rounded(bytes: usize) -> Option<usize> {
+    bytes.checked_next_multiple_of(if bytes < THRESHOLD { SMALL } else { LARGE })
 }
 
 impl Buffer {
-    /// The device's address.
+    /// The device's address. Asked for while a graph is captured, it is the graph's too: nobody else gets the
+    /// memory before both the buffer and the graph are gone.
     #[must_use]
-    pub const fn pointer(&self) -> u64 {
+    pub fn pointer(&self) -> u64 {
+        self.memory.note(self);
         self.pointer
     }
 
@@ -286,17 +355,10 @@ impl Drop for Buffer {
             Some((pool, constant)) => (Some(pool), constant),
             None => (state.pool(), true),
         };
-        if let Some(pool) = pool {
-            let mut owned = pool.owned();
-            if !owned.closed {
-                state.statistics.graphs += self.block;
-                let Owned { free, kept, .. } = &mut *owned;
-                if keep { kept } else { free }.put(self.pointer, self.block);
-                return;
-            }
+        if pool.is_some_and(|pool| pool.keep(&mut state, self.pointer, self.block, keep)) {
+            return;
         }
-        state.statistics.cached += self.block;
-        state.free.put(self.pointer, self.block);
+        state.release(self.pointer, self.block);
         if !state.caching {
             // A driver that refuses here refuses the next call, too, and says so there.
             let _ = self.memory.give_back(&mut state);
@@ -310,8 +372,9 @@ mod tests {
 
     #[test]
     fn blocks_are_multiples_of_512_bytes_and_large_ones_of_two_mebibytes() {
-        assert_eq!([1, 512, 513, 3000].map(rounded), [512, 512, 1024, 3072]);
-        assert_eq!([THRESHOLD, LARGE, LARGE + 1].map(rounded), [LARGE, LARGE, 2 * LARGE]);
+        assert_eq!([1, 512, 513, 3000].map(rounded), [512, 512, 1024, 3072].map(Some));
+        assert_eq!([THRESHOLD, LARGE, LARGE + 1].map(rounded), [LARGE, LARGE, 2 * LARGE].map(Some));
+        assert_eq!(rounded(usize::MAX), None);
     }
 
     #[test]

@@ -12,12 +12,24 @@ use super::cache::Cache;
 use super::compile::{compile, version};
 use super::error::{CudaError, Result, driver};
 use super::program::{Key, Program};
+use super::slice::Scalar;
+
+/// What a pointer points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// Numbers of a type.
+    Numbers(Scalar),
+    /// The words of numbers of 16 bits, `unsigned short`.
+    Halves,
+    /// What only the text knows.
+    Anything,
+}
 
 /// What a kernel's parameter is, by its declaration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Any `T*`.
-    Pointer,
+    Pointer(To),
     /// `int`
     Int,
     /// `long long`
@@ -30,6 +42,28 @@ pub enum Kind {
     Dims,
     /// `Image`
     Image,
+}
+
+impl Kind {
+    /// Whether a parameter of this kind may be given an argument of another.
+    #[must_use]
+    pub fn takes(self, argument: Self) -> bool {
+        match (self, argument) {
+            (Self::Pointer(to), Self::Pointer(from)) => to.takes(from),
+            _ => self == argument,
+        }
+    }
+}
+
+impl To {
+    fn takes(self, argument: Self) -> bool {
+        match (self, argument) {
+            // An address without a type is the caller's word for it.
+            (_, Self::Anything) | (Self::Anything, _) => true,
+            (Self::Halves, Self::Numbers(scalar)) => matches!(scalar, Scalar::F16 | Scalar::BF16),
+            _ => self == argument,
+        }
+    }
 }
 
 /// A kernel that can be launched.
@@ -66,8 +100,9 @@ impl Modules {
         if let Some(kernel) = loaded.kernels.get(&(key, name)) {
             return Ok(Arc::clone(kernel));
         }
+        program.check()?;
         let source = program.source();
-        let Some(parameters) = parameters(&source, name) else {
+        let Some(parameters) = parameters(program, &source, name) else {
             let log = format!("it has no kernel `{name}` whose parameters can be read");
             return Err(CudaError::Compile { program: program.name(), log });
         };
@@ -118,17 +153,22 @@ impl fmt::Debug for Modules {
 }
 
 /// The kinds of a kernel's parameters, read from its text. `None` if there is no such kernel.
-fn parameters(source: &str, name: &str) -> Option<Vec<Kind>> {
+fn parameters(program: &Program, source: &str, name: &str) -> Option<Vec<Kind>> {
     let head = format!("extern \"C\" __global__ void {name}(");
     let list = source.split(&head).nth(1)?.split(')').next()?;
-    list.split(',').map(kind).collect()
+    list.split(',').map(|declaration| kind(program, declaration)).collect()
 }
 
-fn kind(declaration: &str) -> Option<Kind> {
-    let words: Vec<&str> = declaration.split_whitespace().collect();
-    if declaration.contains('*') {
-        return Some(Kind::Pointer);
+fn kind(program: &Program, declaration: &str) -> Option<Kind> {
+    if let Some((to, _)) = declaration.split_once('*') {
+        let words: Vec<&str> = to.split_whitespace().filter(|&word| word != "const").collect();
+        let to = match words.join(" ").as_str() {
+            "unsigned short" => To::Halves,
+            name => program.element(name).map_or(To::Anything, To::Numbers),
+        };
+        return Some(Kind::Pointer(to));
     }
+    let words: Vec<&str> = declaration.split_whitespace().collect();
     match words.as_slice() {
         ["int", _] => Some(Kind::Int),
         ["long", "long", _] => Some(Kind::Long),
@@ -143,13 +183,32 @@ fn kind(declaration: &str) -> Option<Kind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::program::Text;
+
+    #[test]
+    fn a_pointer_takes_numbers_of_its_own_type_alone() {
+        let to = |scalar| Kind::Pointer(To::Numbers(scalar));
+        assert!(to(Scalar::F32).takes(to(Scalar::F32)) && !to(Scalar::F32).takes(to(Scalar::F64)));
+        assert!(Kind::Pointer(To::Halves).takes(to(Scalar::BF16)));
+        assert!(!Kind::Pointer(To::Halves).takes(to(Scalar::F32)));
+        assert!(to(Scalar::I64).takes(Kind::Pointer(To::Anything)));
+        assert!(!Kind::Long.takes(to(Scalar::I64)));
+    }
 
     #[test]
     fn parameters_are_read_from_the_text_and_unknown_ones_refused() {
-        let text = "extern \"C\" __global__ void f(Dims d, long long n,\n    const T* x, T* y, double c) {";
-        let kinds = [Kind::Dims, Kind::Long, Kind::Pointer, Kind::Pointer, Kind::Double];
+        let program = Program::new(Text { name: "toy", source: "" }, Scalar::F16);
+        let program = program.writing(Scalar::F64);
+        let parameters = |text, name| parameters(&program, text, name);
+        let text = "extern \"C\" __global__ void f(Dims d, long long n,\n    const S* x, T *y, double c) {";
+        let [s, t] = [Scalar::F16, Scalar::F32].map(|scalar| Kind::Pointer(To::Numbers(scalar)));
+        let kinds = [Kind::Dims, Kind::Long, s, t, Kind::Double];
         assert_eq!(parameters(text, "f").as_deref(), Some(&kinds[..]));
         assert_eq!(parameters(text, "g"), None);
         assert_eq!(parameters("extern \"C\" __global__ void f(short n) {", "f"), None);
+        let text = "extern \"C\" __global__ void f(U* a, const long long* b, unsigned short* c, char* d) {";
+        let [a, b] = [Scalar::F64, Scalar::I64].map(|scalar| Kind::Pointer(To::Numbers(scalar)));
+        let kinds = [a, b, Kind::Pointer(To::Halves), Kind::Pointer(To::Anything)];
+        assert_eq!(parameters(text, "f").as_deref(), Some(&kinds[..]));
     }
 }

@@ -3,6 +3,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::gemm::{Matrices, gemm};
+use super::operand::length;
 use super::slice::SliceMut;
 use super::strided;
 
@@ -24,10 +25,10 @@ pub fn newton_schulz(
     [a, b, c]: [f64; 3],
     iterations: u32,
 ) -> Result<()> {
-    assert_eq!(x.len(), rows * columns, "cuda newton schulz: length");
+    length("newton schulz", "x", x.len(), &[rows, columns])?;
     let (n, scalar) = (rows.min(columns), x.scalar());
-    let memory = |len: usize| gpu.memory().allocate(len * scalar.bytes());
-    let (mut gram, mut poly, mut old) = (memory(n * n)?, memory(n * n)?, memory(x.len())?);
+    let memory = |sizes: &[usize]| gpu.memory().numbers(scalar, sizes);
+    let (mut gram, mut poly, mut old) = (memory(&[n, n])?, memory(&[n, n])?, memory(&[x.len()])?);
     let gram = SliceMut::new(&mut gram, scalar, n * n);
     let poly = SliceMut::new(&mut poly, scalar, n * n);
     let old = SliceMut::new(&mut old, scalar, x.len());

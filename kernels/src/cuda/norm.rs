@@ -4,6 +4,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
+use super::operand::length;
 use super::program::{Program, Text};
 use super::reduce;
 use super::slice::{Slice, SliceMut};
@@ -31,9 +32,12 @@ pub fn layer_norm(
 ) -> Result<()> {
     let rows = mean.len();
     let parameters = [scale, shift].map(|s| s.map_or(width, |s| s.len()));
-    let expected =
-        [(rows * width, &[x.len(), y.len()][..]), (rows, &[rstd.len()]), (width, &parameters)];
-    check("layer norm", expected);
+    let expected = [
+        ([rows, width], &[x.len(), y.len()][..]),
+        ([rows, 1], &[rstd.len()]),
+        ([1, width], &parameters),
+    ];
+    check("layer norm", expected)?;
     if rows == 0 {
         return Ok(());
     }
@@ -67,8 +71,8 @@ pub fn layer_norm_input(
     let scales = [scale.map_or(width, |s| s.len())];
     check(
         "layer norm backward",
-        [(rows * width, &whole[..]), (rows, &[rstd.len()]), (width, &scales)],
-    );
+        [([rows, width], &whole[..]), ([rows, 1], &[rstd.len()]), ([1, width], &scales)],
+    )?;
     if rows == 0 {
         return Ok(());
     }
@@ -97,15 +101,14 @@ pub fn layer_norm_parameters(
 ) -> Result<()> {
     let rows = mean.len();
     let (whole, outputs) = ([x.len(), g.len()], [d_scale.len(), d_shift.len()]);
-    let expected = [(rows * width, &whole[..]), (rows, &[rstd.len()]), (width, &outputs)];
-    check("layer norm parameters", expected);
+    let expected =
+        [([rows, width], &whole[..]), ([rows, 1], &[rstd.len()]), ([1, width], &outputs)];
+    check("layer norm parameters", expected)?;
     let (pieces, scalar) = (rows.div_ceil(CHUNK), d_scale.scalar());
     let length = pieces * width;
-    let mut partial = [(); 2].map(|()| gpu.memory().allocate(length * scalar.bytes()));
-    let [Ok(a), Ok(b)] = &mut partial else {
-        return partial.into_iter().collect::<Result<Vec<_>>>().map(drop);
-    };
-    let (a, b) = (SliceMut::new(a, scalar, length), SliceMut::new(b, scalar, length));
+    let memory = || gpu.memory().numbers(scalar, &[pieces, width]);
+    let (mut a, mut b) = (memory()?, memory()?);
+    let (a, b) = (SliceMut::new(&mut a, scalar, length), SliceMut::new(&mut b, scalar, length));
     if length > 0 {
         let arguments = [
             rows.into(),
@@ -142,8 +145,8 @@ pub fn rms_norm(
     rstd: &SliceMut<'_>,
 ) -> Result<()> {
     let rows = rstd.len();
-    assert_eq!([x.len(), y.len()], [rows * width; 2], "cuda rms norm: lengths");
-    assert!(scale.is_none_or(|s| s.len() == width), "cuda rms norm: scale");
+    let scales = [scale.map_or(width, |s| s.len())];
+    check("rms norm", [([rows, width], &[x.len(), y.len()][..]), ([1, width], &scales)])?;
     if rows == 0 {
         return Ok(());
     }
@@ -165,8 +168,8 @@ pub fn rms_norm_input(
     dx: &SliceMut<'_>,
 ) -> Result<()> {
     let rows = rstd.len();
-    assert_eq!([x.len(), g.len(), dx.len()], [rows * width; 3], "cuda rms norm backward: lengths");
-    assert!(scale.is_none_or(|s| s.len() == width), "cuda rms norm backward: scale");
+    let (whole, scales) = ([x.len(), g.len(), dx.len()], [scale.map_or(width, |s| s.len())]);
+    check("rms norm backward", [([rows, width], &whole[..]), ([1, width], &scales)])?;
     if rows == 0 {
         return Ok(());
     }
@@ -190,7 +193,7 @@ pub fn batch_moments(
     [mean, rstd, variance]: [&SliceMut<'_>; 3],
 ) -> Result<()> {
     let moments = [mean.len(), rstd.len(), variance.len()];
-    check("batch norm moments", [(n * c * s, &[x.len()][..]), (c, &moments)]);
+    check("batch norm moments", [([n, c, s], &[x.len()][..]), ([1, c, 1], &moments)])?;
     if c == 0 {
         return Ok(());
     }
@@ -219,7 +222,7 @@ pub fn batch_apply(
     y: &SliceMut<'_>,
 ) -> Result<()> {
     let channels = [mean, rstd, scale, shift].map(|of| of.len());
-    check("batch norm", [(n * c * s, &[x.len(), y.len()][..]), (c, &channels)]);
+    check("batch norm", [([n, c, s], &[x.len(), y.len()][..]), ([1, c, 1], &channels)])?;
     if y.is_empty() {
         return Ok(());
     }
@@ -251,7 +254,7 @@ pub fn batch_backward(
 ) -> Result<()> {
     let channels = [mean.len(), rstd.len(), scale.len(), d_scale.len(), d_shift.len()];
     let whole = [x.len(), g.len(), dx.len()];
-    check("batch norm backward", [(n * c * s, &whole[..]), (c, &channels)]);
+    check("batch norm backward", [([n, c, s], &whole[..]), ([1, c, 1], &channels)])?;
     if dx.is_empty() {
         return Ok(());
     }
@@ -288,9 +291,12 @@ fn grid(blocks: usize, y: &SliceMut<'_>) -> Grid {
     Grid::blocks(blocks).sharing(y.scalar().bytes())
 }
 
-/// Asserts that the arrays of each list have the length that stands before it.
-fn check<const N: usize>(kernel: &str, expected: [(usize, &[usize]); N]) {
-    for (want, got) in expected {
-        assert!(got.iter().all(|&len| len == want), "cuda {kernel}: lengths {got:?}, not {want}");
-    }
+/// Asks that the arrays of each list have the sizes that stand before it.
+fn check<const N: usize, const D: usize>(
+    kernel: &'static str,
+    expected: [([usize; D], &[usize]); N],
+) -> Result<()> {
+    expected.into_iter().try_for_each(|(sizes, lengths)| {
+        lengths.iter().try_for_each(|&got| length(kernel, "an operand", got, &sizes))
+    })
 }

@@ -1,11 +1,12 @@
 //! Images as columns of patches, what a convolution multiplies its weight with: im2col (Chellapilla, Puri &
 //! Simard 2006).
 
-use super::conv::image;
 use super::conv::unfolded::TEXT;
+use super::conv::{image, sizes};
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
+use super::operand::length;
 use super::program::Program;
 use super::slice::{Slice, SliceMut};
 use crate::conv::Conv2d;
@@ -18,15 +19,15 @@ use crate::conv::Conv2d;
 /// # Errors
 /// What the driver or the compiler refuses.
 pub fn patches(gpu: &Gpu, conv: &Conv2d, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
-    let (columns, (height, width)) = (conv.batch * conv.positions(), conv.input);
-    assert_eq!(x.len(), conv.batch * conv.in_channels * height * width, "cuda patches: x");
-    assert_eq!(y.len(), columns * conv.groups * conv.patch(), "cuda patches: y");
-    assert_eq!(x.scalar(), y.scalar(), "cuda patches: types");
+    sizes("patches", conv, Some(x.len()), None, None)?;
+    let ((kh, kw), (oh, ow)) = (conv.window.kernel, conv.output);
+    let columns = conv.batch * conv.positions();
+    length("patches", "y", y.len(), &[conv.in_channels, kh, kw, conv.batch, oh, ow])?;
     if y.is_empty() {
         return Ok(());
     }
     let arguments =
-        [image(conv).into(), conv.positions().into(), columns.into(), x.into(), y.into()];
+        [image(conv)?.into(), conv.positions().into(), columns.into(), x.into(), y.into()];
     let grid = Grid::over(conv.in_channels * columns);
     gpu.launch(&Program::new(TEXT, y.scalar()), "unfold", grid, &arguments)
 }

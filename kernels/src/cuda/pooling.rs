@@ -1,10 +1,12 @@
 //! Max and average pooling over planes \[planes, H, W\], with windows or with as many cells as wanted.
 
 use super::device::Gpu;
-use super::error::Result;
+use super::error::{CudaError, Result};
 use super::launch::{Arg, Grid, Image};
+use super::operand::{length, lengths, rows};
 use super::program::{Program, Text};
-use super::slice::{Scalar, Slice, SliceMut};
+use super::slice::{Slice, SliceMut};
+use crate::sizes;
 use crate::unfold::Window;
 
 const TEXT: Text = Text { name: "pooling", source: include_str!("../../cuda/pooling.cu") };
@@ -23,14 +25,28 @@ pub struct Pool {
 }
 
 impl Pool {
-    fn image(&self) -> Image {
+    fn image(&self) -> Result<Image> {
         let window = self.window.unwrap_or(Window::new((1, 1)));
         Image::new((self.planes, 1, 1, 1), self.input, &window, self.output)
     }
 
-    fn check(&self, x: usize, y: usize) {
-        assert_eq!(x, self.planes * self.input.0 * self.input.1, "cuda pooling: planes");
-        assert_eq!(y, self.planes * self.output.0 * self.output.1, "cuda pooling: outputs");
+    fn check(&self, x: usize, y: usize) -> Result<()> {
+        let Self { planes, input, output, window } = *self;
+        length("pooling", "planes", x, &[planes, input.0, input.1])?;
+        length("pooling", "outputs", y, &[planes, output.0, output.1])?;
+        if let Some(window) = window {
+            let (taps, positions) = (window.kernel, window.output(input).unwrap_or_default());
+            // So counts of taps do not wrap, and each position is one of the window.
+            let counted = sizes::product(&[output.0, output.1, taps.0, taps.1]).is_some();
+            if positions != output || !counted {
+                let sizes = vec![input.0, input.1, output.0, output.1, taps.0, taps.1];
+                let (what, expected) = ("image, outputs, taps", "the window's own outputs");
+                return Err(CudaError::Sizes { what, sizes, expected });
+            }
+        } else if y > 0 && x == 0 {
+            length("pooling", "cells of no image", y, &[0])?;
+        }
+        Ok(())
     }
 }
 
@@ -45,13 +61,13 @@ pub fn max(
     y: &SliceMut<'_>,
     places: &SliceMut<'_>,
 ) -> Result<()> {
-    pool.check(x.len(), y.len());
-    assert_eq!((places.len(), places.scalar()), (y.len(), Scalar::I64), "cuda pooling: places");
+    pool.check(x.len(), y.len())?;
+    length("pooling", "places", places.len(), &[y.len()])?;
     if y.is_empty() {
         return Ok(());
     }
     let kernel = if pool.window.is_some() { "max_pool" } else { "adaptive_max" };
-    let arguments = [pool.image().into(), x.into(), y.into(), places.into()];
+    let arguments = [pool.image()?.into(), x.into(), y.into(), places.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), kernel, Grid::over(y.len()), &arguments)
 }
 
@@ -66,8 +82,9 @@ pub fn scatter(
     places: Slice<'_>,
     dx: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!([g.len(), places.len()], [planes * outputs; 2], "cuda scatter: outputs");
-    assert_eq!(dx.len(), planes * pixels, "cuda scatter: planes");
+    let all = [("g", g.len()), ("places", places.len())];
+    lengths("pooling scatter", &[planes, outputs], all)?;
+    length("pooling scatter", "dx", dx.len(), &[planes, pixels])?;
     if dx.is_empty() {
         return Ok(());
     }
@@ -87,11 +104,12 @@ pub fn pick(
     places: Slice<'_>,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!(places.len(), y.len(), "cuda pick: outputs");
-    assert!(y.is_empty() || x.len() == y.len() / outputs * pixels, "cuda pick: planes");
+    length("pooling pick", "places", places.len(), &[y.len()])?;
     if y.is_empty() {
         return Ok(());
     }
+    let planes = rows("pooling pick", "y", y.len(), outputs)?;
+    length("pooling pick", "x", x.len(), &[planes, pixels])?;
     let arguments =
         [y.len().into(), pixels.into(), outputs.into(), x.into(), places.into(), y.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), "pick", Grid::over(y.len()), &arguments)
@@ -102,7 +120,7 @@ pub fn pick(
 /// # Errors
 /// As [`max`].
 pub fn avg(gpu: &Gpu, pool: &Pool, all_taps: bool, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
-    pool.check(x.len(), y.len());
+    pool.check(x.len(), y.len())?;
     averaged(gpu, pool, all_taps, ["avg_pool", "adaptive_avg"], x, y)
 }
 
@@ -117,7 +135,7 @@ pub fn avg_backward(
     g: Slice<'_>,
     dx: &SliceMut<'_>,
 ) -> Result<()> {
-    pool.check(dx.len(), g.len());
+    pool.check(dx.len(), g.len())?;
     averaged(gpu, pool, all_taps, ["avg_pool_backward", "adaptive_avg_backward"], g, dx)
 }
 
@@ -133,7 +151,7 @@ fn averaged(
         return Ok(());
     }
     let (program, grid) = (Program::new(TEXT, to.scalar()), Grid::over(to.len()));
-    let image: Arg = pool.image().into();
+    let image: Arg = pool.image()?.into();
     if pool.window.is_none() {
         return gpu.launch(&program, cells, grid, &[image, from.into(), to.into()]);
     }

@@ -1,19 +1,33 @@
 //! Whether a CUDA device can be used, and if not, why.
 //!
-//! `cudarc` panics at the first call into a library that cannot be loaded, so each library is asked
-//! for by name before it is touched. The order matters: driver library, devices, driver version,
-//! context, then the libraries that kernels need. cuDNN, which is optional, is asked for when it is first needed.
+//! `cudarc` panics at the first call into a library that cannot be loaded, or that lacks what is called, so each
+//! library and its functions are asked for before they are called ([`symbols`](super::symbols)). The order matters:
+//! driver library, devices, driver version, its other functions, context, then the libraries that kernels need.
+//! cuDNN, which is optional, is asked for when it is first needed.
+//!
+//! What is asked first is asked by a thread of its own: what loads under NVIDIA's names may be anything, and may
+//! never come back.
 
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use cudarc::driver::{CudaContext, DriverError, sys};
-use cudarc::{cublas, nvrtc};
+use cudarc::driver::{CudaContext, DriverError};
+use libloading::{Library, Symbol};
 
 use super::library;
+use super::symbols::{CUBLAS, DRIVER, Functions, NVRTC, Unusable};
+
+/// How long a driver may take to answer. One that has to wake eight devices takes ten seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The oldest driver interface that is accepted, as `cuDriverGetVersion` counts: CUDA 12.8.
 /// The bindings are those of 13.0; on drivers older than this, symbols they look up are missing.
 const OLDEST_DRIVER: i32 = 12_080;
+
+/// What the driver's library answers where it finds no device: `CUDA_ERROR_NO_DEVICE`.
+const NO_DEVICE: u32 = 100;
 
 /// A CUDA device that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +70,20 @@ pub enum NoDevice {
     Refused {
         /// The driver's own name for the reason.
         code: String,
+    },
+    /// A library loads, but is not NVIDIA's, or of a version that is not known.
+    #[error("the CUDA library {name} lacks {function}: it is broken, or of another version")]
+    Broken {
+        /// Its file name.
+        name: &'static str,
+        /// A function that it should have.
+        function: &'static str,
+    },
+    /// The driver's library does not come back from being loaded and asked.
+    #[error("the CUDA driver has not answered for {seconds} s")]
+    NoAnswer {
+        /// For how long it was waited.
+        seconds: u64,
     },
     /// A library that kernels need cannot be loaded.
     #[error(
@@ -101,31 +129,13 @@ impl From<DriverError> for NoDevice {
 /// }
 /// ```
 pub fn probe(ordinal: usize) -> Result<DeviceInfo, NoDevice> {
-    let tried = library::preload();
-    // SAFETY: this and the two like it below only load and unload a library of NVIDIA's by its
-    // name, which runs its initialisers; these have no preconditions.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(NoDevice::NoDriver);
-    }
-    // A driver without a device answers with an error: that, too, is no device.
-    let found = CudaContext::device_count().map_or(0, |count| usize::try_from(count).unwrap_or(0));
-    if ordinal >= found {
-        return Err(NoDevice::NoDevice { found });
-    }
-    let driver = driver_version()?;
-    if driver < OLDEST_DRIVER {
-        return Err(NoDevice::OldDriver { have: driver, need: OLDEST_DRIVER });
-    }
+    let (tried, driver) = within(PATIENCE, move || {
+        let tried = library::preload();
+        Ok((tried, ask_driver(ordinal)?))
+    })?;
     let context = CudaContext::new(ordinal)?;
-    for (name, present) in [
-        // SAFETY: as above.
-        ("libcublas.so", unsafe { cublas::sys::is_culib_present() }),
-        // SAFETY: as above.
-        ("libnvrtc.so", unsafe { nvrtc::sys::is_culib_present() }),
-    ] {
-        if !present {
-            return Err(NoDevice::NoLibrary { name, tried });
-        }
+    for library in [&CUBLAS, &NVRTC] {
+        usable(library, || NoDevice::NoLibrary { name: library.file, tried: tried.clone() })?;
     }
     Ok(DeviceInfo {
         ordinal,
@@ -136,13 +146,68 @@ pub fn probe(ordinal: usize) -> Result<DeviceInfo, NoDevice> {
     })
 }
 
-/// The driver's version, 1000·major + 10·minor. The library must have been found present.
-fn driver_version() -> Result<i32, DriverError> {
-    let mut version = 0;
-    // SAFETY: the caller has seen that the driver's library loads; `version` outlives the call,
-    // which writes one integer to it.
-    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;
-    Ok(version)
+/// What `ask` answers, if it does in time.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    ask: impl FnOnce() -> Result<T, NoDevice> + Send + 'static,
+) -> Result<T, NoDevice> {
+    let silent = NoDevice::NoAnswer { seconds: patience.as_secs() };
+    let (answer, answered) = mpsc::channel();
+    // Who does not come back is left alone: nothing can end it.
+    let asking = thread::Builder::new().spawn(move || drop(answer.send(ask())));
+    asking.map_err(|error| NoDevice::Refused { code: error.to_string() })?;
+    answered.recv_timeout(patience).unwrap_or(Err(silent))
+}
+
+/// The driver's version, 1000·major + 10·minor, if there is a driver that is not too old and sees the device.
+fn ask_driver(ordinal: usize) -> Result<i32, NoDevice> {
+    type Asked = unsafe extern "C" fn(*mut i32) -> u32;
+    type Init = unsafe extern "C" fn(u32) -> u32;
+    // Never unloaded: it has threads of its own once it has been called.
+    let driver: &'static Library = Box::leak(Box::new(DRIVER.library().ok_or(NoDevice::NoDriver)?));
+    let broken = |function| move |_| NoDevice::Broken { name: DRIVER.file, function };
+    // SAFETY: functions of these names take and return what these types say, by NVIDIA's documentation. Codes
+    // are taken as numbers: those of an unknown library may be none of the bindings'.
+    let (init, count, version) = unsafe {
+        (
+            driver.get::<Init>(b"cuInit").map_err(broken("cuInit"))?,
+            driver.get::<Asked>(b"cuDeviceGetCount").map_err(broken("cuDeviceGetCount"))?,
+            driver.get::<Asked>(b"cuDriverGetVersion").map_err(broken("cuDriverGetVersion"))?,
+        )
+    };
+    let refused =
+        |call: &str, code: u32| NoDevice::Refused { code: format!("{call}: code {code}") };
+    let ask = |call: &str, function: &Symbol<'_, Asked>| {
+        let mut answer = 0;
+        // SAFETY: the integer outlives the call, which writes it.
+        match unsafe { function(&raw mut answer) } {
+            0 => Ok(answer),
+            code => Err(refused(call, code)),
+        }
+    };
+    // SAFETY: to be called before all others, with 0.
+    match unsafe { init(0) } {
+        0 => {}
+        NO_DEVICE => return Err(NoDevice::NoDevice { found: 0 }),
+        code => return Err(refused("cuInit", code)),
+    }
+    let found = usize::try_from(ask("cuDeviceGetCount", &count)?).unwrap_or(0);
+    if ordinal >= found {
+        return Err(NoDevice::NoDevice { found });
+    }
+    let have = ask("cuDriverGetVersion", &version)?;
+    if have < OLDEST_DRIVER {
+        return Err(NoDevice::OldDriver { have, need: OLDEST_DRIVER });
+    }
+    usable(&DRIVER, || NoDevice::NoDriver)?;
+    Ok(have)
+}
+
+fn usable(library: &Functions, absent: impl Fn() -> NoDevice) -> Result<(), NoDevice> {
+    library.check().map_err(|unusable| match unusable {
+        Unusable::Absent => absent(),
+        Unusable::Lacks(function) => NoDevice::Broken { name: library.file, function },
+    })
 }
 
 #[cfg(test)]
@@ -163,9 +228,20 @@ mod tests {
 
     #[test]
     fn without_a_driver_library_the_reason_is_just_that() {
-        // SAFETY: loads and unloads the driver's library, nothing else.
-        let driver = unsafe { sys::is_culib_present() };
+        let driver = DRIVER.library().is_some();
         assert_eq!(probe(0) == Err(NoDevice::NoDriver), !driver);
+    }
+
+    #[test]
+    fn what_never_comes_back_is_no_answer() {
+        let patience = Duration::from_millis(20);
+        let forever = || {
+            thread::sleep(Duration::from_secs(3600));
+            Ok(())
+        };
+        let silent = Err(NoDevice::NoAnswer { seconds: 0 });
+        assert_eq!(within(patience, forever), silent);
+        assert_eq!(within(Duration::from_secs(60), || Ok(7)), Ok(7));
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! only through `DYN_SHARED`; sizes are `long long`; a warp operation with all lanes only where all
 //! 32 are there; every sum in an order that depends on sizes alone.
 
+use super::error::Result;
+use super::formula::{self, Names};
 use super::halves;
 use super::slice::Scalar;
 
@@ -34,22 +36,52 @@ pub struct Program {
     reads: Scalar,
     writes: Scalar,
     formulas: [&'static str; 3],
+    /// What the formulas may name, where they are not ours.
+    names: Option<&'static Names>,
 }
 
-/// What tells programs apart.
-pub(super) type Key = (&'static str, Scalar, Scalar, [&'static str; 3]);
+/// What tells programs apart: where the text is (a static one is only there), types and formulas.
+pub(super) type Key = (usize, usize, Scalar, Scalar, [&'static str; 3]);
 
 impl Program {
     /// A text without formulas that reads and writes one type.
     #[must_use]
     pub const fn new(text: Text, scalar: Scalar) -> Self {
-        Self { text, name: text.name, reads: scalar, writes: scalar, formulas: [""; 3] }
+        let (name, formulas) = (text.name, [""; 3]);
+        Self { text, name, reads: scalar, writes: scalar, formulas, names: None }
     }
 
     /// The same, with formulas; `name` says what they compute.
     #[must_use]
     pub const fn with(self, name: &'static str, formulas: [&'static str; 3]) -> Self {
         Self { name, formulas, ..self }
+    }
+
+    /// The same with formulas of others', which are read before they are compiled.
+    pub(super) const fn given(
+        self,
+        name: &'static str,
+        formulas: [&'static str; 3],
+        names: &'static Names,
+    ) -> Self {
+        Self { name, formulas, names: Some(names), ..self }
+    }
+
+    /// Reads formulas of others'.
+    pub(super) fn check(&self) -> Result<()> {
+        let Some(names) = self.names else { return Ok(()) };
+        let given = self.formulas.iter().filter(|formula| !formula.is_empty());
+        given.into_iter().try_for_each(|formula| formula::check(self.name, formula, names))
+    }
+
+    /// The type that pointers to a name of the texts are of, if it is one of theirs.
+    pub(super) fn element(&self, name: &str) -> Option<Scalar> {
+        match name {
+            "S" => Some(self.reads),
+            "T" => Some(self.reads.computed_in()),
+            "U" => Some(self.writes),
+            _ => Scalar::ALL.into_iter().find(|scalar| scalar.c_name() == name),
+        }
     }
 
     /// The same, writing another type.
@@ -67,13 +99,8 @@ impl Program {
     }
 
     /// The whole text that the compiler gets.
-    ///
-    /// # Panics
-    /// When a text that knows no `S` shall read numbers of 16 bits: a bug of ours.
     #[must_use]
     pub fn source(&self) -> String {
-        let stored = !halves::is_half(self.reads) || self.text.source.contains("S* ");
-        assert!(stored, "cuda {}: it does not read 16 bits", self.name);
         let (reads, writes) = (self.reads.c_name(), self.writes.c_name());
         let computes = self.reads.computed_in().c_name();
         let halves = halves::text([self.reads, self.writes]);
@@ -85,8 +112,9 @@ impl Program {
         source + PRELUDE + self.text.source
     }
 
-    pub(super) const fn key(&self) -> Key {
-        (self.text.name, self.reads, self.writes, self.formulas)
+    pub(super) fn key(&self) -> Key {
+        let text = self.text.source.as_bytes();
+        (text.as_ptr().addr(), text.len(), self.reads, self.writes, self.formulas)
     }
 }
 

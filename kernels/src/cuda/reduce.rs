@@ -6,6 +6,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::{Arg, Grid};
+use super::operand::{length, lengths};
 use super::program::{Program, Text};
 use super::slice::{Scalar, Slice, SliceMut};
 use super::strided;
@@ -29,7 +30,8 @@ pub fn sum(
     scale: f64,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!((x.len(), y.len()), (outer * n * inner, outer * inner), "cuda sum: lengths");
+    length("sum", "x", x.len(), &[outer, n, inner])?;
+    length("sum", "y", y.len(), &[outer, inner])?;
     if y.is_empty() || n == 0 {
         // Of nothing the mean is no number: 0 times infinity.
         return strided::fill(gpu, 0.0 * scale, y);
@@ -39,9 +41,8 @@ pub fn sum(
         return piecewise(gpu, x, (outer, n, inner), scale, y);
     }
     let scalar = x.scalar().computed_in();
-    let length = outer * pieces * inner;
-    let mut partial = gpu.memory().allocate(length * scalar.bytes())?;
-    let partial = SliceMut::new(&mut partial, scalar, length);
+    let mut partial = gpu.memory().numbers(scalar, &[outer, pieces, inner])?;
+    let partial = SliceMut::new(&mut partial, scalar, outer * pieces * inner);
     piecewise(gpu, x, (outer, n, inner), 1.0, &partial)?;
     sum(gpu, partial.read(), (outer, pieces, inner), scale, y)
 }
@@ -72,7 +73,7 @@ fn piecewise(
 /// As [`sum`].
 pub fn variance(gpu: &Gpu, x: Slice<'_>, n: usize, y: &SliceMut<'_>) -> Result<()> {
     let rows = y.len();
-    assert_eq!(x.len(), rows * n, "cuda variance: lengths");
+    length("variance", "x", x.len(), &[rows, n])?;
     if rows == 0 {
         return Ok(());
     }
@@ -101,13 +102,11 @@ pub fn max(
     y: &SliceMut<'_>,
     at: &SliceMut<'_>,
 ) -> Result<()> {
-    assert!(n >= 1, "cuda max: the axis is empty");
-    assert_eq!(
-        [x.len(), y.len(), at.len()],
-        [outer * n * inner, outer * inner, outer * inner],
-        "cuda max: lengths"
-    );
-    assert_eq!(at.scalar(), Scalar::I64, "cuda max: the places' type");
+    length("max", "x", x.len(), &[outer, n, inner])?;
+    lengths("max", &[outer, inner], [("y", y.len()), ("at", at.len())])?;
+    if n == 0 {
+        length("max, of an empty axis,", "y", y.len(), &[0])?;
+    }
     if y.is_empty() {
         return Ok(());
     }

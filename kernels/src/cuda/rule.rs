@@ -6,6 +6,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Arg;
+use super::operand::{length, scalar};
 use super::program::{Program, Text};
 use super::slice::Slice;
 use super::step::{self, Moving, Row};
@@ -170,8 +171,9 @@ pub fn step_scaled<const N: usize>(
     numbers: [f64; N],
     scale: Slice<'_>,
 ) -> Result<()> {
-    let fits = |p: &Moving<'_>| p.theta.scalar() == scale.scalar();
-    assert!(scale.len() == 1 && parameters.iter().all(fits), "cuda rule: the number's type");
+    length("rule", "the number", scale.len(), &[1])?;
+    let of = |p: &Moving<'_>| scalar("rule", "the number", scale.scalar(), p.theta.scalar());
+    parameters.iter().try_for_each(of)?;
     queue(gpu, parameters, rule, numbers, |_| Row::scaled(scale))
 }
 
@@ -184,7 +186,7 @@ fn queue<const N: usize>(
 ) -> Result<()> {
     let mut table = Vec::new();
     for p in parameters {
-        row(p).pieces(p, rule.kept..=rule.kept, &mut table);
+        row(p).pieces(p, rule.kept..=rule.kept, &mut table)?;
     }
     let mut arguments = [Arg::Double(0.0); 6];
     arguments.iter_mut().zip(numbers).for_each(|(to, from)| *to = from.into());

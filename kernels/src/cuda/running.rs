@@ -4,8 +4,9 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
+use super::operand::length;
 use super::program::{Program, Text};
-use super::slice::{Scalar, Slice, SliceMut};
+use super::slice::{Slice, SliceMut};
 
 const TEXT: Text = Text { name: "running", source: include_str!("../../cuda/running.cu") };
 
@@ -17,7 +18,7 @@ const TEXT: Text = Text { name: "running", source: include_str!("../../cuda/runn
 /// # Errors
 /// What the driver or the compiler refuses (all functions here).
 pub fn look(gpu: &Gpu, x: Slice<'_>, bad: &SliceMut<'_>) -> Result<()> {
-    assert_eq!((bad.len(), bad.scalar()), (1, Scalar::I64), "cuda look: bad");
+    length("look", "bad", bad.len(), &[1])?;
     if x.is_empty() {
         return Ok(());
     }
@@ -39,8 +40,8 @@ pub fn average(
     (count, weight): (f64, f64),
     factor: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!((bad.len(), bad.scalar()), (1, Scalar::I64), "cuda average: bad");
-    assert_eq!((x.len(), x.scalar()), (factor.len(), factor.scalar()), "cuda average: x");
+    length("average", "bad", bad.len(), &[1])?;
+    length("average", "x", x.len(), &[factor.len()])?;
     if x.is_empty() {
         return Ok(());
     }

@@ -1,10 +1,11 @@
 //! Sums of squares of rows, channels and patches: the diagonals that curvature is made of. Formulas: the
 //! module of this name for the CPU.
 
-use super::conv::image;
+use super::conv::{image, sizes};
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
+use super::operand::{length, rows};
 use super::program::{Program, Text};
 use super::reduce;
 use super::slice::{Slice, SliceMut};
@@ -25,11 +26,10 @@ const CHUNK: usize = 64;
 /// What the driver or the compiler refuses (all functions here).
 pub fn column_squares(gpu: &Gpu, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
     let width = y.len();
-    let rows = x.len().checked_div(width).unwrap_or(0);
-    assert_eq!(x.len(), rows * width, "cuda column squares: lengths");
+    let rows = rows("column squares", "x", x.len(), width)?;
     let (pieces, scalar) = (rows.div_ceil(CHUNK), y.scalar());
     let length = pieces * width;
-    let mut partial = gpu.memory().allocate(length * scalar.bytes())?;
+    let mut partial = gpu.memory().numbers(scalar, &[pieces, width])?;
     let partial = SliceMut::new(&mut partial, scalar, length);
     if length > 0 {
         let sizes = [rows.into(), width.into(), CHUNK.into()];
@@ -53,7 +53,8 @@ pub fn channel_squares(
     x: Slice<'_>,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!((x.len(), y.len()), (n * c * s, c), "cuda channel squares: lengths");
+    length("channel squares", "x", x.len(), &[n, c, s])?;
+    length("channel squares", "y", y.len(), &[c])?;
     if y.is_empty() {
         return Ok(());
     }
@@ -70,13 +71,13 @@ pub fn channel_squares(
 /// # Errors
 /// As [`column_squares`].
 pub fn patch_squares(gpu: &Gpu, conv: &Conv2d, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
-    let (height, width) = conv.input;
-    assert_eq!(x.len(), conv.batch * conv.in_channels * height * width, "cuda patch squares: x");
-    assert_eq!(y.len(), conv.groups * conv.patch(), "cuda patch squares: y");
+    sizes("patch squares", conv, Some(x.len()), None, None)?;
+    let (kh, kw) = conv.window.kernel;
+    length("patch squares", "y", y.len(), &[conv.in_channels, kh, kw])?;
     if y.is_empty() {
         return Ok(());
     }
-    let arguments = [image(conv).into(), x.into(), y.into()];
+    let arguments = [image(conv)?.into(), x.into(), y.into()];
     let grid = Grid::blocks(y.len()).sharing(y.scalar().bytes());
     gpu.launch(&Program::new(TEXT, y.scalar()), "patch_squares", grid, &arguments)
 }

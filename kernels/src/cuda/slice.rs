@@ -18,6 +18,9 @@ pub enum Scalar {
 }
 
 impl Scalar {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::F32, Self::F64, Self::I64, Self::F16, Self::BF16];
+
     /// Bytes of one.
     #[must_use]
     pub const fn bytes(self) -> usize {
@@ -69,9 +72,13 @@ pub struct SliceMut<'a> {
 
 impl<'a> Slice<'a> {
     /// `len` elements of a buffer from element `start` on.
+    ///
+    /// # Panics
+    /// When the buffer has fewer.
     #[must_use]
+    #[track_caller]
     pub fn new(buffer: &'a Buffer, scalar: Scalar, start: usize, len: usize) -> Self {
-        assert!((start + len) * scalar.bytes() <= buffer.bytes(), "cuda slice: beyond its buffer");
+        assert!(fits(buffer, scalar, start, len), "cuda slice: beyond its buffer");
         Self { buffer, scalar, start, len }
     }
 
@@ -95,23 +102,32 @@ impl<'a> Slice<'a> {
 
     /// The first element's address on the device.
     #[must_use]
-    pub const fn pointer(&self) -> u64 {
+    pub fn pointer(&self) -> u64 {
         self.buffer.pointer() + (self.start * self.scalar.bytes()) as u64
     }
 
     /// `len` of the elements, from element `start` on.
+    ///
+    /// # Panics
+    /// When there are fewer.
     #[must_use]
+    #[track_caller]
     pub fn part(&self, start: usize, len: usize) -> Self {
-        assert!(start + len <= self.len, "cuda slice: a part beyond the whole");
+        let end = start.checked_add(len);
+        assert!(end.is_some_and(|end| end <= self.len), "cuda slice: a part beyond the whole");
         Self { start: self.start + start, len, ..*self }
     }
 }
 
 impl<'a> SliceMut<'a> {
     /// The first `len` elements of a buffer.
+    ///
+    /// # Panics
+    /// When the buffer has fewer.
     #[must_use]
+    #[track_caller]
     pub fn new(buffer: &'a mut Buffer, scalar: Scalar, len: usize) -> Self {
-        assert!(len * scalar.bytes() <= buffer.bytes(), "cuda slice: beyond its buffer");
+        assert!(fits(buffer, scalar, 0, len), "cuda slice: beyond its buffer");
         Self { buffer, scalar, len }
     }
 
@@ -135,7 +151,7 @@ impl<'a> SliceMut<'a> {
 
     /// The first element's address on the device.
     #[must_use]
-    pub const fn pointer(&self) -> u64 {
+    pub fn pointer(&self) -> u64 {
         self.buffer.pointer()
     }
 
@@ -144,4 +160,10 @@ impl<'a> SliceMut<'a> {
     pub const fn read(&self) -> Slice<'_> {
         Slice { buffer: self.buffer, scalar: self.scalar, start: 0, len: self.len }
     }
+}
+
+/// Whether a buffer has so many elements from one on. Without wrapping: all that is done with addresses rests on it.
+fn fits(buffer: &Buffer, scalar: Scalar, start: usize, len: usize) -> bool {
+    let end = start.checked_add(len).and_then(|end| end.checked_mul(scalar.bytes()));
+    end.is_some_and(|end| end <= buffer.bytes())
 }

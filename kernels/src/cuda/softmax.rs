@@ -4,8 +4,9 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::Grid;
+use super::operand::{length, lengths, rows};
 use super::program::{Program, Text};
-use super::slice::{Scalar, Slice, SliceMut};
+use super::slice::{Slice, SliceMut};
 
 const TEXT: Text = Text { name: "softmax", source: include_str!("../../cuda/softmax.cu") };
 
@@ -14,11 +15,11 @@ const TEXT: Text = Text { name: "softmax", source: include_str!("../../cuda/soft
 /// # Errors
 /// What the driver or the compiler refuses (all functions here).
 pub fn forward(gpu: &Gpu, log: bool, width: usize, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
-    assert_eq!(x.len(), y.len(), "cuda softmax: lengths");
+    length("softmax", "x", x.len(), &[y.len()])?;
     if y.is_empty() {
         return Ok(());
     }
-    let rows = y.len() / width;
+    let rows = rows("softmax", "y", y.len(), width)?;
     let kernel = if log { "log_softmax" } else { "softmax" };
     let arguments = [rows.into(), width.into(), x.into(), y.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), kernel, grid(rows, y), &arguments)
@@ -30,7 +31,7 @@ pub fn forward(gpu: &Gpu, log: bool, width: usize, x: Slice<'_>, y: &SliceMut<'_
 /// As [`forward`].
 pub fn log_sum_exp(gpu: &Gpu, width: usize, x: Slice<'_>, y: &SliceMut<'_>) -> Result<()> {
     let rows = y.len();
-    assert_eq!(x.len(), rows * width, "cuda log_sum_exp: lengths");
+    length("log sum exp", "x", x.len(), &[rows, width])?;
     if rows == 0 {
         return Ok(());
     }
@@ -50,11 +51,11 @@ pub fn backward(
     g: Slice<'_>,
     dx: &SliceMut<'_>,
 ) -> Result<()> {
-    assert_eq!([y.len(), g.len()], [dx.len(); 2], "cuda softmax backward: lengths");
+    lengths("softmax backward", &[dx.len()], [("y", y.len()), ("g", g.len())])?;
     if dx.is_empty() {
         return Ok(());
     }
-    let rows = dx.len() / width;
+    let rows = rows("softmax backward", "dx", dx.len(), width)?;
     let kernel = if log { "log_softmax_backward" } else { "softmax_backward" };
     let arguments = [rows.into(), width.into(), y.into(), g.into(), dx.into()];
     gpu.launch(&Program::new(TEXT, dx.scalar()), kernel, grid(rows, dx), &arguments)
@@ -77,15 +78,11 @@ pub fn cross_entropy(
     y: &SliceMut<'_>,
 ) -> Result<()> {
     let rows = labels.len();
-    assert_eq!([x.len(), log_p.len()], [rows * width; 2], "cuda cross-entropy: lengths");
-    assert_eq!(
-        (y.len(), labels.scalar()),
-        (1, Scalar::I64),
-        "cuda cross-entropy: result and labels"
-    );
+    lengths("cross-entropy", &[rows, width], [("x", x.len()), ("log p", log_p.len())])?;
+    length("cross-entropy", "y", y.len(), &[1])?;
     let scalar = y.scalar();
     let program = Program::new(TEXT, scalar);
-    let mut losses = gpu.memory().allocate(rows * scalar.bytes())?;
+    let mut losses = gpu.memory().numbers(scalar, &[rows])?;
     let losses = SliceMut::new(&mut losses, scalar, rows);
     let arguments =
         [rows.into(), width.into(), x.into(), labels.into(), log_p.into(), (&losses).into()];
@@ -107,12 +104,9 @@ pub fn cross_entropy_backward(
     dx: &SliceMut<'_>,
 ) -> Result<()> {
     let rows = labels.len();
-    assert_eq!([log_p.len(), dx.len()], [rows * width; 2], "cuda cross-entropy backward: lengths");
-    assert_eq!(
-        (g.len(), labels.scalar()),
-        (1, Scalar::I64),
-        "cuda cross-entropy backward: g and labels"
-    );
+    let all = [("log p", log_p.len()), ("dx", dx.len())];
+    lengths("cross-entropy backward", &[rows, width], all)?;
+    length("cross-entropy backward", "g", g.len(), &[1])?;
     let arguments = [rows.into(), width.into(), log_p.into(), labels.into(), g.into(), dx.into()];
     let grid = Grid::over(dx.len());
     gpu.launch(&Program::new(TEXT, dx.scalar()), "cross_entropy_backward", grid, &arguments)

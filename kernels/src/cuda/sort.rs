@@ -3,6 +3,7 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::{Arg, Grid};
+use super::operand::lengths;
 use super::program::{Program, Text};
 use super::slice::{Scalar, Slice, SliceMut};
 
@@ -25,14 +26,13 @@ pub fn argsort(
     descending: bool,
     out: &SliceMut<'_>,
 ) -> Result<()> {
-    let length = outer * n * inner;
-    assert_eq!([x.len(), out.len()], [length; 2], "cuda argsort: lengths");
-    assert_eq!(out.scalar(), Scalar::I64, "cuda argsort: ranks");
+    let length = out.len();
+    lengths("argsort", &[outer, n, inner], [("x", x.len()), ("ranks", length)])?;
     if length == 0 {
         return Ok(());
     }
     let (program, grid) = (Program::new(TEXT, x.scalar()), Grid::over(length));
-    let mut spare = gpu.memory().allocate(length * Scalar::I64.bytes())?;
+    let mut spare = gpu.memory().numbers(Scalar::I64, &[length])?;
     let spare = SliceMut::new(&mut spare, Scalar::I64, length);
     // The passes take turns; the last one writes `out`.
     let passes = n.next_power_of_two().trailing_zeros();

@@ -9,6 +9,7 @@ use std::ops::{Range, RangeInclusive};
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::{Arg, Grid};
+use super::operand::{length, lengths, scalar, view};
 use super::program::{Program, Text};
 use super::slice::{Scalar, Slice, SliceMut};
 use crate::step::{AdaFisher, Adam, Sgd, correction};
@@ -67,7 +68,7 @@ pub fn sgd(gpu: &Gpu, parameters: &[Moving<'_>], rule: &Sgd) -> Result<()> {
     let mut table = Vec::new();
     for p in parameters {
         let row = Row { kind: i64::from(p.step == 1), ..Row::default() };
-        row.pieces(p, 0..=1, &mut table);
+        row.pieces(p, 0..=1, &mut table)?;
     }
     let arguments = [
         i32::from(rule.nesterov).into(),
@@ -88,7 +89,7 @@ pub fn adam(gpu: &Gpu, parameters: &[Moving<'_>], rule: &Adam) -> Result<()> {
     for p in parameters {
         let size = rule.rate / correction(rule.beta1, p.step);
         let root = correction(rule.beta2, p.step).sqrt();
-        Row { size, root, ..Row::default() }.pieces(p, 2..=3, &mut table);
+        Row { size, root, ..Row::default() }.pieces(p, 2..=3, &mut table)?;
     }
     let decay = rule.weight_decay;
     let (kept, coupled) =
@@ -116,12 +117,12 @@ pub fn adafisher(
     curvature: &[Curvature<'_>],
     rule: &AdaFisher,
 ) -> Result<()> {
-    assert_eq!(parameters.len(), curvature.len(), "cuda adafisher: a curvature for each parameter");
+    length("adafisher", "curvatures", curvature.len(), &[parameters.len()])?;
     let mut table = Vec::new();
     for (p, curvature) in parameters.iter().zip(curvature) {
         let size = rule.rate / correction(rule.beta, p.step);
-        for (row, part) in Row::of(curvature, p.theta.len()) {
-            Row { size, ..row }.pieces_of(p, 1..=1, part, &mut table);
+        for (row, part) in Row::of(curvature, &p.theta.read())? {
+            Row { size, ..row }.pieces_of(p, 1..=1, part, &mut table)?;
         }
     }
     let arguments = [
@@ -157,37 +158,44 @@ impl Row {
         Self { s: number.pointer(), ..Self::default() }
     }
 
-    /// The rows of a parameter of n elements, each for a part of them.
-    fn of(curvature: &Curvature<'_>, n: usize) -> Vec<(Self, Range<usize>)> {
+    /// The rows of a parameter, each for a part of its elements.
+    fn of(curvature: &Curvature<'_>, theta: &Slice<'_>) -> Result<Vec<(Self, Range<usize>)>> {
+        let n = theta.len();
+        let of_type = |name, x: Slice<'_>| scalar("adafisher", name, x.scalar(), theta.scalar());
         let row = match *curvature {
             Curvature::Outer(s, h) => {
-                assert_eq!(n, s.len() * h.len(), "cuda adafisher: outer factors");
+                length("adafisher", "theta", n, &[s.len(), h.len()])?;
+                of_type("s", s).and_then(|()| of_type("h", h))?;
                 let columns = h.len() as i64;
                 Self { s: s.pointer(), h: h.pointer(), columns, ..Self::default() }
             }
             Curvature::Product(s, h) => {
-                assert_eq!([s.len(), h.len()], [n; 2], "cuda adafisher: factors");
+                lengths("adafisher", &[n], [("s", s.len()), ("h", h.len())])?;
+                of_type("s", s).and_then(|()| of_type("h", h))?;
                 Self { s: s.pointer(), h: h.pointer(), kind: 1, ..Self::default() }
             }
             Curvature::Column(s, root) => {
-                assert_eq!(s.len(), n, "cuda adafisher: column");
+                length("adafisher", "s", s.len(), &[n])?;
+                of_type("s", s)?;
                 Self { s: s.pointer(), kind: 2, root, ..Self::default() }
             }
             Curvature::Constant(root) => Self { kind: 3, root, ..Self::default() },
             Curvature::Groups { s, h, groups, width } => {
-                let (rows, stride) = (s.len() / groups, h.len() / groups);
-                assert_eq!(n, groups * rows * width, "cuda adafisher: factors of groups");
-                let group = |g: usize| {
+                let [rows, stride] = [s, h].map(|x| x.len().checked_div(groups).unwrap_or(0));
+                length("adafisher", "theta", n, &[groups, rows, width])?;
+                view("adafisher", "a group's h", stride, &[width], &[1])?;
+                let mut all = Vec::new();
+                for g in 0..groups {
                     let outer = Curvature::Outer(s.part(g * rows, rows), h.part(g * stride, width));
                     let part = g * rows * width..(g + 1) * rows * width;
-                    Self::of(&outer, part.len())
-                        .into_iter()
-                        .map(move |(row, _)| (row, part.clone()))
-                };
-                return (0..groups).flat_map(group).collect();
+                    for (row, _) in Self::of(&outer, &theta.part(part.start, part.len()))? {
+                        all.push((row, part.clone()));
+                    }
+                }
+                return Ok(all);
             }
         };
-        vec![(row, 0..n)]
+        Ok(vec![(row, 0..n)])
     }
 
     /// Appends the parameter's rows, in the order of `piece` in the kernel's text.
@@ -196,8 +204,8 @@ impl Row {
         p: &Moving<'_>,
         states: RangeInclusive<usize>,
         table: &mut Vec<i64>,
-    ) {
-        self.pieces_of(p, states, 0..p.theta.len(), table);
+    ) -> Result<()> {
+        self.pieces_of(p, states, 0..p.theta.len(), table)
     }
 
     /// The same for a part of the parameter's elements.
@@ -207,11 +215,14 @@ impl Row {
         states: RangeInclusive<usize>,
         part: Range<usize>,
         table: &mut Vec<i64>,
-    ) {
-        let n = p.theta.len();
-        assert!(states.contains(&p.state.len()), "cuda step: states of a parameter");
-        let lengths = p.state.iter().map(|s| s.len()).chain([p.grad.len()]);
-        assert!(lengths.into_iter().all(|len| len == n), "cuda step: lengths");
+    ) -> Result<()> {
+        if !states.contains(&p.state.len()) {
+            length("step", "arrays of state", p.state.len(), &[*states.end()])?;
+        }
+        for x in p.state.iter().map(|s| s.read()).chain([p.grad]) {
+            length("step", "an array of a parameter", x.len(), &[p.theta.len()])?;
+            scalar("step", "an array of a parameter", x.scalar(), p.theta.scalar())?;
+        }
         let bytes = p.theta.scalar().bytes();
         for start in part.clone().step_by(PIECE) {
             let at = |pointer: u64| (pointer + (start * bytes) as u64) as i64;
@@ -232,6 +243,7 @@ impl Row {
                 self.root.to_bits() as i64,
             ]);
         }
+        Ok(())
     }
 }
 
@@ -248,11 +260,11 @@ pub(super) fn launch(
     numbers: &[Arg],
 ) -> Result<()> {
     let Some(first) = parameters.first().filter(|_| !table.is_empty()) else { return Ok(()) };
-    let scalar = first.theta.scalar();
-    assert!(parameters.iter().all(|p| p.theta.scalar() == scalar), "cuda step: one type");
+    let of = first.theta.scalar();
+    parameters.iter().try_for_each(|p| scalar("step", "a parameter", p.theta.scalar(), of))?;
     let pieces = table.len() / WORDS;
     let on_device = gpu.write(table)?;
     let mut arguments = vec![pieces.into(), Arg::Pointer(on_device.pointer())];
     arguments.extend(numbers);
-    gpu.launch(&program(scalar), kernel, Grid::blocks(pieces), &arguments)
+    gpu.launch(&program(of), kernel, Grid::blocks(pieces), &arguments)
 }

@@ -3,16 +3,17 @@
 use super::device::Gpu;
 use super::error::Result;
 use super::launch::{Dims, Grid};
-use super::pairs::extent;
+use super::operand::{length, lengths, rows, view};
 use super::program::{Program, Text};
-use super::slice::{Scalar, Slice, SliceMut};
+use super::slice::{Slice, SliceMut};
 
 const TEXT: Text = Text { name: "strided", source: include_str!("../../cuda/strided.cu") };
 
 /// y = the elements of a view, in row-major order.
 ///
 /// # Errors
-/// What the driver or the compiler refuses (all functions here).
+/// [`CudaError`](super::CudaError) of operands unlike each other, and what the driver or the compiler refuses (all
+/// functions here).
 pub fn copy(
     gpu: &Gpu,
     shape: &[usize],
@@ -21,12 +22,12 @@ pub fn copy(
     y: &SliceMut<'_>,
 ) -> Result<()> {
     let n = y.len();
-    assert_eq!(n, shape.iter().product(), "cuda copy: output length");
-    assert!(extent(shape, strides) <= x.len(), "cuda copy: beyond the input");
+    length("copy", "y", n, shape)?;
+    view("copy", "x", x.len(), shape, strides)?;
     if n == 0 {
         return Ok(());
     }
-    let arguments = [Dims::new(shape, &[strides]).into(), n.into(), x.into(), y.into()];
+    let arguments = [Dims::new(shape, &[strides])?.into(), n.into(), x.into(), y.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), "copy", Grid::over(n), &arguments)
 }
 
@@ -60,8 +61,9 @@ pub fn lay(
     if n == 0 {
         return Ok(());
     }
-    assert!(start + run <= row && n.is_multiple_of(run), "cuda lay: a run beyond its row");
-    assert_eq!(y.len(), n / run * row, "cuda lay: output length");
+    let runs = rows("lay", "x", n, run)?;
+    view("lay", "a row", row.saturating_sub(start), &[run], &[1])?;
+    length("lay", "y", y.len(), &[runs, row])?;
     let arguments = [n.into(), run.into(), row.into(), start.into(), x.into(), y.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), "lay", Grid::over(n), &arguments)
 }
@@ -78,8 +80,8 @@ pub fn choose(
     y: &SliceMut<'_>,
 ) -> Result<()> {
     let n = y.len();
-    assert_eq!([condition.len(), a.len(), b.len()], [n; 3], "cuda choose: lengths");
-    assert_eq!(condition.scalar(), Scalar::I64, "cuda choose: the condition's type");
+    let all = [("condition", condition.len()), ("a", a.len()), ("b", b.len())];
+    lengths("choose", &[n], all)?;
     if n == 0 {
         return Ok(());
     }

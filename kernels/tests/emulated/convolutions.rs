@@ -249,10 +249,10 @@ fn a_captured_convolution_computes_from_what_lies_there_at_its_launch() {
         };
         let wanted = [&x, &other].map(|x| read::<f32>(&gpu, &work(x).unwrap(), 36));
         assert_ne!(wanted[0], wanted[1]);
-        let place = write(&gpu, Scalar::F32, &[f64::NAN; 18]);
+        let mut place = write(&gpu, Scalar::F32, &[f64::NAN; 18]);
         let (y, graph) = gpu.capture(|| work(&place)).unwrap();
         for (x, wanted) in [&x, &other].into_iter().zip(&wanted) {
-            gpu.refill_from(of(&place, 18), of(x, 18)).unwrap();
+            gpu.refill_from(&SliceMut::new(&mut place, Scalar::F32, 18), of(x, 18)).unwrap();
             graph.launch().unwrap();
             assert_eq!(&read::<f32>(&gpu, &y, 36), wanted, "{rung:?}");
         }

@@ -129,6 +129,102 @@ fn missing_library() {
     }
 }
 
+/// The stand-ins, but for one library, of whose name there is a file without a function.
+fn with_an_empty(folder: &Folder, stem: &str) -> bool {
+    let libraries = fs::read_dir(alcyon_emulator::folder().unwrap()).unwrap();
+    for file in libraries.map(|entry| entry.unwrap().path()) {
+        let name = file.file_name().unwrap().to_owned();
+        let to = folder.0.join(&name);
+        if !name.to_string_lossy().starts_with(&format!("{stem}.so")) {
+            fs::copy(&file, to).unwrap();
+        } else if !compiled("", &to) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A library of C; false, loudly, without a compiler.
+fn compiled(text: &str, to: &Path) -> bool {
+    let source = to.with_extension("c");
+    fs::write(&source, text).unwrap();
+    let status = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(to).arg(&source).status();
+    fs::remove_file(source).unwrap();
+    let done = status.is_ok_and(|status| status.success());
+    if !done {
+        println!("*** SKIPPED: no C compiler `cc` that makes a library ***");
+    }
+    done
+}
+
+/// What a driver does that answers, with what `cuInit` and `cuDeviceGetCount` return and write.
+fn driver(init: &str, count: &str) -> String {
+    format!(
+        "unsigned cuInit(unsigned f) {{ {init} }}\n\
+         unsigned cuDeviceGetCount(int* n) {{ {count} }}\n\
+         unsigned cuDriverGetVersion(int* v) {{ *v = 13000; return 0; }}\n"
+    )
+}
+
+#[test]
+fn a_driver_that_is_none_or_refuses_or_answers_nonsense_is_a_reason_and_never_a_panic() {
+    let one = "*n = 1; return 0;";
+    for (name, text, reason) in [
+        ("nothing", String::new(), "libcuda.so lacks cuInit"),
+        ("init-alone", "int cuInit(int f) { return 0; }".into(), "lacks cuDeviceGetCount"),
+        ("no-device", driver("return 100;", one), "sees 0 device(s)"),
+        ("stub", driver("return 34;", one), "cuInit: code 34"),
+        ("nonsense", driver("return 0x7eadbeef;", one), "cuInit: code 2125315823"),
+        ("negative", driver("return 0;", "*n = -7; return 0;"), "sees 0 device(s)"),
+        ("no-count", driver("return 0;", "return 4242;"), "cuDeviceGetCount: code 4242"),
+        ("three-functions", driver("return 0;", one), "libcuda.so lacks cuDeviceGet"),
+    ] {
+        let folder = Folder::new(&format!("driver-{name}"));
+        if compiled(&text, &folder.0.join("libcuda.so")) {
+            broken_driver_says(&folder, reason);
+        }
+    }
+    let folder = Folder::new("driver-text");
+    fs::write(folder.0.join("libcuda.so"), "not a library").unwrap();
+    fs::write(folder.0.join("libcuda.so.1"), "").unwrap();
+    broken_driver_says(&folder, "no CUDA driver library");
+}
+
+/// Found by the loader's own search, and in a folder that is named.
+fn broken_driver_says(folder: &Folder, reason: &str) {
+    let path = folder.0.to_str().unwrap();
+    done(start("broken_driver", Path::new(""), &[("LD_LIBRARY_PATH", path), (REASON, reason)]));
+    done(start("broken_driver", &folder.0, &[("LD_LIBRARY_PATH", path), (REASON, reason)]));
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn broken_driver() {
+    library::search_in(own_folder());
+    for _ in 0..2 {
+        let reason = probe(0).unwrap_err();
+        assert!(reason.to_string().contains(&std::env::var(REASON).unwrap()), "{reason}");
+        assert_eq!(Gpu::open(0).unwrap_err(), CudaError::Absent(reason));
+    }
+}
+
+#[test]
+fn a_library_without_its_functions_is_said_to_be_broken_or_done_without() {
+    let Some((_gpu, _guard)) = device() else { return };
+    for (stem, test, reason) in [
+        ("libnvrtc", "broken_driver", "the CUDA library libnvrtc.so lacks nvrtcVersion"),
+        ("libcublas", "broken_driver", "the CUDA library libcublas.so lacks cublasCreate_v2"),
+        ("libcublasLt", "no_cublaslt", ""),
+        ("libcudnn", "no_cudnn", "libcudnn.so lacks cudnnGetVersion"),
+    ] {
+        let folder = Folder::new(&format!("empty-{stem}"));
+        if with_an_empty(&folder, stem) {
+            let path = folder.0.to_str().unwrap();
+            done(start(test, &folder.0, &[("LD_LIBRARY_PATH", path), (REASON, reason)]));
+        }
+    }
+}
+
 #[test]
 fn without_cublaslt_affine_maps_are_the_same_numbers() {
     let Some((_gpu, _guard)) = device() else { return };

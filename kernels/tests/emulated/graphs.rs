@@ -6,7 +6,7 @@ use alcyon_kernels::conv::Conv2d;
 use alcyon_kernels::cuda::conv::cudnn;
 use alcyon_kernels::cuda::memory::Buffer;
 use alcyon_kernels::cuda::{CudaError, Gpu, Scalar, Slice, SliceMut};
-use alcyon_kernels::cuda::{affine, dropout, gemm, index, pairs};
+use alcyon_kernels::cuda::{affine, dropout, gemm, index, pairs, strided};
 use alcyon_kernels::unfold::Window;
 
 use crate::{device, read};
@@ -37,11 +37,11 @@ fn every_launch_computes_from_what_lies_there_then_and_what_was_constant_stays()
     let weight = gpu.write(&[1.0_f32, -1.0, 2.0, 3.0]).unwrap();
     let want = inputs
         .map(|x| read::<f32>(&gpu, &work(&gpu, &gpu.write(&x).unwrap(), &weight).unwrap(), 4));
-    let x = gpu.write(&inputs[0]).unwrap();
+    let mut x = gpu.write(&inputs[0]).unwrap();
     let (y, graph) = gpu.capture(|| work(&gpu, &x, &weight)).unwrap();
     let launches = gpu.launches();
     for (input, want) in inputs.iter().zip(&want) {
-        gpu.refill(floats(&x, 4), input).unwrap();
+        gpu.refill(&SliceMut::new(&mut x, Scalar::F32, 4), input).unwrap();
         graph.launch().unwrap();
         // Others use the device in between, but not the graph's memory.
         drop([16; 8].map(|_| gpu.write(&[f32::NAN; 4]).unwrap()));
@@ -50,7 +50,7 @@ fn every_launch_computes_from_what_lies_there_then_and_what_was_constant_stays()
     }
     assert_eq!(gpu.launches(), launches + 6);
     let other = gpu.write(&inputs[1]).unwrap();
-    gpu.refill_from(floats(&x, 4), floats(&other, 4)).unwrap();
+    gpu.refill_from(&SliceMut::new(&mut x, Scalar::F32, 4), floats(&other, 4)).unwrap();
     graph.launch().unwrap();
     assert_eq!(read::<f32>(&gpu, &y, 4), want[1]);
 }
@@ -90,6 +90,30 @@ fn a_graph_keeps_its_memory_while_it_lives_and_leaves_it_to_everybody() {
 }
 
 #[test]
+fn what_a_graph_reads_and_writes_is_nobody_elses_though_its_buffers_are_dropped() {
+    let Some((gpu, _guard)) = device() else { return };
+    let before = gpu.memory().statistics();
+    let (x, mut y) = (gpu.write(&[1.0_f32; 4]).unwrap(), gpu.write(&[0.0_f32; 4]).unwrap());
+    let mut capture = || {
+        let to = SliceMut::new(&mut y, Scalar::F32, 4);
+        gpu.capture(|| strided::copy(&gpu, &[4], &[1], floats(&x, 4), &to)).unwrap().1
+    };
+    let graphs = [capture(), capture()];
+    drop((x, y));
+    let others: Vec<_> = (0..64).map(|_| gpu.write(&[7.0_f32; 4]).unwrap()).collect();
+    for graph in graphs {
+        graph.launch().unwrap();
+        assert!(others.iter().all(|other| read::<f32>(&gpu, other, 4) == [7.0; 4]));
+        assert_eq!(
+            gpu.memory().statistics().graphs - before.graphs,
+            1024,
+            "of both, till both are gone"
+        );
+    }
+    assert_eq!(gpu.memory().statistics().graphs, before.graphs);
+}
+
+#[test]
 fn masks_are_those_of_the_shifted_seed() {
     let Some((gpu, _guard)) = device() else { return };
     let n = 64;
@@ -120,7 +144,10 @@ fn what_cannot_be_captured_is_refused_by_name_and_the_device_goes_on() {
         assert_eq!(read::<f32>(&gpu, &x, 4), [1.0; 4]);
     };
     refused("cuMemcpyDtoH", &|| gpu.read(&x, 0, &mut [0.0_f32; 4]));
-    refused("cuMemcpyHtoD", &|| gpu.refill(floats(&x, 4), &[0.0_f32; 4]));
+    refused("cuMemcpyHtoD", &|| {
+        let mut y = gpu.memory().allocate(16)?;
+        gpu.refill(&SliceMut::new(&mut y, Scalar::F32, 4), &[0.0_f32; 4])
+    });
     refused("cuStreamSynchronize", &|| gpu.synchronize());
     refused("cuStreamBeginCapture", &|| gpu.capture(|| Ok::<_, CudaError>(())).map(|_| ()));
     refused("use by another thread", &|| {
@@ -193,16 +220,19 @@ fn other_threads_wait_for_the_end_of_a_capture_and_are_not_in_it() {
 #[test]
 fn an_index_out_of_range_in_a_graph_is_the_error_of_the_next_read() {
     let Some((gpu, _guard)) = device() else { return };
-    let indices = gpu.write(&[0_i64, 1]).unwrap();
-    let of = || Slice::new(&indices, Scalar::I64, 0, 2);
-    let ((), graph) = gpu.capture(|| index::check(&gpu, "gather", of(), 2)).unwrap();
+    let mut indices = gpu.write(&[0_i64, 1]).unwrap();
+    let of = |buffer| Slice::new(buffer, Scalar::I64, 0, 2);
+    let ((), graph) = gpu.capture(|| index::check(&gpu, "gather", of(&indices), 2)).unwrap();
+    let mut refill = |values: [i64; 2]| {
+        gpu.refill(&SliceMut::new(&mut indices, Scalar::I64, 2), &values).unwrap();
+    };
     let x = gpu.write(&[1.0_f32]).unwrap();
     for _ in 0..2 {
-        gpu.refill(of(), &[0_i64, 7]).unwrap();
+        refill([0, 7]);
         graph.launch().unwrap();
         let got = gpu.read(&x, 0, &mut [0.0_f32]);
         assert!(matches!(got, Err(CudaError::Index { op: "gather", index: 7, .. })), "{got:?}");
-        gpu.refill(of(), &[1_i64, 1]).unwrap();
+        refill([1, 1]);
         graph.launch().unwrap();
         assert_eq!(read::<f32>(&gpu, &x, 1), [1.0]);
     }

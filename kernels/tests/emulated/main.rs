@@ -9,6 +9,7 @@ mod curvature;
 mod failures;
 mod faults;
 mod graphs;
+mod hostile;
 mod indices;
 mod long;
 mod memory;

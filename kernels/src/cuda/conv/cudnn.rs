@@ -19,6 +19,7 @@ use crate::conv::Conv2d;
 use crate::cuda::device::Gpu;
 use crate::cuda::error::{CudaError, Result, driver};
 use crate::cuda::slice::{Scalar, Slice, SliceMut};
+use crate::cuda::symbols::{CUDNN, Unusable};
 
 /// What an algorithm may ask for beside the arrays, in bytes.
 const LIMIT: usize = 256 << 20;
@@ -87,9 +88,14 @@ impl Gpu {
 
 impl Library {
     fn open(gpu: &Gpu) -> std::result::Result<Self, String> {
-        // SAFETY: loads a library of NVIDIA's by its name; its initialisers have no preconditions.
-        if !unsafe { sys::is_culib_present() } {
-            return Err("the library libcudnn.so cannot be loaded".into());
+        match CUDNN.check() {
+            Ok(()) => {}
+            Err(Unusable::Absent) => {
+                return Err("the library libcudnn.so cannot be loaded".into());
+            }
+            Err(Unusable::Lacks(name)) => {
+                return Err(format!("the library libcudnn.so lacks {name}"));
+            }
         }
         let version = result::get_version();
         if !VERSIONS.contains(&version) {
@@ -120,7 +126,7 @@ pub fn forward(
     bias: Option<Slice<'_>>,
     y: &SliceMut<'_>,
 ) -> Result<bool> {
-    super::check(conv, (x, weight, y.read()), bias);
+    super::check_whole(conv, (x, weight, y.read()), (bias, conv.out_channels))?;
     let call = Call { gpu, conv, map: Map::Output, arrays: [x, weight, y.read()] };
     if !call.is_planned()? {
         return Ok(false);
@@ -141,7 +147,7 @@ pub fn backward_input(
     bias: Option<Slice<'_>>,
     dx: &SliceMut<'_>,
 ) -> Result<bool> {
-    super::check(conv, (dx.read(), weight, g), None);
+    super::check_whole(conv, (dx.read(), weight, g), (bias, conv.in_channels))?;
     let call = Call { gpu, conv, map: Map::InputGradient, arrays: [dx.read(), weight, g] };
     if !call.is_planned()? {
         return Ok(false);
@@ -161,7 +167,7 @@ pub fn backward_weight(
     g: Slice<'_>,
     dw: &SliceMut<'_>,
 ) -> Result<bool> {
-    super::check(conv, (x, dw.read(), g), None);
+    super::check_whole(conv, (x, dw.read(), g), (None, 0))?;
     let call = Call { gpu, conv, map: Map::WeightGradient, arrays: [x, dw.read(), g] };
     Ok(call.is_planned()? && call.run(0.0)?)
 }

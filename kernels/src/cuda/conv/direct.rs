@@ -23,8 +23,8 @@ pub fn forward(
     bias: Option<Slice<'_>>,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    super::check(conv, (x, weight, y.read()), bias);
-    let arguments = [image(conv).into(), x.into(), weight.into(), bias.into(), y.into()];
+    super::check(conv, (x, weight, y.read()), (bias, conv.out_channels))?;
+    let arguments = [image(conv)?.into(), x.into(), weight.into(), bias.into(), y.into()];
     gpu.launch(&Program::new(TEXT, y.scalar()), "conv_forward", Grid::over(y.len()), &arguments)
 }
 
@@ -40,8 +40,8 @@ pub fn backward_input(
     bias: Option<Slice<'_>>,
     dx: &SliceMut<'_>,
 ) -> Result<()> {
-    super::check(conv, (dx.read(), weight, g), None);
-    let arguments = [image(conv).into(), g.into(), weight.into(), bias.into(), dx.into()];
+    super::check(conv, (dx.read(), weight, g), (bias, conv.in_channels))?;
+    let arguments = [image(conv)?.into(), g.into(), weight.into(), bias.into(), dx.into()];
     gpu.launch(&Program::new(TEXT, dx.scalar()), "conv_input", Grid::over(dx.len()), &arguments)
 }
 
@@ -56,8 +56,8 @@ pub fn backward_weight(
     g: Slice<'_>,
     dw: &SliceMut<'_>,
 ) -> Result<()> {
-    super::check(conv, (x, dw.read(), g), None);
-    let arguments = [image(conv).into(), x.into(), g.into(), dw.into()];
+    super::check(conv, (x, dw.read(), g), (None, 0))?;
+    let arguments = [image(conv)?.into(), x.into(), g.into(), dw.into()];
     let grid = Grid::blocks(dw.len()).sharing(dw.scalar().computed_in().bytes());
     gpu.launch(&Program::new(TEXT, dw.scalar()), "conv_weight", grid, &arguments)
 }

@@ -27,11 +27,13 @@ pub mod direct;
 pub mod unfolded;
 
 use super::device::Gpu;
-use super::error::Result;
+use super::error::{CudaError, Result};
 use super::launch::Image;
+use super::operand::{length, scalar};
 use super::slice::{Scalar, Slice, SliceMut};
 use super::strided;
 use crate::conv::Conv2d;
+use crate::sizes::product;
 
 /// What patches may take of the device's memory at a time, in bytes; more images are done in turns. Small, for
 /// what has just been written is in the second-level cache of a large GPU then, not in its memory.
@@ -62,8 +64,8 @@ enum Rung {
 /// The rungs to try, the best first; the last takes everything. A function of the sizes and the type.
 fn rungs(conv: &Conv2d, map: Map, scalar: Scalar) -> &'static [Rung] {
     let in_vectors = (conv.positions() * scalar.bytes()).is_multiple_of(VECTOR);
-    let products = conv.batch * conv.positions() * conv.out_channels * conv.patch();
-    if products == 0 || conv.groups > 1 && conv.in_channels == conv.groups {
+    let is_empty = conv.batch == 0 || conv.out_channels == 0 || conv.patch() == 0;
+    if is_empty || conv.groups > 1 && conv.in_channels == conv.groups {
         &[Rung::Direct]
     } else if conv.window.is_pointwise() && in_vectors && map != Map::WeightGradient {
         &[Rung::Unfolded]
@@ -90,7 +92,8 @@ fn climb(rungs: &[Rung], by: impl Fn(Rung) -> Result<bool>) -> Result<()> {
 /// x: \[N, C, H, W\] · weight: \[O, C/groups, KH, KW\] · bias: \[O\] · y: \[N, O, OH, OW\]
 ///
 /// # Errors
-/// What the driver, the compiler or a library refuses; no memory (all functions here).
+/// [`CudaError`] of sizes, lengths and types that do not go together; what the driver, the compiler or a library
+/// refuses; no memory (all functions here).
 pub fn forward(
     gpu: &Gpu,
     conv: &Conv2d,
@@ -99,7 +102,7 @@ pub fn forward(
     bias: Option<Slice<'_>>,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    check(conv, (x, weight, y.read()), bias);
+    check(conv, (x, weight, y.read()), (bias, conv.out_channels))?;
     if y.is_empty() {
         return Ok(());
     }
@@ -127,8 +130,7 @@ pub fn backward_input(
     bias: Option<Slice<'_>>,
     dx: &SliceMut<'_>,
 ) -> Result<()> {
-    check(conv, (dx.read(), weight, g), None);
-    assert!(bias.is_none_or(|b| b.len() == conv.in_channels), "cuda conv: bias");
+    check(conv, (dx.read(), weight, g), (bias, conv.in_channels))?;
     if dx.is_empty() {
         return Ok(());
     }
@@ -155,7 +157,7 @@ pub fn backward_weight(
     g: Slice<'_>,
     dw: &SliceMut<'_>,
 ) -> Result<()> {
-    check(conv, (x, dw.read(), g), None);
+    check(conv, (x, dw.read(), g), (None, 0))?;
     if dw.is_empty() {
         return Ok(());
     }
@@ -166,14 +168,68 @@ pub fn backward_weight(
     })
 }
 
+/// Asks for lengths and one type; the bias has so many numbers.
 fn check(
     conv: &Conv2d,
     (x, weight, y): (Slice<'_>, Slice<'_>, Slice<'_>),
-    bias: Option<Slice<'_>>,
-) {
-    conv.check("cuda conv", Some(x.len()), Some(weight.len()), Some(y.len()));
-    assert!(bias.is_none_or(|b| b.len() == conv.out_channels), "cuda conv: bias");
-    assert_eq!([x.scalar(), weight.scalar()], [y.scalar(); 2], "cuda conv: types");
+    (bias, channels): (Option<Slice<'_>>, usize),
+) -> Result<()> {
+    sizes("conv", conv, Some(x.len()), Some(weight.len()), Some(y.len()))?;
+    scalar("conv", "x", x.scalar(), y.scalar())?;
+    scalar("conv", "w", weight.scalar(), y.scalar())?;
+    let Some(bias) = bias else { return Ok(()) };
+    length("conv", "bias", bias.len(), &[channels])?;
+    scalar("conv", "bias", bias.scalar(), y.scalar())
+}
+
+/// The same for a rung on which no size may be 0.
+fn check_whole(
+    conv: &Conv2d,
+    arrays: (Slice<'_>, Slice<'_>, Slice<'_>),
+    bias: (Option<Slice<'_>>, usize),
+) -> Result<()> {
+    check(conv, arrays, bias)?;
+    if arrays.0.is_empty() || arrays.1.is_empty() || arrays.2.is_empty() {
+        return Err(refused(conv, "no size of 0 on this rung"));
+    }
+    Ok(())
+}
+
+/// Asks that sizes go together, that arrays are as long, and that no product of sizes wraps, patches' included.
+pub(super) fn sizes(
+    kernel: &'static str,
+    conv: &Conv2d,
+    x: Option<usize>,
+    weight: Option<usize>,
+    y: Option<usize>,
+) -> Result<()> {
+    let Conv2d { batch, groups, in_channels, out_channels, input, output, window } = *conv;
+    let divides = |channels: usize| groups > 0 && channels.is_multiple_of(groups);
+    if !(divides(in_channels) && divides(out_channels)) {
+        return Err(refused(conv, "groups that divide the channels"));
+    }
+    if window.output(input) != Some(output) {
+        return Err(refused(conv, "the window's own outputs"));
+    }
+    let ((h, w), (oh, ow), (kh, kw)) = (input, output, window.kernel);
+    for (name, got, sizes) in [
+        ("x", x, [batch, in_channels, h, w]),
+        ("w", weight, [out_channels, in_channels / groups, kh, kw]),
+        ("y", y, [batch, out_channels, oh, ow]),
+    ] {
+        let all = product(&sizes).ok_or_else(|| refused(conv, "fewer numbers"))?;
+        length(kernel, name, got.unwrap_or(all), &sizes)?;
+    }
+    product(&[batch, in_channels, kh, kw, oh, ow]).ok_or_else(|| refused(conv, "fewer patches"))?;
+    Ok(())
+}
+
+fn refused(conv: &Conv2d, expected: &'static str) -> CudaError {
+    let Conv2d { batch, groups, in_channels, out_channels, input, output, window } = *conv;
+    let (kernel, what) = (window.kernel, "a convolution's N, C, O, groups, H, W, OH, OW, KH, KW");
+    let sizes = [batch, in_channels, out_channels, groups, input.0, input.1, output.0, output.1];
+    let sizes = [&sizes[..], &[kernel.0, kernel.1]].concat();
+    CudaError::Sizes { what, sizes, expected }
 }
 
 /// A number for each channel at all of its `pixels`, for sums to be added to. Without a bias nothing is
@@ -190,7 +246,7 @@ fn lay_down(
 }
 
 /// The sizes as kernels take them.
-pub(super) fn image(sizes: &Conv2d) -> Image {
+pub(super) fn image(sizes: &Conv2d) -> Result<Image> {
     let channels = (sizes.batch, sizes.in_channels, sizes.out_channels, sizes.groups);
     Image::new(channels, sizes.input, &sizes.window, sizes.output)
 }

@@ -38,7 +38,7 @@ pub fn forward(
     bias: Option<Slice<'_>>,
     y: &SliceMut<'_>,
 ) -> Result<()> {
-    super::check(conv, (x, weight, y.read()), bias);
+    super::check_whole(conv, (x, weight, y.read()), (bias, conv.out_channels))?;
     let beta = lay_down(gpu, (conv.batch, conv.out_channels, conv.positions()), bias, y)?;
     if conv.window.is_pointwise() {
         return outputs(gpu, conv, 0..conv.batch, x, weight, beta, y);
@@ -65,7 +65,7 @@ pub fn backward_input(
     bias: Option<Slice<'_>>,
     dx: &SliceMut<'_>,
 ) -> Result<()> {
-    super::check(conv, (dx.read(), weight, g), None);
+    super::check_whole(conv, (dx.read(), weight, g), (bias, conv.in_channels))?;
     if conv.window.is_pointwise() {
         let beta = lay_down(gpu, (conv.batch, conv.in_channels, conv.pixels()), bias, dx)?;
         return gradients(gpu, conv, g, weight, beta, dx);
@@ -81,7 +81,7 @@ pub fn backward_input(
         let pixels = part.batch * conv.in_channels * conv.pixels();
         let bias = bias.into();
         let arguments =
-            [image(&part).into(), images.start.into(), (&columns).into(), bias, dx.into()];
+            [image(&part)?.into(), images.start.into(), (&columns).into(), bias, dx.into()];
         gpu.launch(&program, "fold", Grid::over(pixels), &arguments)?;
     }
     Ok(())
@@ -99,19 +99,19 @@ pub fn backward_weight(
     g: Slice<'_>,
     dw: &SliceMut<'_>,
 ) -> Result<()> {
-    super::check(conv, (x, dw.read(), g), None);
+    super::check_whole(conv, (x, dw.read(), g), (None, 0))?;
     let scalar = dw.scalar();
     let mut patches = Patches::new(gpu, conv, workspace, scalar)?;
     let turns: Vec<_> = patches.turns().collect();
     // Sums over several turns are rounded once, after the last.
     let in_turns = turns.len() > 1 && scalar != scalar.computed_in();
-    let sums = if in_turns { dw.len() * scalar.computed_in().bytes() } else { 0 };
-    let mut sums = gpu.memory().allocate(sums)?;
+    let sums = if in_turns { dw.len() } else { 0 };
+    let mut sums = gpu.memory().numbers(scalar.computed_in(), &[sums])?;
     let wide = in_turns.then(|| SliceMut::new(&mut sums, scalar.computed_in(), dw.len()));
     let into = wide.as_ref().unwrap_or(dw);
     let (outputs, patch, p) = (conv.out_channels / conv.groups, conv.patch(), conv.positions());
     let several = if patches.images > 1 { patches.images } else { 0 };
-    let mut turned = gpu.memory().allocate(several * conv.out_channels * p * scalar.bytes())?;
+    let mut turned = gpu.memory().numbers(scalar, &[several, conv.out_channels, p])?;
     for images in turns {
         let (beta, m) = (if images.start == 0 { 0.0 } else { 1.0 }, images.len());
         let columns = patches.unfold_together(gpu, &images, x)?;
@@ -199,9 +199,9 @@ struct Patches<'a> {
 
 impl<'a> Patches<'a> {
     fn new(gpu: &Gpu, conv: &'a Conv2d, workspace: usize, scalar: Scalar) -> Result<Self> {
-        let bytes = conv.groups * conv.patch() * conv.positions() * scalar.bytes();
-        let images = (workspace / bytes).clamp(1, conv.batch);
-        let room = gpu.memory().allocate(images * bytes)?;
+        let numbers = conv.groups * conv.patch() * conv.positions();
+        let images = (workspace / scalar.bytes() / numbers).clamp(1, conv.batch);
+        let room = gpu.memory().numbers(scalar, &[images, numbers])?;
         Ok(Self { conv, scalar, images, room })
     }
 
@@ -250,7 +250,8 @@ impl<'a> Patches<'a> {
         let size = part.in_channels * part.pixels();
         let x = x.part(images.start * size, images.len() * size);
         let columns = self.of(images);
-        let arguments = [image(&part).into(), step.into(), row.into(), x.into(), (&columns).into()];
+        let arguments =
+            [image(&part)?.into(), step.into(), row.into(), x.into(), (&columns).into()];
         let grid = Grid::over(part.batch * part.in_channels * part.positions());
         gpu.launch(&Program::new(TEXT, x.scalar()), "unfold", grid, &arguments)?;
         let len = columns.len();
