@@ -254,7 +254,7 @@ fn lengths_whose_sizes_wrap_are_refused_before_anything_is_queued() {
                 &y,
             ),
         ),
-        ("sum", reduce::sum(&gpu, x, (1, 2, WRAP), &y)),
+        ("sum", reduce::sum(&gpu, x, (1, 2, WRAP), 1.0, &y)),
         ("max", reduce::max(&gpu, x, (2, WRAP, 1), false, &y, &z)),
         ("gather", index::gather(&gpu, x, (1, 2, WRAP), at, &y)),
         ("scatter", index::scatter_add(&gpu, x, (1, 2, WRAP), at, &y)),
