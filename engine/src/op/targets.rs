@@ -76,21 +76,15 @@ impl Targets {
             pairs::alike(gpu, formula, x, x, &codes.slice_mut())?;
             Ok::<(), Error>(index::check(gpu, asker, codes.slice(), 1)?)
         };
-        let entries = "a >= T(0) && a <= T(1.02) ? 0 : __double_as_longlong((double)a)";
-        let strict = "a >= T(0) && a <= T(1) ? 0 : __double_as_longlong((double)a)";
+        let entries = "a >= T(0) && a <= T(1.02) ? 0 : __double_as_longlong(a)";
+        let strict = "a >= T(0) && a <= T(1) ? 0 : __double_as_longlong(a)";
         let formula = if self == Self::Each { strict } else { entries };
         look(self.asker(), Formula("probability", formula), t)?;
         let near = match self {
             Self::Each => return Ok(Saved::new()),
-            Self::Rows(DType::F16) => {
-                "fabs((double)a - 1.0) <= 4.0 / 2048 ? 0 : __double_as_longlong((double)a)"
-            }
-            Self::Rows(DType::BF16) => {
-                "fabs((double)a - 1.0) <= 4.0 / 256 ? 0 : __double_as_longlong((double)a)"
-            }
-            Self::Rows(_) => {
-                "fabs((double)a - 1.0) <= 1.5e-3 ? 0 : __double_as_longlong((double)a)"
-            }
+            Self::Rows(DType::F16) => "fabs(a - 1.0) <= 4.0 / 2048 ? 0 : __double_as_longlong(a)",
+            Self::Rows(DType::BF16) => "fabs(a - 1.0) <= 4.0 / 256 ? 0 : __double_as_longlong(a)",
+            Self::Rows(_) => "fabs(a - 1.0) <= 1.5e-3 ? 0 : __double_as_longlong(a)",
         };
         let rows = t.len().checked_div(width).unwrap_or(0);
         let mut sums = CudaStorage::unspecified(gpu, targets.dtype(), rows)?;

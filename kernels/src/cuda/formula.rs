@@ -85,8 +85,8 @@ const FUNCTIONS: [&str; 52] = [
 /// The same, whose result is a number only if an argument is.
 const CHOOSING: [&str; 2] = ["max", "min"];
 
-/// Functions that answer a question.
-const ASKING: [&str; 3] = ["isfinite", "isinf", "isnan"];
+/// Functions that answer a question, or with a number's bits: integers.
+const ASKING: [&str; 4] = ["__double_as_longlong", "isfinite", "isinf", "isnan"];
 
 /// Parentheses within parentheses: a formula is not a program, and the reader's stack has an end.
 const DEEPEST: usize = 64;
@@ -170,7 +170,7 @@ impl Reader<'_> {
                 if self.take(")") { Ok(is) } else { Err("`)`") }
             }
             Some(c) if c.is_ascii_digit() => Ok(self.number()),
-            Some(c) if c.is_ascii_alphabetic() => self.name(),
+            Some(c) if c.is_ascii_alphabetic() || *c == b'_' => self.name(),
             _ => Err("a number, a name or `(`"),
         }
     }
@@ -284,6 +284,7 @@ mod tests {
             "x == x",
             "max(x, T(2.5e+1)) / 2",
             "isnan(x) ? -infinity() : ((x))",
+            "x < T(1.02) ? 0 : __double_as_longlong(x)",
         ] {
             assert_eq!(check("f", formula, &NAMES), Ok(()), "{formula}");
         }
@@ -324,6 +325,8 @@ mod tests {
             ("1 / 0", 3),
             ("x * (1 / 0)", 8),
             ("1 % 0", 2),
+            ("1 / __double_as_longlong(x)", 3),
+            ("__asm__(x)", 0),
             ("T(1 / max(0, 0))", 5),
             ("1 << 99", 3),
             ("é", 0),
