@@ -320,21 +320,13 @@ fn check(
     let size = window.output((h, w));
     assert!(size.is_some(), "{kernel}: {window:?} does not fit on {h} × {w}");
     let (oh, ow) = size.unwrap_or_default();
-    check_planes(kernel, planes, (h, w), (oh, ow), image, output);
+    check_planes(kernel, [[planes, h, w], [planes, oh, ow]], [image, output]);
     let _ = elements(kernel, [oh, ow, window.kernel.0, window.kernel.1]);
     (oh, ow)
 }
 
-fn check_planes(
-    kernel: &str,
-    planes: usize,
-    (h, w): (usize, usize),
-    (oh, ow): (usize, usize),
-    image: usize,
-    output: usize,
-) {
-    let lengths = (elements(kernel, [planes, h, w]), elements(kernel, [planes, oh, ow]));
-    assert_eq!((image, output), lengths, "{kernel}: lengths");
+fn check_planes(kernel: &str, sizes: [[usize; 3]; 2], lengths: [usize; 2]) {
+    assert_eq!(lengths, sizes.map(|sizes| elements(kernel, sizes)), "{kernel}: lengths");
 }
 
 fn check_adaptive(
@@ -346,7 +338,7 @@ fn check_adaptive(
     output: usize,
 ) {
     assert!(h > 0 && w > 0, "{kernel}: the image is empty");
-    check_planes(kernel, planes, (h, w), (oh, ow), image, output);
+    check_planes(kernel, [[planes, h, w], [planes, oh, ow]], [image, output]);
     let _ =
         (elements(kernel, [oh.saturating_add(1), h]), elements(kernel, [ow.saturating_add(1), w]));
 }
