@@ -170,11 +170,11 @@ impl Rule for KlShampooConfig {
         let Some([mut left, mut right]) = split(rest, &patterns) else { return Ok(()) };
         let shape = (rows, columns);
         if left.is_new() {
-            // A gradient of zeros says nothing of size or basis.
-            if g.iter().all(|g| *g == 0.0) {
+            let square = g.iter().map(|g| g * g).sum::<f64>() / g.len() as f64;
+            // A gradient of zeros, or one whose squares are zeros, says nothing of size or basis.
+            if !square.is_normal() {
                 return Ok(());
             }
-            let square = g.iter().map(|g| g * g).sum::<f64>() / g.len() as f64;
             let scale = match self.scale {
                 Scale::OfGradient => square.sqrt(),
                 Scale::Fixed(scale) => scale,
