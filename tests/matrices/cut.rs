@@ -30,7 +30,10 @@ fn diagonal(rows: usize, columns: usize, seed: u64) -> Tensor {
     noise([rows, columns], seed).mul(&mask).unwrap()
 }
 
-const CUTS: [(LongSides, fn(usize, usize, u64) -> Tensor); 2] =
+/// Matrices of a shape, one for each seed.
+type Stream = fn(usize, usize, u64) -> Tensor;
+
+const CUTS: [(LongSides, Stream); 2] =
     [(LongSides::blocks(2), blocks), (LongSides::diagonal(), diagonal)];
 
 #[test]

@@ -153,12 +153,10 @@ fn a_matrix_of_all_parameters_is_refused_with_its_bytes_before_anything_is_evalu
     let numbers: usize = model.parameters().iter().map(|(_, p)| p.value().numel()).sum();
     for (config, matrices) in [(NewtonConfig::default(), 2), (NewtonConfig::saddle_free(), 3)] {
         let needed = numbers * numbers * 8 * matrices;
-        let mut evaluations = 0;
         let mut refused = |most_bytes| {
             let mut newton = Newton::new(NewtonConfig { most_bytes, ..config }).unwrap();
-            let loss = Counted(CrossEntropy::new(&tokens));
+            let loss = Unasked(CrossEntropy::new(&tokens));
             let forward = |model: &Words, tape: &Tape| model.forward(tape, &tokens);
-            evaluations += 1;
             newton.minimize(&mut Batch::new(&mut model, forward, &loss)).unwrap_err()
         };
         let error = refused(needed - 1);
@@ -167,9 +165,9 @@ fn a_matrix_of_all_parameters_is_refused_with_its_bytes_before_anything_is_evalu
 }
 
 /// A loss that must not be asked for.
-struct Counted(CrossEntropy);
+struct Unasked(CrossEntropy);
 
-impl Likelihood for Counted {
+impl Likelihood for Unasked {
     fn terms(&self) -> usize {
         self.0.terms()
     }

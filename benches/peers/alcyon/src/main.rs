@@ -231,7 +231,7 @@ fn race<M: Module>(args: &Args, name: &str, model: impl Fn() -> M, batch: &Batch
         ("adafisher_every10", Box::new(adafisher(10)?)),
     ];
     if on_cuda(args) {
-        let (factor_every, inverse_every, sides) = (10, 100, LongSides::blocks(512));
+        let (factor_every, inverse_every, sides) = (10, 100, optim::LongSides::blocks(512));
         let config = KfacConfig { factor_every, inverse_every, sides, ..KfacConfig::default() };
         optimizers.push(("kfac", Box::new(Kfac::new(config)?)));
     }
