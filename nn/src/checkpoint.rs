@@ -401,14 +401,17 @@ fn integers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<i64>> {
     }
 }
 
-/// Writes a file whole: after a crash it is the old one or the new one. A link stays a link. A process that
+/// Writes a file whole: after a crash it is the old one or the new one. A link stays a link,
+/// also one to a file that is not there yet; an old file's permissions stay. A process that
 /// dies meanwhile leaves a file named `.tmp` and six letters beside it.
 ///
 /// # Errors
 /// [`Error::Io`] when the folder does not let it.
 pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
     let refused = |e| Error::io(file, e);
-    let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let target = fs::canonicalize(file)
+        .or_else(|_| Ok(file.with_file_name(fs::read_link(file)?)))
+        .unwrap_or_else(|_: std::io::Error| file.to_owned());
     let file = target.as_path();
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
@@ -419,6 +422,9 @@ pub fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut temporary = builder.tempfile_in(folder).map_err(refused)?;
+    if let Ok(old) = fs::metadata(file) {
+        temporary.as_file().set_permissions(old.permissions()).map_err(refused)?;
+    }
     temporary.write_all(bytes).map_err(refused)?;
     temporary.as_file().sync_all().map_err(refused)?;
     temporary.persist(file).map_err(|e| refused(e.error))?;

@@ -193,11 +193,16 @@ fn picture_form(set: Cifar, base: &Path) -> Result<Pair> {
         splits.push(found);
     }
     let open = |found: &Path| {
-        let images = image_folder::classes_of(set.name(), &Tree::open(found)?)?;
+        let tree = Tree::open(found)?;
+        let images = image_folder::classes_of(set.name(), &tree)?;
         image_folder::same_classes(&images, set.classes(), found)?;
         let images = images.interleaved().in_memory()?;
-        let source = format!("{} (recompressed pictures)", found.display());
-        Ok::<_, Error>(images.read_from(source, set.normalise()))
+        let passed_over = image_folder::passed_over(&tree);
+        let mut source = format!("{} (recompressed pictures)", found.display());
+        if !passed_over.is_empty() {
+            source = format!("{source} (passed over: {passed_over})");
+        }
+        Ok::<_, Error>(images.read_from(source, set.normalise()).passing_over(passed_over))
     };
     Ok(Some((open(&splits[0])?, open(&splits[1])?)))
 }

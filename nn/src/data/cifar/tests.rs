@@ -116,6 +116,10 @@ fn pictures_by_class_take_turns_and_other_classes_are_named() {
     let (train, _) = open(Cifar::Ten, dir.path()).unwrap();
     assert_eq!(train.labels()[..11], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
     assert!(train.source.ends_with("(recompressed pictures)"), "{}", train.source);
+    write(dir.path(), "cifar10/train/cat/2.webp", b"RIFF");
+    let (train, _) = open(Cifar::Ten, dir.path()).unwrap();
+    assert_eq!((train.len(), train.passed_over().count(".webp")), (20, 1));
+    assert!(train.source.ends_with("(passed over: 1 .webp)"), "{}", train.source);
     write(dir.path(), "cifar10/test/lorry/0.png", &png);
     let error = open(Cifar::Ten, dir.path()).unwrap_err().to_string();
     assert!(error.contains("expected the 10 classes airplane, automobile"), "{error}");

@@ -6,8 +6,8 @@ use engine::{Error, Result};
 use serde_json::Value;
 use tokenizers::AddedToken;
 use tokenizers::decoders::DecoderWrapper;
-use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
@@ -20,7 +20,7 @@ const PIECE: usize = 1 << 16;
 #[derive(Debug, Clone)]
 pub(super) struct Bpe {
     pub(super) inner: tokenizers::Tokenizer,
-    /// Settings for batches that the file has.
+    /// Settings for batches and for training that the file has.
     pub(super) not_applied: Vec<&'static str>,
     /// Whether the ids of a text are those of its pieces.
     in_pieces: bool,
@@ -53,11 +53,23 @@ impl Bpe {
     /// A tokenizer of the crate, for texts of any length and not for batches of one.
     pub(super) fn of(mut inner: tokenizers::Tokenizer) -> Self {
         let truncates = inner.get_truncation().is_some();
-        let asked = [(truncates, "truncation"), (inner.get_padding().is_some(), "padding")];
+        let certain = match inner.get_model() {
+            ModelWrapper::BPE(model) if model.dropout.is_some() => {
+                let mut certain = model.clone();
+                certain.dropout = None;
+                Some(certain)
+            }
+            _ => None,
+        };
+        let pads = inner.get_padding().is_some();
+        let asked = [(truncates, "truncation"), (pads, "padding"), (certain.is_some(), "dropout")];
         let not_applied = asked.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
         // Without settings nothing can be wrong with them.
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
+        if let Some(certain) = certain {
+            inner.with_model(certain);
+        }
         let (in_pieces, may_lose) = (splits_at_lines(&inner), may_lose(&inner));
         Self { inner, not_applied, in_pieces, may_lose }
     }

@@ -11,10 +11,13 @@ use tokenizers::tokenizer::{Model, OffsetReferential, OffsetType, PreTokenizer};
 fn incomplete(inner: &tokenizers::Tokenizer) -> Option<&BPE> {
     let ModelWrapper::BPE(model) = inner.get_model() else { return None };
     let by_bytes = matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::ByteLevel(_)));
-    let has = |letter: char| inner.token_to_id(&letter.to_string()).is_some();
+    let has = |token: &str| model.token_to_id(token).is_some();
+    // A prefix or suffix makes another token of a letter.
+    let bare = model.continuing_subword_prefix.is_none() && model.end_of_word_suffix.is_none();
+    let letters = || ByteLevel::alphabet().into_iter().all(|letter| has(&letter.to_string()));
     let whole = model.unk_token.is_some()
-        || model.byte_fallback
-        || (by_bytes && ByteLevel::alphabet().into_iter().all(has));
+        || (model.byte_fallback && (0..=255).all(|byte| has(&of_byte(byte))))
+        || (by_bytes && bare && letters());
     (!whole).then_some(model)
 }
 
@@ -51,6 +54,13 @@ fn lacks(model: &BPE, word: &str) -> bool {
     word.char_indices().any(|(at, c)| {
         let prefix = if at > 0 { prefix } else { "" };
         let suffix = if at + c.len_utf8() == word.len() { suffix } else { "" };
-        !has(&format!("{prefix}{c}{suffix}"))
+        let token = format!("{prefix}{c}{suffix}");
+        let by_bytes = model.byte_fallback && token.bytes().all(|byte| has(&of_byte(byte)));
+        !by_bytes && !has(&token)
     })
+}
+
+/// The token of a byte that stands for itself.
+fn of_byte(byte: u8) -> String {
+    format!("<{byte:#04X}>")
 }

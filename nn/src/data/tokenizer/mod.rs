@@ -120,8 +120,9 @@ impl Tokenizer {
         write_whole(file, text.as_bytes())
     }
 
-    /// What a `tokenizer.json` asks for and a corpus does not want: `truncation` and `padding` are settings
-    /// for batches, and are not applied. Empty for all other tokenizers.
+    /// What a `tokenizer.json` asks for and a corpus does not want, and is not applied: `truncation` and
+    /// `padding` are settings for batches, and with `dropout`, which is for training, a text would have
+    /// other tokens each time. Empty for all other tokenizers.
     #[must_use]
     pub fn not_applied(&self) -> &[&'static str] {
         match &self.kind {

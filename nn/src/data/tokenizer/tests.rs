@@ -118,6 +118,33 @@ fn settings_for_batches_are_not_applied_to_a_text_and_are_named() {
 }
 
 #[test]
+fn a_text_has_the_same_tokens_each_time_though_the_file_asks_for_dropout() {
+    let file = json("null", "null", &format!(r#""dropout":1.0,{LETTERS}"#), "");
+    let tokenizer = Tokenizer::parse(&file, Path::new("t")).unwrap();
+    assert_eq!(tokenizer.not_applied(), ["dropout"]);
+    assert_eq!(tokenizer.encode("abab").unwrap(), [6, 6]);
+}
+
+#[test]
+fn a_fallback_to_bytes_that_lacks_some_and_letters_with_an_ending_lose_nothing_in_silence() {
+    let bytes =
+        r#"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}"#;
+    // é is the bytes C3 A9; ê, of which a byte is missing, is C3 AA.
+    let fallback = r#""byte_fallback":true,"vocab":{"a":0,"<0xC3>":1,"<0xA9>":2},"merges":[]"#;
+    let tokenizer = Tokenizer::parse(&json("null", "null", fallback, ""), Path::new("t")).unwrap();
+    assert_eq!(tokenizer.encode("aé").unwrap(), [0, 1, 2]);
+    assert!(tokenizer.encode("aê").unwrap_err().to_string().contains("`aê` at byte `0`"));
+    // All letters of bytes, and none that ends a word.
+    let letters = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+    let vocab: serde_json::Map<_, _> =
+        letters.iter().zip(0..).map(|(c, i)| (c.to_string(), i.into())).collect();
+    let vocab = serde_json::Value::Object(vocab);
+    let ending = format!(r#""end_of_word_suffix":"/","vocab":{vocab},"merges":[]"#);
+    let tokenizer = Tokenizer::parse(&json(bytes, "null", &ending, ""), Path::new("t")).unwrap();
+    assert!(tokenizer.encode("ab").unwrap_err().to_string().contains("`ab` at byte `0`"));
+}
+
+#[test]
 fn a_prefix_comes_once_for_a_text_and_not_once_for_each_piece() {
     let space =
         r#"{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}"#;
@@ -189,6 +216,13 @@ fn a_saved_file_has_the_users_mode_and_a_link_stays_a_link() {
     Tokenizer::characters("ab").save(&link).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(Tokenizer::open(&file).unwrap().vocabulary(), 2);
+    // An old file's mode stays, and so does a link to nothing yet.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    Tokenizer::bytes().save(&file).unwrap();
+    assert_eq!(mode(&file) & 0o777, 0o640);
+    fs::remove_file(&file).unwrap();
+    Tokenizer::bytes().save(&link).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && file.is_file());
 }
 
 #[test]
