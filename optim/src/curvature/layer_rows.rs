@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result, Rng};
+use engine::{Layer, LayerObserver, LayerRecord, ParamId, Product, Result, Rng};
 use kernels::gemm::{Matrix, gemm};
 
 use super::communicator::{Communicator, exchange};
 use super::numbers::is_second_moment;
 use super::pattern::Pattern;
+use super::tentative::Tentative;
 use super::{CurvatureSource, Fisher};
 use crate::flat::dot;
 
@@ -36,6 +37,8 @@ pub struct Seen {
     pub m: usize,
     /// N, the terms of the losses.
     pub terms: f64,
+    /// The sweeps that make up the first column of the exact Fisher, or the first draw.
+    first: usize,
     /// The uses in each micro-batch.
     batches: Vec<Vec<Use>>,
 }
@@ -114,13 +117,14 @@ impl Seen {
         mean(sum(&self.inputs(), self.n), self.rows() as f64, workers)
     }
 
-    /// 1/N Σ d: the sum over positions, the mean over terms. Of the first sweep where there are more.
+    /// 1/N Σ d: the sum over positions, the mean over terms. Of the first draw of labels, or the first column of
+    /// the exact Fisher, where there are more.
     ///
     /// # Errors
     /// As [`Seen::input_moment`].
     pub fn mean_output(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
         let first: Vec<f64> =
-            self.uses().flat_map(|u| u.d.iter().take(1).flatten().copied()).collect();
+            self.uses().flat_map(|u| u.d.iter().take(self.first).flatten().copied()).collect();
         self.mean_over_terms(sum(&first, self.m), workers)
     }
 
@@ -290,6 +294,8 @@ pub struct LayerSeen {
     pub n: usize,
     /// m, of one group.
     pub m: usize,
+    /// Whether the weight of a group is `[n, m]`: a transposed convolution's, whose first axis is the input's.
+    pub transposed: bool,
     /// One for each group.
     pub groups: Vec<Seen>,
 }
@@ -299,7 +305,7 @@ pub struct LayerSeen {
 pub struct LayerRows {
     fisher: Fisher,
     every: u64,
-    pub(crate) rng: Rng,
+    pub(crate) notes: Tentative<Notes>,
     /// Steps taken.
     pub(crate) steps: u64,
     sweep: usize,
@@ -309,8 +315,23 @@ pub struct LayerRows {
     batch: BTreeMap<ParamId, Vec<Vec<Use>>>,
     finished: BTreeMap<ParamId, LayerSeen>,
     terms: f64,
-    /// n, m and bias of each weight.
-    known: BTreeMap<ParamId, (usize, usize, Option<ParamId>)>,
+}
+
+/// One weight's layer: its sizes, none of them if a saved state has told of it, and its bias.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Known {
+    n: usize,
+    m: usize,
+    bias: Option<ParamId>,
+    transposed: bool,
+}
+
+/// What batches tell beside rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Notes {
+    pub(crate) rng: Rng,
+    /// What is known of each weight's layer.
+    known: BTreeMap<ParamId, Known>,
     /// Which weight a bias was seen with.
     partners: BTreeMap<ParamId, ParamId>,
     uncovered: BTreeMap<ParamId, &'static str>,
@@ -320,72 +341,84 @@ impl LayerRows {
     /// An observer that has seen nothing.
     #[must_use]
     pub fn new(fisher: Fisher, every: u64, seed: u64) -> Self {
+        let (known, partners, uncovered) = Default::default();
         Self {
             fisher,
             every: every.max(1),
-            rng: Rng::new(seed),
+            notes: Tentative::new(Notes { rng: Rng::new(seed), known, partners, uncovered }),
             steps: 0,
             sweep: 0,
             counted: BTreeMap::new(),
             batch: BTreeMap::new(),
             finished: BTreeMap::new(),
             terms: 0.0,
-            known: BTreeMap::new(),
-            partners: BTreeMap::new(),
-            uncovered: BTreeMap::new(),
         }
     }
 
     /// The weight whose layer covers a parameter.
     #[must_use]
     pub fn covering(&self, param: ParamId) -> Option<ParamId> {
-        let weight = self.partners.get(&param).copied().unwrap_or(param);
-        let covered = self.known.contains_key(&weight)
-            && !self.uncovered.contains_key(&param)
-            && !self.uncovered.contains_key(&weight);
+        let Notes { known, partners, uncovered, .. } = &*self.notes;
+        let weight = partners.get(&param).copied().unwrap_or(param);
+        let covered = known.contains_key(&weight)
+            && !uncovered.contains_key(&param)
+            && !uncovered.contains_key(&weight);
         covered.then_some(weight)
     }
 
     /// The op that uses a parameter in a way that rows do not cover.
     #[must_use]
     pub fn uncovered(&self, param: ParamId) -> Option<&'static str> {
-        let of = |param: &ParamId| self.uncovered.get(param).copied();
-        of(&param).or_else(|| of(self.partners.get(&param)?))
+        let of = |param: &ParamId| self.notes.uncovered.get(param).copied();
+        of(&param).or_else(|| of(self.notes.partners.get(&param)?))
     }
 
-    /// What was seen since the last step, by weight; and the step is counted.
+    /// What was seen since the last step, by weight.
     pub(crate) fn take(&mut self) -> BTreeMap<ParamId, LayerSeen> {
-        self.steps += 1;
         let terms = std::mem::take(&mut self.terms);
         let mut all = std::mem::take(&mut self.finished);
-        all.retain(|weight, _| !self.uncovered.contains_key(weight));
+        all.retain(|weight, _| !self.notes.uncovered.contains_key(weight));
         for layer in all.values_mut() {
             layer.groups.iter_mut().for_each(|group| group.terms = terms);
         }
         all
     }
 
+    /// The step is taken: what was seen counts.
+    pub(crate) fn commit(&mut self) {
+        self.steps += 1;
+        self.notes.commit();
+    }
+
     /// A layer known from a saved state.
     pub(crate) fn restore(&mut self, weight: ParamId, bias: Option<ParamId>) {
-        self.known.entry(weight).or_insert((0, 0, bias));
-        self.partners.extend(bias.map(|bias| (bias, weight)));
+        let known = Known { n: 0, m: 0, bias, transposed: false };
+        self.notes.known.entry(weight).or_insert(known);
+        self.notes.partners.extend(bias.map(|bias| (bias, weight)));
+        self.notes.commit();
     }
 
     fn add(&mut self, record: &LayerRecord) -> Result<()> {
         let weight = record.weight;
         let rows = record.rows()?;
         let Some(first) = rows.first() else { return Ok(()) };
-        let sizes = (first.a.shape()[1], first.g.shape()[1], record.bias);
-        let known = *self.known.get(&weight).filter(|known| known.0 > 0).unwrap_or(&sizes);
+        let sizes = Known {
+            n: first.a.shape()[1],
+            m: first.g.shape()[1],
+            bias: record.bias,
+            transposed: first.product == Product::Transposed,
+        };
+        let notes = &mut *self.notes;
+        let known = *notes.known.get(&weight).filter(|known| known.n > 0).unwrap_or(&sizes);
         if known != sizes {
-            self.uncovered.insert(weight, "layers of different kinds");
+            notes.uncovered.insert(weight, "layers of different kinds");
             return Ok(());
         }
-        self.known.insert(weight, sizes);
+        notes.known.insert(weight, sizes);
         if let Some(bias) = record.bias
-            && *self.partners.entry(bias).or_insert(weight) != weight
+            && *notes.partners.entry(bias).or_insert(weight) != weight
         {
-            self.uncovered.insert(bias, "layers with different weights");
+            notes.uncovered.insert(bias, "layers with different weights");
         }
         let at = self.counted.entry(weight).or_default();
         let groups = self.batch.entry(weight).or_default();
@@ -407,17 +440,20 @@ impl LayerRows {
 impl LayerObserver for LayerRows {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
         let op = match record.layer {
-            Layer::Dense | Layer::Conv2d(_) => return self.add(record),
+            Layer::Dense | Layer::Conv2d(_) | Layer::ConvTranspose2d(_) | Layer::Bias => {
+                return self.add(record);
+            }
             Layer::Lookup => "an embedding",
-            _ => "a norm",
+            Layer::ScaleShift(_) => "a norm",
+            layer => layer.name(),
         };
-        self.uncovered.insert(record.weight, op);
-        record.bias.map(|bias| self.uncovered.insert(bias, op));
+        self.notes.uncovered.insert(record.weight, op);
+        record.bias.map(|bias| self.notes.uncovered.insert(bias, op));
         Ok(())
     }
 
     fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
-        self.uncovered.insert(param, op);
+        self.notes.uncovered.insert(param, op);
         Ok(())
     }
 }
@@ -432,7 +468,7 @@ impl CurvatureSource for LayerRows {
     }
 
     fn rng(&mut self) -> &mut Rng {
-        &mut self.rng
+        &mut self.notes.rng
     }
 
     fn begin_sweep(&mut self, index: usize) {
@@ -450,12 +486,24 @@ impl CurvatureSource for LayerRows {
         };
         let scale = terms as f64 / (draws as f64).sqrt();
         for (weight, groups) in std::mem::take(&mut self.batch) {
-            let Some(&(n, m, bias)) = self.known.get(&weight) else { continue };
+            let Some(&Known { n, m, bias, transposed }) = self.notes.known.get(&weight) else {
+                continue;
+            };
             let layer = self.finished.entry(weight).or_insert_with(|| {
-                let seen = || Seen { n, m, terms: 0.0, batches: Vec::new() };
-                LayerSeen { bias, n, m, groups: groups.iter().map(|_| seen()).collect() }
+                let seen = || Seen { n, m, terms: 0.0, first: 1, batches: Vec::new() };
+                LayerSeen {
+                    bias,
+                    n,
+                    m,
+                    transposed,
+                    groups: groups.iter().map(|_| seen()).collect(),
+                }
             });
             for (group, mut uses) in layer.groups.iter_mut().zip(groups) {
+                // One for each place of a term in its example.
+                if let (Fisher::Exact, Some(used)) = (self.fisher, uses.first()) {
+                    group.first = (terms / used.examples.max(1)).max(1);
+                }
                 let all = uses.iter_mut().flat_map(|used| &mut used.d).flatten();
                 all.for_each(|d| *d *= scale);
                 group.batches.push(uses);
@@ -464,6 +512,21 @@ impl CurvatureSource for LayerRows {
         self.terms += terms as f64;
         self.sweep = 0;
         self.counted.clear();
+        self.notes.finish();
         Ok(())
+    }
+
+    fn abandon(&mut self) {
+        self.notes.abandon();
+        self.batch.clear();
+        self.counted.clear();
+        self.sweep = 0;
+    }
+
+    fn discard(&mut self) {
+        self.abandon();
+        self.notes.discard();
+        self.finished.clear();
+        self.terms = 0.0;
     }
 }
