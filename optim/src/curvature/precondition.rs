@@ -336,13 +336,17 @@ fn square(values: Vec<f64>, n: usize) -> Result<Tensor> {
 }
 
 /// What a matrix routine said, as the engine's error.
+/// The same result; an error with the side whose factor is at fault.
+pub(crate) fn of_side<T>(side: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| of_factor(error, side))
+}
+
 /// The same error, with the factor that is at fault.
 pub(crate) fn of_factor(error: Error, side: &str) -> Error {
     match error {
-        Error::Linalg { routine, reason } => Error::Linalg {
-            routine,
-            reason: format!("the damped factor of {side}: {reason}; raise λ"),
-        },
+        Error::Linalg { routine, reason } => {
+            Error::Linalg { routine, reason: format!("the factor of {side}: {reason}; raise λ") }
+        }
         other => other,
     }
 }
