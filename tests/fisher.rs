@@ -18,12 +18,16 @@ mod fishers;
 mod kept;
 #[path = "fisher/kfac.rs"]
 mod kfac;
+#[path = "fisher/layers.rs"]
+mod layers;
 #[path = "fisher/ledger.rs"]
 mod ledger;
 #[path = "fisher/models.rs"]
 mod models;
 #[path = "fisher/operator.rs"]
 mod operator;
+#[path = "fisher/places.rs"]
+mod places;
 #[path = "fisher/robust.rs"]
 mod robust;
 #[path = "fisher/shampoo.rs"]

@@ -182,11 +182,24 @@ pub enum Error {
     },
     /// A trainable parameter without a gradient reached an optimizer.
     #[error(
-        "parameter `{param}` has no gradient: it was not used in the loss (freeze it, or use it)"
+        "parameter `{param}` has no gradient: it was not used in the loss (use it, freeze it, or skip it with \
+         `Unused::Skip`: `Gradients::set_unused`)"
     )]
     MissingGradient {
         /// Its path in the model.
         param: String,
+    },
+    /// A gradient of a parameter that the model does not own.
+    #[error(
+        "a gradient of shape {shape} (of a parameter used by `{op}`) belongs to no parameter of the model: name the \
+         field in `parameters!`, or, if it is another model's, use that inside `Tape::fixed` or take its gradients \
+         out with `Gradients::split_off`"
+    )]
+    Unowned {
+        /// The parameter's shape.
+        shape: Shape,
+        /// An op that used it, or the call that set its gradient.
+        op: &'static str,
     },
     /// A parameter that no curvature factor covers.
     #[error(
@@ -207,6 +220,18 @@ pub enum Error {
         record: usize,
         /// The output's shape.
         shape: Shape,
+    },
+    /// A loss that has grown instead of falling: training cannot go on.
+    #[error("{op}: diverges: the loss began at {first} and is {loss} now; try {instead}")]
+    Diverged {
+        /// The optimizer.
+        op: &'static str,
+        /// The loss at the first step.
+        first: f64,
+        /// The loss now.
+        loss: f64,
+        /// What may help.
+        instead: &'static str,
     },
     /// A matrix routine failed.
     #[error("{routine}: {reason}")]

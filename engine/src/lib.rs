@@ -47,6 +47,6 @@ pub use storage::Storage;
 pub use tape::Replay;
 pub use tape::{
     Geometry, Gradients, Layer, LayerObserver, LayerRecord, Memory, Norm, Product, Rows, Tape,
-    VarGradients,
+    Unused, VarGradients,
 };
 pub use tensor::{History, Plain, Taped, Tensor, Var};

@@ -148,6 +148,13 @@ impl AdaFisher {
     /// Algorithm 1, lines 3 to 5, alone: takes what has been observed into the factors. A step does
     /// this first; without one, it is for looking at them. Whether anything was taken in.
     pub fn refresh(&mut self) -> bool {
+        let new = self.refresh_for_now();
+        self.diagonals.notes.commit();
+        new
+    }
+
+    /// The same for a step that may yet be refused.
+    fn refresh_for_now(&mut self) -> bool {
         let Some(observed) = self.diagonals.take() else {
             self.skipped += 1;
             return false;
@@ -171,6 +178,21 @@ impl AdaFisher {
     #[must_use]
     pub const fn skipped_refreshes(&self) -> u64 {
         self.skipped
+    }
+
+    fn take_step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        let refreshed = self.refresh_for_now(); // lines 3–5
+        let all = trainable(model, grads)?;
+        if refreshed && self.config.magnitude == Magnitude::Gradient {
+            self.factors.measure(&all, self.config.ema)?;
+        }
+        #[cfg(feature = "cuda")]
+        let all = self.step_on_cuda(all)?;
+        for (parameter, grad) in all {
+            self.update(parameter, &grad)?; // lines 6–8
+        }
+        Ok(())
     }
 
     /// Algorithm 1, lines 6 to 8, for one parameter.
@@ -207,7 +229,7 @@ impl AdaFisher {
 
     fn line(&self, param: String, parameter: &Parameter) -> Line {
         let id = parameter.id();
-        let elsewhere = self.diagonals.elsewhere.get(&id);
+        let elsewhere = self.diagonals.notes.elsewhere.get(&id);
         let rule = match (self.factors.cover(id), elsewhere) {
             _ if !parameter.is_trainable() => "frozen".to_owned(),
             (Some(cover), None) => cover.describe().to_owned(),
@@ -246,20 +268,19 @@ impl Optimizer for AdaFisher {
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        check_gradients(model, grads)?;
-        let refreshed = self.refresh(); // lines 3–5
-        let all = trainable(model, grads)?;
-        if refreshed && self.config.magnitude == Magnitude::Gradient {
-            self.factors.measure(&all, self.config.ema)?;
+        let before = (self.factors.clone(), self.skipped);
+        let done = self.take_step(model, grads);
+        if done.is_ok() {
+            self.steps += 1;
+            self.diagonals.due = self.steps.is_multiple_of(self.config.every);
+            self.diagonals.notes.commit();
+        } else {
+            (self.factors, self.skipped) = before;
+            self.diagonals.discard();
+            #[cfg(feature = "cuda")]
+            self.placed.clear();
         }
-        #[cfg(feature = "cuda")]
-        let all = self.step_on_cuda(all)?;
-        for (parameter, grad) in all {
-            self.update(parameter, &grad)?; // lines 6–8
-        }
-        self.steps += 1;
-        self.diagonals.due = self.steps.is_multiple_of(self.config.every);
-        Ok(())
+        done
     }
 
     fn options(&self) -> String {

@@ -10,6 +10,7 @@ use engine::{
 };
 
 use crate::Optimizer;
+use crate::curvature::seeds::{Apart, exact_seeds, examples};
 use crate::curvature::{CurvatureSource, Fisher};
 
 /// What a backward pass brought.
@@ -26,10 +27,14 @@ pub struct Pass {
 /// The loss and its gradients; feeds the optimizer's curvature estimator if it is due. The numbers on
 /// the tape are freed on the way ([`Tape::backward_once`]).
 ///
+/// What has been fed counts with the next step that is taken. A step that is refused forgets it; if you skip a
+/// step yourself, call [`Optimizer::discard`].
+///
 /// # Errors
 /// [`Error::NotFinite`] naming the first op with a NaN or an infinity when the loss is one; the tape
-/// is whole then, and nothing has been fed. Else when the outputs do not fit the loss, are not on the
-/// tape, or the estimator fails; [`Error::NoKernel`] on a device that the optimizer does not run on.
+/// is whole then. Else when the outputs do not fit the loss, are not on the tape, or the estimator fails;
+/// [`Error::NoKernel`] on a device that the optimizer does not run on. Nothing has been fed by a pass that fails:
+/// the micro-batches before it stay.
 pub fn backward<O: Optimizer + ?Sized>(
     tape: &Tape,
     outputs: &Var,
@@ -53,6 +58,30 @@ pub(crate) fn backward_keeping<O: Optimizer + ?Sized>(
 }
 
 fn pass<O: Optimizer + ?Sized>(
+    tape: &Tape,
+    outputs: &Var,
+    loss: &dyn Likelihood,
+    optimizer: &mut O,
+    sweep: impl Fn(&Var, Option<&mut dyn LayerObserver>) -> Result<Gradients>,
+) -> Result<Pass> {
+    let done = feed(tape, outputs, loss, optimizer, sweep);
+    settle(done, optimizer)
+}
+
+/// What was seen counts, or is forgotten if the pass has failed.
+fn settle<T, O: Optimizer + ?Sized>(done: Result<T>, optimizer: &mut O) -> Result<T> {
+    if done.is_err()
+        && let Some(source) = optimizer.curvature()
+    {
+        source.abandon();
+    }
+    if let Some(estimator) = optimizer.hessian_diagonal() {
+        if done.is_ok() { estimator.complete() } else { estimator.abandon() }
+    }
+    done
+}
+
+fn feed<O: Optimizer + ?Sized>(
     tape: &Tape,
     outputs: &Var,
     loss: &dyn Likelihood,
@@ -131,11 +160,14 @@ pub fn replayed<O: Optimizer + ?Sized>(
         return Ok(None);
     }
     let start = Instant::now();
-    if let Some(source) = optimizer.curvature().filter(|source| source.due()) {
-        source.begin_sweep(0);
-        replay.observe(source)?;
-        source.finish(terms)?;
-    }
+    let observed = match optimizer.curvature().filter(|source| source.due()) {
+        None => Ok(()),
+        Some(source) => {
+            source.begin_sweep(0);
+            replay.observe(source).and_then(|()| source.finish(terms))
+        }
+    };
+    settle(observed, optimizer)?;
     let gradients = replay.gradients().clone();
     Ok(Some(Pass { loss, gradients, curvature: start.elapsed() }))
 }
@@ -165,9 +197,10 @@ fn sweep_model_labels(
             }
         }
         Fisher::Exact => {
-            for (column, seed) in loss.exact_seeds(&values)?.into_iter().enumerate() {
-                source.begin_sweep(column);
-                tape.sweep(outputs, seed, source)?;
+            let examples = examples(loss, outputs);
+            for (index, seed) in exact_seeds(loss, &values, examples)?.enumerate() {
+                source.begin_sweep(index);
+                tape.sweep(outputs, seed?, &mut Apart { source: &mut *source, examples })?;
             }
         }
     }

@@ -25,7 +25,7 @@ use kernels::linalg;
 
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
-use crate::curvature::precondition::{Factor, failed, pi};
+use crate::curvature::precondition::{Factor, failed, of_side, pi};
 use crate::flat::dot;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 use crate::matrix::average;
@@ -114,8 +114,8 @@ impl LayerRule for BandConfig {
             let diagonals = (Factor::diagonal(&s[..seen.m]), Factor::diagonal(&h[..seen.n]));
             let pi = pi(&diagonals.0, &diagonals.1).unwrap_or(1.0);
             let root = self.damping.sqrt();
-            *h_inverse = inverse(h, seen.n, root * pi)?;
-            *s_inverse = inverse(s, seen.m, root / pi)?;
+            *h_inverse = of_side("the inputs", inverse(h, seen.n, root * pi))?;
+            *s_inverse = of_side("the outputs", inverse(s, seen.m, root / pi))?;
         }
         Ok(())
     }

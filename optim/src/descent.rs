@@ -6,7 +6,9 @@ mod there;
 
 use std::collections::BTreeMap;
 
-use engine::{Element as _, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float};
+use engine::{
+    Element as _, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
+};
 use kernels::parallel;
 use kernels::reduce::sum_of;
 
@@ -33,18 +35,24 @@ pub(crate) fn fill_in(directions: &mut Directions, gradients: &Directions) {
 }
 
 /// ν = min(1, √(c / (α² Σ ⟨P, g⟩))): with F P = g, half of α² Σ ⟨P, g⟩ is the divergence between the
-/// model before and after the step, to second order. 1 without a bound c.
+/// model before and after the step, to second order. 1 without a bound c. What is not finite is refused, before
+/// anything is written.
 fn kl_clip(
     bound: Option<f64>,
     rate: f64,
     directions: &Directions,
     gradients: &Directions,
 ) -> Result<f64> {
-    let Some(bound) = bound else { return Ok(1.0) };
     let mut inner = 0.0;
     for (p, g) in directions.values().zip(gradients.values()) {
         inner += product(p, g)?;
     }
+    // No product with a NaN or an infinity is finite, nor is a sum that has one.
+    if !inner.is_finite() {
+        let (name, expected, got) = ("direction", "finite numbers; raise λ", inner.to_string());
+        return Err(Error::Argument { op: "step", name, expected, got });
+    }
+    let Some(bound) = bound else { return Ok(1.0) };
     let change = rate * rate * inner;
     Ok(if change > bound { (bound / change).sqrt() } else { 1.0 })
 }

@@ -19,6 +19,7 @@ use crate::Fisher;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::pattern::Pattern;
+use crate::curvature::precondition::of_side;
 use crate::curvature::staleness::staleness;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 use crate::matrix::average;
@@ -131,7 +132,8 @@ impl LayerRule for EkfacConfig {
             None => (t - 1).is_multiple_of(self.basis_every.max(1)),
         };
         if due {
-            (*u, *v) = (inputs.eigenvectors(a)?, outputs.eigenvectors(g)?);
+            *u = of_side("the inputs", inputs.eigenvectors(a))?;
+            *v = of_side("the outputs", outputs.eigenvectors(g))?;
             age[0] = 0.0;
         }
         // Vᵀ D U of D = Σ d aᵀ: the rows are turned, and not the gradients.

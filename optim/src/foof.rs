@@ -13,6 +13,7 @@ use engine::Result;
 
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
+use crate::curvature::precondition::of_side;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 use crate::matrix::average;
 use crate::moments::{below_one, positive};
@@ -92,7 +93,7 @@ impl LayerRule for FoofConfig {
         if (t - 1).is_multiple_of(self.inverse_every.max(1)) {
             let mut damped = a.clone();
             side.shift(&mut damped, self.damping);
-            *inverse = side.inverse(&damped)?;
+            *inverse = of_side("the inputs", side.inverse(&damped))?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::backward::refuse_elsewhere;
 use crate::coverage::Coverage;
 use crate::curvature::conjugate_gradients::{Stop, solve};
 use crate::curvature::products::GaussNewton;
-use crate::flat::{self, dot, plus};
+use crate::flat::{self, Layout, dot, plus};
 use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, evaluate, gradients_alone};
 use crate::saved::Saved;
@@ -81,8 +81,9 @@ impl Default for HessianFreeConfig {
 pub struct HessianFree {
     config: HessianFreeConfig,
     damping: f64,
-    /// δ of the last step.
+    /// δ of the last step, and what that is of.
     last: Vec<f64>,
+    layout: Layout,
     products: usize,
 }
 
@@ -96,7 +97,13 @@ impl HessianFree {
         positive("hessian-free", "damping", config.damping)?;
         let (eta, inside) = (config.warm_start, (0.0..=1.0).contains(&config.warm_start));
         demand("hessian-free", "warm_start", eta, "in [0, 1]", inside)?;
-        Ok(Self { config, damping: config.damping, last: Vec::new(), products: 0 })
+        Ok(Self {
+            config,
+            damping: config.damping,
+            last: Vec::new(),
+            layout: Layout::default(),
+            products: 0,
+        })
     }
 
     /// λ now.
@@ -110,49 +117,39 @@ impl HessianFree {
     pub const fn products(&self) -> usize {
         self.products
     }
-}
 
-impl Optimizer for HessianFree {
-    fn name(&self) -> &'static str {
-        "hessian-free"
-    }
-
-    fn needs_problem(&self) -> bool {
-        true
-    }
-
-    fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
+    fn take_step(&mut self, problem: &mut dyn Problem, theta: &[f64]) -> Result<f64> {
         let tape = problem.tape();
         let outputs = problem.outputs(&tape)?;
         refuse_elsewhere(self, &outputs)?;
         let nll = problem.loss().nll(&outputs)?;
-        let (loss, grads) = (nll.item()?, tape.backward(&nll)?);
+        let (loss, mut grads) = (nll.item()?, tape.backward(&nll)?);
+        grads.set_unused(problem.unused());
         let model = problem.model();
         check_gradients(model, &grads)?;
         let gradient = flat::gradients(model, &grads)?;
         // Solve.
         let curvature = GaussNewton::new(&tape, &outputs, problem.loss())?;
         let damped = |v: &[f64]| Ok(plus(&curvature.times(model, v)?, self.damping, v));
-        let mut start = vec![0.0; gradient.len()];
-        if self.last.len() == start.len() {
-            start = self.last.iter().map(|x| self.config.warm_start * x).collect();
-        }
+        let layout = Layout::of(model);
+        let mut start = self.layout.moved(&self.last, &layout);
+        start.iter_mut().for_each(|x| *x *= self.config.warm_start);
+        flat::hold(model, &flat::unused(model, &grads), &mut start);
         let downhill: Vec<f64> = gradient.iter().map(|g| -g).collect();
         let ones = vec![1.0; gradient.len()];
         let solution = solve(damped, &downhill, start, &ones, self.config.stop)?;
-        let delta: Vec<f64> = solution.x.iter().map(|x| self.config.rate * x).collect();
+        let mut delta: Vec<f64> = solution.x.iter().map(|x| self.config.rate * x).collect();
+        flat::hold(model, &flat::unused(model, &grads), &mut delta);
         let roots = curvature.root_times(model, &delta)?;
         let slope = dot(&gradient, &delta);
         let promised = 0.5 * dot(&roots, &roots) + slope;
         let staged = tape.staged();
         drop((nll, curvature));
         drop((outputs, tape));
-        problem.model_mut().commit(staged)?;
         // Step, and step back.
-        let theta = flat::values(problem.model())?;
         let (mut t, mut whole) = (1.0, f64::NAN);
         for halving in 0..=HALVINGS {
-            let now = match flat::set_values(problem.model_mut(), &plus(&theta, t, &delta)) {
+            let now = match flat::set_values(problem.model_mut(), &plus(theta, t, &delta)) {
                 Ok(()) => evaluate(problem)?,
                 Err(_) => f64::INFINITY, // Not a number of the parameters' dtype: too far.
             };
@@ -167,7 +164,7 @@ impl Optimizer for HessianFree {
                 t = 0.0;
             }
         }
-        flat::set_values(problem.model_mut(), &plus(&theta, t, &delta))?;
+        flat::set_values(problem.model_mut(), &plus(theta, t, &delta))?;
         if self.config.adapt {
             let ratio = if promised < 0.0 { (whole - loss) / promised } else { 0.0 };
             if ratio.is_nan() || ratio < 0.25 {
@@ -176,8 +173,30 @@ impl Optimizer for HessianFree {
                 self.damping /= 1.5;
             }
         }
-        (self.last, self.products) = (solution.x, solution.path.len());
+        (self.last, self.layout, self.products) = (solution.x, layout, solution.path.len());
+        problem.model_mut().commit(staged)?;
         Ok(loss)
+    }
+}
+
+impl Optimizer for HessianFree {
+    fn name(&self) -> &'static str {
+        "hessian-free"
+    }
+
+    fn needs_problem(&self) -> bool {
+        true
+    }
+
+    /// Whatever fails, θ and λ are as before.
+    fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
+        let (theta, damping) = (flat::values(problem.model())?, self.damping);
+        let done = self.take_step(problem, &theta);
+        if done.is_err() {
+            flat::set_values(problem.model_mut(), &theta)?;
+            self.damping = damping;
+        }
+        done
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
@@ -210,7 +229,7 @@ impl Optimizer for HessianFree {
         state.numbers.insert("damping".into(), self.damping.to_string());
         state.numbers.insert("last".into(), u8::from(!self.last.is_empty()).to_string());
         if !self.last.is_empty() {
-            flat::save(model, "last", &self.last, &mut state)?;
+            self.layout.save(model, "last", &self.last, &mut state)?;
         }
         Ok(state)
     }
@@ -218,12 +237,14 @@ impl Optimizer for HessianFree {
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
         let (rate, damping) = (saved.number("rate")?, saved.number("damping")?);
+        let layout = Layout::saved(model, "last", &saved);
         let last = match saved.number::<u8>("last")? {
             0 => Vec::new(),
-            _ => flat::load(model, "last", &mut saved)?,
+            _ => layout.load(model, "last", &mut saved)?,
         };
         saved.close(model)?;
-        (self.config.rate, self.damping, self.last) = (rate, damping, last);
+        (self.config.rate, self.damping) = (rate, damping);
+        (self.last, self.layout) = (last, layout);
         Ok(())
     }
 }

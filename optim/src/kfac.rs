@@ -131,7 +131,8 @@ impl Default for KfacConfig {
 /// # Errors
 /// A step fails with [`Error::Uncovered`] if that was asked for, with [`Error::Linalg`] when a damped
 /// block cannot be inverted (λ too small) and there is no previous inverse or the third time in a row,
-/// and with [`Error::Argument`] when a gradient is not finite. Parameters are as before then.
+/// and with [`Error::Argument`] when a gradient or the step is not finite. Parameters, factors and inverses are as
+/// before then.
 #[derive(Debug)]
 pub struct Kfac {
     config: KfacConfig,
@@ -175,10 +176,59 @@ impl Kfac {
         &self.config
     }
 
+    /// What a step changes before it is sure to be taken; the factors remember theirs.
+    fn before(&self) -> (BTreeMap<ParamId, BlockInverse>, BTreeMap<ParamId, u32>) {
+        (self.inverses.clone(), self.failures.clone())
+    }
+
+    /// A step is taken, or else everything is as before it and what was observed for it is forgotten.
+    fn settle<T>(
+        &mut self,
+        before: (BTreeMap<ParamId, BlockInverse>, BTreeMap<ParamId, u32>),
+        done: Result<T>,
+    ) -> Result<T> {
+        if done.is_ok() {
+            self.factors.commit();
+        } else {
+            self.factors.discard();
+            (self.inverses, self.failures) = before;
+        }
+        done
+    }
+
+    /// P of a checked gradient, after what was observed has been averaged in.
+    fn precondition(
+        &mut self,
+        model: &dyn Parameters,
+        gradients: &Directions,
+    ) -> Result<Directions> {
+        // Estimate.
+        self.factors.fold_for_now()?;
+        if self.config.uncovered == Uncovered::Error {
+            refuse_uncovered(model, &self.factors)?;
+        }
+        // Precondition.
+        self.refresh(model, gradients)?;
+        self.directions(gradients)
+    }
+
+    fn take_step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        let gradients = contiguous(model, grads)?;
+        let directions = self.precondition(model, &gradients)?;
+        // Step.
+        let KfacConfig { rate, momentum, weight_decay, kl_clip: bound, .. } = self.config;
+        let descent = Descent { momentum, decay: rate * weight_decay, rate, bound };
+        descent.step(model, &directions, &gradients, &mut self.updates)
+    }
+
     /// Inverts the blocks that are due: all at every `inverse_every`-th step, the first included; at
     /// once those that are new or whose trainable part has changed. On a device, or by threads that take
     /// blocks.
-    fn refresh(&mut self, gradients: &Directions) -> Result<()> {
+    fn refresh(&mut self, model: &dyn Parameters, gradients: &Directions) -> Result<()> {
+        let parameters = model.parameters();
+        let is_trained =
+            |id: ParamId| parameters.iter().any(|(_, p)| p.id() == id && p.is_trainable());
         let due = (self.factors.steps - 1).is_multiple_of(self.config.inverse_every.max(1));
         let mut stale = Vec::new();
         for (&weight, entry) in self.factors.entries.iter().filter(|(_, e)| e.updates > 0) {
@@ -189,7 +239,10 @@ impl Kfac {
             let (w, b) = (trained(weight), average.bias.and_then(trained));
             let columns = block::columns(average, w.is_some(), b.is_some());
             let Some(gradient) = w.or(b).filter(|_| !columns.is_empty()) else {
-                self.inverses.remove(&weight);
+                // One that this step skips keeps what it has.
+                if !is_trained(weight) && !average.bias.is_some_and(is_trained) {
+                    self.inverses.remove(&weight);
+                }
                 continue;
             };
             match self.inverses.get_mut(&weight).filter(|old| !due && old.columns == columns) {
@@ -249,7 +302,10 @@ impl Kfac {
                     *failures = 0;
                 }
                 Err(_) if usable && *failures < FAILURES_BORNE => *failures += 1,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let path = parameters.iter().find(|(_, p)| p.id() == weight);
+                    return Err(error.in_layer(path.map_or("", |(path, _)| path)));
+                }
             }
         }
         Ok(())
@@ -288,20 +344,9 @@ impl Optimizer for Kfac {
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        check_gradients(model, grads)?;
-        let gradients = contiguous(model, grads)?;
-        // Estimate.
-        self.factors.fold()?;
-        if self.config.uncovered == Uncovered::Error {
-            refuse_uncovered(model, &self.factors)?;
-        }
-        // Precondition.
-        self.refresh(&gradients)?;
-        let directions = self.directions(&gradients)?;
-        // Step.
-        let KfacConfig { rate, momentum, weight_decay, kl_clip: bound, .. } = self.config;
-        let descent = Descent { momentum, decay: rate * weight_decay, rate, bound };
-        descent.step(model, &directions, &gradients, &mut self.updates)
+        let before = self.before();
+        let done = self.take_step(model, grads);
+        self.settle(before, done)
     }
 
     fn options(&self) -> String {

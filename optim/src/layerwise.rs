@@ -10,7 +10,8 @@
 //! ν       = min(1, √(c / (α² Σ ⟨P, ∇L⟩)))                        the KL clip: Ba et al. 2017
 //! Δ       ← μ Δ − α ν P,   θ ← θ + Δ − α κ θ
 //! ```
-//! Dense layers and convolutions (each group by itself) are layers here. Other parameters (norms,
+//! Dense layers, convolutions and transposed ones (each group by itself) are layers here, and the bias of a
+//! transposed convolution is one of its own. Other parameters (norms,
 //! embeddings, uses outside layers) move along their gradient, and coverage says so. A frozen weight or
 //! bias counts as one without a gradient. A batch with a row that is not finite is not learned from
 //! ([`Layerwise::skipped`]); a gradient that is not finite is refused.
@@ -19,11 +20,11 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Gradients, ParamId, Parameter, Parameters, Result, Tensor};
+use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
 
 use crate::coverage::Coverage;
 use crate::curvature::communicator::{Communicator, Local, exchange};
-use crate::curvature::layer_rows::{LayerRows, Seen};
+use crate::curvature::layer_rows::{LayerRows, LayerSeen, Seen};
 use crate::curvature::pattern::Pattern;
 use crate::descent::{Descent, Directions, contiguous, fill_in};
 use crate::moments::{Moments, below_one, check_gradients, demand, not_negative};
@@ -143,8 +144,10 @@ pub struct Layerwise<R> {
     updates: Moments,
     steps: u64,
     skipped: u64,
-    /// Whether the step's batch has been learned from, together with other workers.
-    learned: bool,
+    /// The paths of the last model that was stepped, for errors.
+    paths: BTreeMap<ParamId, String>,
+    /// What the step's batch has taught, until the step is taken; none of a batch that was skipped.
+    learned: Option<Option<BTreeMap<ParamId, Kept>>>,
 }
 
 /// What is kept of one weight's layer.
@@ -153,6 +156,8 @@ struct Kept {
     bias: Option<ParamId>,
     n: usize,
     m: usize,
+    /// Whether the weight of a group is [n, m].
+    transposed: bool,
     /// The looks at it.
     looks: u64,
     groups: Vec<LayerState>,
@@ -174,8 +179,9 @@ impl<R: LayerRule> Layerwise<R> {
         rule.check()?;
         let rows = LayerRows::new(step.fisher, step.learn_every, step.seed);
         let updates = Moments::new(&["update"]);
-        let (layers, learned) = (BTreeMap::new(), false);
-        Ok(Self { rule, rows, layers, updates, steps: 0, skipped: 0, learned })
+        let (layers, learned) = (BTreeMap::new(), None);
+        let paths = BTreeMap::new();
+        Ok(Self { rule, rows, layers, updates, steps: 0, skipped: 0, paths, learned })
     }
 
     /// The constants.
@@ -187,20 +193,21 @@ impl<R: LayerRule> Layerwise<R> {
     /// What is kept of a weight's layer (of its first group) under a name.
     #[must_use]
     pub fn kept(&self, weight: &Parameter, name: &str) -> Option<&[f64]> {
-        let state = self.layers.get(&weight.id())?.groups.first()?;
+        let learned = self.learned.iter().flatten().find_map(|learned| learned.get(&weight.id()));
+        let state = learned.or_else(|| self.layers.get(&weight.id()))?.groups.first()?;
         state.iter().find(|(known, _)| *known == name).map(|(_, values)| values.as_slice())
     }
 
     /// Batches that were not learned from because a row was not finite.
     #[must_use]
     pub const fn skipped(&self) -> u64 {
-        self.skipped
+        self.skipped + matches!(self.learned, Some(None)) as u64
     }
 
-    /// Learns from the rows of the step's batch, this worker's and the others'. On an error everything is
-    /// as before.
+    /// Learns from the rows of the step's batch, this worker's and the others'. It counts when the step is
+    /// taken.
     fn learn(&mut self, workers: &mut dyn Communicator) -> Result<()> {
-        let mut learned = Vec::new();
+        let mut learned = BTreeMap::new();
         let seen = self.rows.take();
         let finite = seen.values().flat_map(|layer| &layer.groups).all(Seen::is_finite);
         // One worker's bad row is everybody's: all of them learn, or none. And all have the same layers.
@@ -209,7 +216,7 @@ impl<R: LayerRule> Layerwise<R> {
         vote.push(f64::from(!finite));
         exchange(vote.iter_mut(), workers)?;
         if vote.pop() > Some(0.0) {
-            self.skipped += 1;
+            self.learned = Some(None);
             return Ok(());
         }
         for (weight, layer) in seen {
@@ -221,23 +228,63 @@ impl<R: LayerRule> Layerwise<R> {
                 bias: layer.bias,
                 n: layer.n,
                 m: layer.m,
+                transposed: layer.transposed,
                 looks: 0,
                 groups: layer.groups.iter().map(|_| self.rule.start(layer.n, layer.m)).collect(),
             });
             kept.looks += 1;
             for (state, seen) in kept.groups.iter_mut().zip(&layer.groups) {
-                self.rule.learn(kept.looks, seen, state, workers)?;
+                let done = self.rule.learn(kept.looks, seen, state, workers);
+                done.map_err(|error| self.in_layer(error, weight, &layer))?;
             }
-            learned.push((weight, kept));
+            learned.insert(weight, kept);
         }
-        self.layers.extend(learned);
+        self.learned = Some(Some(learned));
         Ok(())
+    }
+
+    /// An error of one layer, by its path, or its sizes if no step has told that.
+    fn in_layer(&self, error: Error, weight: ParamId, layer: &LayerSeen) -> Error {
+        match self.paths.get(&weight) {
+            _ if !matches!(error, Error::Linalg { .. }) => error,
+            Some(path) => error.in_layer(path),
+            None => error.in_layer(&format!("a layer of {} to {}", layer.n, layer.m)),
+        }
+    }
+
+    /// The step is taken.
+    fn commit(&mut self) {
+        match self.learned.take() {
+            Some(Some(learned)) => self.layers.extend(learned),
+            Some(None) => self.skipped += 1,
+            None => {}
+        }
+        self.rows.commit();
+        self.steps += 1;
+    }
+
+    fn take_step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        let gradients = contiguous(model, grads)?;
+        self.paths = model.parameters().into_iter().map(|(path, p)| (p.id(), path)).collect();
+        // Estimate, unless an exchange with other workers has done so.
+        if self.learned.is_none() {
+            self.learn(&mut Local)?;
+        }
+        // Precondition.
+        let directions = self.directions(&gradients)?;
+        // Step.
+        let LayerStep { rate, momentum, weight_decay, kl_clip: bound, .. } = *self.rule.common();
+        let descent = Descent { momentum, decay: rate * weight_decay, rate, bound };
+        descent.step(model, &directions, &gradients, &mut self.updates)
     }
 
     /// P for every parameter with a gradient.
     fn directions(&self, gradients: &Directions) -> Result<Directions> {
         let mut all = BTreeMap::new();
-        for (&weight, kept) in &self.layers {
+        let learned = self.learned.iter().flatten().flatten();
+        let layers: BTreeMap<_, _> = self.layers.iter().chain(learned).collect();
+        for (&weight, kept) in layers {
             let covered = |param| self.rows.covering(param) == Some(weight);
             let grad = |param| gradients.get(&param).filter(|_| covered(param));
             let (weights, biases) = (grad(weight), kept.bias.and_then(grad));
@@ -249,20 +296,35 @@ impl<R: LayerRule> Layerwise<R> {
             }
             let width = kept.n - usize::from(kept.bias.is_some());
             let (mut of_weight, mut of_bias) = (Vec::new(), Vec::new());
+            // Where the weight from input j to output i of a group stands.
+            let place = |group: usize, i: usize, j: usize| match kept.transposed {
+                false => (group * kept.m + i) * width + j,
+                true => (group * width + j) * kept.m + i,
+            };
+            of_weight.resize(kept.groups.len() * kept.m * width, 0.0);
             for (group, state) in kept.groups.iter().enumerate() {
                 let mut joint = Vec::with_capacity(kept.m * kept.n);
-                for row in group * kept.m..(group + 1) * kept.m {
+                for i in 0..kept.m {
+                    let row = place(group, i, 0)..place(group, i, 0) + width;
                     match w {
-                        Some(w) => joint.extend_from_slice(&w[row * width..(row + 1) * width]),
+                        Some(w) if kept.transposed => {
+                            joint.extend((0..width).map(|j| w[place(group, i, j)]));
+                        }
+                        Some(w) => joint.extend_from_slice(&w[row]),
                         None => joint.resize(joint.len() + width, 0.0),
                     }
-                    joint.extend(kept.bias.map(|_| b.map_or(0.0, |b| b[row])));
+                    joint.extend(kept.bias.map(|_| b.map_or(0.0, |b| b[group * kept.m + i])));
                 }
                 let direction = self.rule.direction(state, &joint, kept.n, kept.m)?;
-                of_weight.reserve(kept.m * width);
-                for row in direction.chunks_exact(kept.n.max(1)) {
-                    of_weight.extend_from_slice(&row[..width]);
-                    of_bias.extend_from_slice(&row[width..]);
+                for (i, row) in direction.chunks_exact(kept.n.max(1)).enumerate() {
+                    let (weights, bias) = row.split_at(width);
+                    if kept.transposed {
+                        let entries = weights.iter().enumerate();
+                        entries.for_each(|(j, p)| of_weight[place(group, i, j)] = *p);
+                    } else {
+                        of_weight[place(group, i, 0)..][..width].copy_from_slice(weights);
+                    }
+                    of_bias.extend_from_slice(bias);
                 }
             }
             let parts = [(Some(weight), weights, of_weight), (kept.bias, biases, of_bias)];
@@ -308,26 +370,22 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
     }
 
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
-        self.learn(communicator)?;
-        self.learned = true;
-        Ok(())
+        self.learn(communicator)
+    }
+
+    fn discard(&mut self) {
+        self.learned = None;
+        self.rows.discard();
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        check_gradients(model, grads)?;
-        let gradients = contiguous(model, grads)?;
-        // Estimate, unless an exchange with other workers has done so.
-        if !std::mem::take(&mut self.learned) {
-            self.learn(&mut Local)?;
+        let done = self.take_step(model, grads);
+        if done.is_ok() {
+            self.commit();
+        } else {
+            self.discard();
         }
-        // Precondition.
-        let directions = self.directions(&gradients)?;
-        // Step.
-        let LayerStep { rate, momentum, weight_decay, kl_clip: bound, .. } = *self.rule.common();
-        let descent = Descent { momentum, decay: rate * weight_decay, rate, bound };
-        descent.step(model, &directions, &gradients, &mut self.updates)?;
-        self.steps += 1;
-        Ok(())
+        done
     }
 
     fn options(&self) -> String {

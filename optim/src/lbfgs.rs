@@ -18,11 +18,11 @@
 
 use std::collections::VecDeque;
 
-use engine::{DType, Device, Gradients, Parameter, Parameters, Result};
+use engine::{DType, Device, Gradients, ParamId, Parameter, Parameters, Result};
 use kernels::length::{largest, length};
 
 use crate::coverage::Coverage;
-use crate::flat::{self, dot, plus};
+use crate::flat::{self, Layout, dot, plus};
 use crate::line_search::{Point, Wolfe};
 use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, gradients};
@@ -98,6 +98,8 @@ pub struct Lbfgs {
     /// Where the last step of a batch with a number ended.
     known: Option<(u64, Here)>,
     done: bool,
+    /// What all of these are of.
+    layout: Layout,
 }
 
 /// A point, and the loss there.
@@ -106,6 +108,8 @@ struct Here {
     theta: Vec<f64>,
     loss: f64,
     gradient: Vec<f64>,
+    /// The parameters that the loss does not use: they stay.
+    unused: Vec<ParamId>,
 }
 
 impl Here {
@@ -114,7 +118,8 @@ impl Here {
         let (loss, grads) = gradients(problem)?;
         check_gradients(problem.model(), &grads)?;
         let gradient = flat::gradients(problem.model(), &grads)?;
-        Ok(Self { theta: flat::values(problem.model())?, loss, gradient })
+        let unused = flat::unused(problem.model(), &grads);
+        Ok(Self { theta: flat::values(problem.model())?, loss, gradient, unused })
     }
 }
 
@@ -131,7 +136,14 @@ impl Lbfgs {
         positive("lbfgs", "iterations", config.iterations as f64)?;
         not_negative("lbfgs", "tolerance_grad", config.tolerance_grad)?;
         not_negative("lbfgs", "tolerance_change", config.tolerance_change)?;
-        Ok(Self { config, pairs: VecDeque::new(), last: None, known: None, done: false })
+        Ok(Self {
+            config,
+            pairs: VecDeque::new(),
+            last: None,
+            known: None,
+            done: false,
+            layout: Layout::default(),
+        })
     }
 
     /// Whether the last call of [`Optimizer::minimize`] ended within a tolerance: another with the same batch does
@@ -168,23 +180,23 @@ impl Lbfgs {
         q
     }
 
-    /// Learns the pair from the last point to this one.
-    fn learn(&mut self, theta: &[f64], gradient: &[f64]) {
+    /// Learns the pair from the last point to this one. Vectors of other parameters are forgotten.
+    fn learn(&mut self, layout: Layout, theta: &[f64], gradient: &[f64]) {
+        if self.layout != layout {
+            (self.layout, self.last) = (layout, None);
+            self.pairs.clear();
+        }
         if let Some((old_theta, old_gradient)) = self.last.take() {
-            let fits = old_theta.len() == theta.len();
             let (s, y) = (plus(theta, -1.0, &old_theta), plus(gradient, -1.0, &old_gradient));
             // A square that has vanished has no inverse.
             let curved = dot(&s, &y) > 1e-10 * length(&s) * length(&y)
                 && (dot(&y, &y) / dot(&s, &y)).is_normal();
-            if fits && curved && self.config.history > 0 {
+            if curved && self.config.history > 0 {
                 if self.pairs.len() == self.config.history {
                     self.pairs.pop_front();
                 }
                 self.pairs.push_back((s, y));
             }
-        }
-        if self.pairs.front().is_some_and(|(s, _)| s.len() != theta.len()) {
-            self.pairs.clear();
         }
         self.last = Some((theta.to_vec(), gradient.to_vec()));
     }
@@ -207,13 +219,14 @@ impl Lbfgs {
             self.done = true;
             return Ok(here);
         }
-        self.learn(&here.theta, &here.gradient);
-        let p = self.direction(&here.gradient);
+        self.learn(Layout::of(problem.model()), &here.theta, &here.gradient);
+        let mut p = self.direction(&here.gradient);
+        flat::hold(problem.model(), &here.unused, &mut p);
         let slope = dot(&p, &here.gradient);
         if slope >= 0.0 || slope.is_nan() {
             return Ok(here);
         }
-        let Here { theta, loss, gradient } = here;
+        let Here { theta, loss, gradient, unused } = here;
         let start = Point { t: 0.0, value: loss, slope, gradient };
         let change = self.config.tolerance_change;
         let least = change.max(grain(problem.model()) * largest(&theta)) / largest(&p);
@@ -246,7 +259,7 @@ impl Lbfgs {
             self.done = still || (loss - point.value).abs() < change;
         }
         let theta = flat::values(problem.model())?;
-        Ok(Here { theta, loss: point.value, gradient: point.gradient })
+        Ok(Here { theta, loss: point.value, gradient: point.gradient, unused })
     }
 }
 
@@ -291,8 +304,9 @@ impl Optimizer for Lbfgs {
         check_gradients(model, grads)?;
         let gradient = flat::gradients(model, grads)?;
         let theta = flat::values(model)?;
-        self.learn(&theta, &gradient);
-        let p = self.direction(&gradient);
+        self.learn(Layout::of(model), &theta, &gradient);
+        let mut p = self.direction(&gradient);
+        flat::hold(model, &flat::unused(model, grads), &mut p);
         self.known = None;
         flat::set_values(model, &plus(&theta, self.config.rate, &p))
     }
@@ -323,13 +337,13 @@ impl Optimizer for Lbfgs {
         state.numbers.insert("rate".into(), self.config.rate.to_string());
         state.numbers.insert("pairs".into(), self.pairs.len().to_string());
         for (at, (s, y)) in self.pairs.iter().enumerate() {
-            flat::save(model, &format!("s.{at}"), s, &mut state)?;
-            flat::save(model, &format!("y.{at}"), y, &mut state)?;
+            self.layout.save(model, &format!("s.{at}"), s, &mut state)?;
+            self.layout.save(model, &format!("y.{at}"), y, &mut state)?;
         }
         state.numbers.insert("last".into(), u8::from(self.last.is_some()).to_string());
         if let Some((theta, gradient)) = &self.last {
-            flat::save(model, "theta", theta, &mut state)?;
-            flat::save(model, "gradient", gradient, &mut state)?;
+            self.layout.save(model, "theta", theta, &mut state)?;
+            self.layout.save(model, "gradient", gradient, &mut state)?;
         }
         Ok(state)
     }
@@ -337,21 +351,24 @@ impl Optimizer for Lbfgs {
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
         let (rate, count): (f64, usize) = (saved.number("rate")?, saved.number("pairs")?);
+        let first = if count > 0 { "s.0" } else { "theta" };
+        let layout = Layout::saved(model, first, &saved);
         let mut pairs = VecDeque::with_capacity(count);
         for at in 0..count {
-            let s = flat::load(model, &format!("s.{at}"), &mut saved)?;
-            pairs.push_back((s, flat::load(model, &format!("y.{at}"), &mut saved)?));
+            let s = layout.load(model, &format!("s.{at}"), &mut saved)?;
+            pairs.push_back((s, layout.load(model, &format!("y.{at}"), &mut saved)?));
         }
         let last = match saved.number::<u8>("last")? {
             0 => None,
             1 => {
-                let theta = flat::load(model, "theta", &mut saved)?;
-                Some((theta, flat::load(model, "gradient", &mut saved)?))
+                let theta = layout.load(model, "theta", &mut saved)?;
+                Some((theta, layout.load(model, "gradient", &mut saved)?))
             }
             other => return Err(refused("`last` = 0 or 1", other.to_string())),
         };
         saved.close(model)?;
         (self.config.rate, self.pairs, self.last, self.known) = (rate, pairs, last, None);
+        self.layout = layout;
         Ok(())
     }
 }

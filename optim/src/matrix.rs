@@ -36,6 +36,12 @@ pub(crate) fn conjugated(
     product(&left, (m, n), false, u, (n, n), !into)
 }
 
+/// Mᵀ of a matrix with so many columns.
+pub(crate) fn transposed(matrix: &[f64], columns: usize) -> Vec<f64> {
+    let column = |j: usize| matrix.iter().skip(j).step_by(columns.max(1)).copied();
+    (0..columns).flat_map(column).collect()
+}
+
 /// M x
 pub(crate) fn apply(matrix: &[f64], x: &[f64]) -> Vec<f64> {
     matrix.chunks_exact(x.len().max(1)).map(|row| crate::flat::dot(row, x)).collect()

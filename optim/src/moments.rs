@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use engine::{
-    DType, Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
+    DType, Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, Unused,
+    for_float,
 };
 use kernels::Float;
 use kernels::length::largest;
@@ -16,7 +17,7 @@ use crate::saved::{Saved, refused};
 
 /// Tensors of each parameter's shape and dtype under fixed names (`m`, `v`), and a count of steps.
 /// Keyed by identity; saved by path, like `layers.1.weight/m`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Moments {
     names: Vec<&'static str>,
     of: HashMap<ParamId, Kept>,
@@ -120,8 +121,13 @@ impl Moments {
         start: impl Fn(&Parameter) -> Start,
     ) {
         for (path, parameter) in model.parameters() {
+            // One that has not taken a step is said to have taken none, unless nobody has taken one.
+            let steps = self.get(parameter).map_or(0, |kept| kept.steps);
+            if self.of.is_empty() {
+                continue;
+            }
+            state.numbers.insert(format!("{path}/steps"), steps.to_string());
             let Some(kept) = self.get(parameter) else { continue };
-            state.numbers.insert(format!("{path}/steps"), kept.steps.to_string());
             for ((name, _), tensor) in start(parameter).iter().zip(&kept.tensors) {
                 state.tensors.insert(format!("{path}/{name}"), tensor.clone());
             }
@@ -149,6 +155,11 @@ impl Moments {
                 }
                 continue;
             };
+            // Nothing is kept of a parameter that has not taken a step.
+            let names = start(parameter).into_iter().map(|(name, _)| format!("{path}/{name}"));
+            if steps == 0 && !names.clone().all(|key| saved.has_tensor(&key)) {
+                continue;
+            }
             let named = |(name, like): (&str, First)| {
                 saved.tensor(&format!("{path}/{name}"), like.shape(), like.dtype())
             };
@@ -179,8 +190,8 @@ const MOST_SQUARES: f64 = 1e100;
 /// What a rule may add to a gradient before it squares the sum: AdaBelief subtracts a mean of others.
 const ROOM: f64 = 16.0;
 
-/// What every optimizer asks before it changes anything: that each trainable parameter has a gradient, of
-/// its shape and dtype, of finite numbers whose squares, all of them added, are finite in that dtype. One bad
+/// What every optimizer asks before it changes anything: that each gradient is of a parameter of the model
+/// ([`Gradients::check_owned`]), that each trainable parameter has one (or may be skipped), of its shape and dtype, of finite numbers whose squares, all of them added, are finite in that dtype. One bad
 /// number would spread over a layer (K-FAC), over all parameters (clips and norms), or stay in a moment for good;
 /// and most rules keep squares: an entry with an infinite one never moves again.
 ///
@@ -192,14 +203,19 @@ const ROOM: f64 = 16.0;
 /// [`Error::MissingGradient`], [`Error::Shape`], [`Error::DType`], [`Error::Argument`] for a number that is
 /// not finite, or for squares that are not: with the parameter's path.
 pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Result<()> {
+    grads.check_owned(model)?;
     let mut suspects = Vec::new();
     for (path, parameter) in model.parameters() {
         if !parameter.is_trainable() {
             continue;
         }
         let value = parameter.value();
-        let grad =
-            grads.of(parameter).ok_or_else(|| Error::MissingGradient { param: path.clone() })?;
+        let Some(grad) = grads.of(parameter) else {
+            match grads.unused() {
+                Unused::Skip => continue,
+                Unused::Refuse => return Err(Error::MissingGradient { param: path }),
+            }
+        };
         if grad.shape() != value.shape() {
             let expected = format!("a gradient of shape {}", value.shape());
             return Err(Error::shape("step", expected, &[grad.shape()]).in_layer(&path));
@@ -264,17 +280,17 @@ pub(crate) fn all_finite<'a>(
     Ok(())
 }
 
-/// The trainable parameters with their gradients, made contiguous. Call [`check_gradients`] first.
+/// The trainable parameters that have gradients, with these, made contiguous. Call [`check_gradients`] first.
 pub(crate) fn trainable<'a>(
     model: &'a mut dyn Parameters,
     grads: &Gradients,
 ) -> Result<Vec<(&'a mut Parameter, Tensor)>> {
     let all = model.parameters_mut().into_iter().filter(|(_, p)| p.is_trainable());
-    all.map(|(path, parameter)| match grads.of(parameter) {
-        Some(grad) => Ok((parameter, grad.contiguous()?)),
-        None => Err(Error::MissingGradient { param: path }),
-    })
-    .collect()
+    let with_gradient = |(_, parameter): (String, &'a mut Parameter)| {
+        let grad = grads.of(parameter)?.contiguous();
+        Some(grad.map(|grad| (parameter, grad)))
+    };
+    all.filter_map(with_gradient).collect()
 }
 
 /// Refuses an option outside its range.

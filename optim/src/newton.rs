@@ -186,6 +186,65 @@ impl Newton {
             }
         }
     }
+
+    fn take_step(&mut self, problem: &mut dyn Problem, theta: &[f64]) -> Result<f64> {
+        let tape = problem.tape();
+        let outputs = problem.outputs(&tape)?;
+        refuse_elsewhere(self, &outputs)?;
+        let nll = problem.loss().nll(&outputs)?;
+        let (loss, mut grads) = (nll.item()?, tape.backward(&nll)?);
+        grads.set_unused(problem.unused());
+        check_gradients(problem.model(), &grads)?;
+        let gradient = flat::gradients(problem.model(), &grads)?;
+        let solver = self.matrix(problem, &tape, (&outputs, &nll), gradient.len())?;
+        let staged = tape.staged();
+        drop((outputs, nll, tape));
+        let loss = self.search(problem, &solver, (theta, loss), (&gradient, &grads))?;
+        problem.model_mut().commit(staged)?;
+        Ok(loss)
+    }
+
+    /// Grows λ until the loss falls.
+    fn search(
+        &mut self,
+        problem: &mut dyn Problem,
+        solver: &Solver,
+        (theta, loss): (&[f64], f64),
+        (gradient, grads): (&[f64], &Gradients),
+    ) -> Result<f64> {
+        for tried in 0..TRIES {
+            let step = match solver.solve(gradient, self.damping) {
+                Ok(mut step) => {
+                    flat::hold(problem.model(), &flat::unused(problem.model(), grads), &mut step);
+                    step
+                }
+                // Not definite but for rounding: more λ makes it so.
+                Err(Error::Linalg { .. }) if self.config.adapt && tried + 1 < TRIES => {
+                    self.damping *= 10.0;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let there = plus(theta, -self.config.rate, &step);
+            if !self.config.adapt {
+                flat::set_values(problem.model_mut(), &there)?;
+                return Ok(loss);
+            }
+            let now = match flat::set_values(problem.model_mut(), &there) {
+                Ok(()) => evaluate(problem)?,
+                Err(_) => f64::INFINITY, // Not a number of the parameters' dtype: too far.
+            };
+            if now <= loss {
+                if tried == 0 {
+                    self.damping = (self.damping / 3.0).max(LEAST_DAMPING);
+                }
+                return Ok(loss);
+            }
+            self.damping *= 10.0;
+        }
+        flat::set_values(problem.model_mut(), theta)?;
+        Ok(loss)
+    }
 }
 
 impl Solver {
@@ -223,52 +282,16 @@ impl Optimizer for Newton {
         true
     }
 
+    /// Whatever fails, θ and λ are as before.
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
         self.refuse_too_many(problem.model())?;
-        let tape = problem.tape();
-        let outputs = problem.outputs(&tape)?;
-        refuse_elsewhere(self, &outputs)?;
-        let nll = problem.loss().nll(&outputs)?;
-        let (loss, grads) = (nll.item()?, tape.backward(&nll)?);
-        check_gradients(problem.model(), &grads)?;
-        let gradient = flat::gradients(problem.model(), &grads)?;
-        let solver = self.matrix(problem, &tape, (&outputs, &nll), gradient.len())?;
-        let staged = tape.staged();
-        drop((outputs, nll, tape));
-        problem.model_mut().commit(staged)?;
-        let theta = flat::values(problem.model())?;
-        for tried in 0..TRIES {
-            let step = match solver.solve(&gradient, self.damping) {
-                Ok(step) => step,
-                // Not definite but for rounding: more λ makes it so.
-                Err(Error::Linalg { .. }) if self.config.adapt && tried + 1 < TRIES => {
-                    self.damping *= 10.0;
-                    continue;
-                }
-                Err(error) => {
-                    flat::set_values(problem.model_mut(), &theta)?;
-                    return Err(error);
-                }
-            };
-            let there = plus(&theta, -self.config.rate, &step);
-            if !self.config.adapt {
-                flat::set_values(problem.model_mut(), &there)?;
-                return Ok(loss);
-            }
-            let now = match flat::set_values(problem.model_mut(), &there) {
-                Ok(()) => evaluate(problem)?,
-                Err(_) => f64::INFINITY, // Not a number of the parameters' dtype: too far.
-            };
-            if now <= loss {
-                if tried == 0 {
-                    self.damping = (self.damping / 3.0).max(LEAST_DAMPING);
-                }
-                return Ok(loss);
-            }
-            self.damping *= 10.0;
+        let (theta, damping) = (flat::values(problem.model())?, self.damping);
+        let done = self.take_step(problem, &theta);
+        if done.is_err() {
+            flat::set_values(problem.model_mut(), &theta)?;
+            self.damping = damping;
         }
-        flat::set_values(problem.model_mut(), &theta)?;
-        Ok(loss)
+        done
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {

@@ -53,7 +53,9 @@ impl OnHost {
 
 /// The gradients of all parameters, in main memory.
 fn gradients_here(model: &dyn Parameters, grads: &Gradients) -> Result<Gradients> {
+    grads.check_owned(model)?;
     let mut here = Gradients::default();
+    here.set_unused(grads.unused());
     for (_, parameter) in model.parameters() {
         if let Some(grad) = grads.of(parameter) {
             here.set(parameter, grad.to_device(Device::Cpu)?);
@@ -94,6 +96,10 @@ impl Optimizer for OnHost {
         self.inner.needs_problem()
     }
 
+    fn discard(&mut self) {
+        self.inner.discard();
+    }
+
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
         self.inner.exchange(communicator)
     }
@@ -104,9 +110,10 @@ impl Optimizer for OnHost {
 
     /// Whatever fails, the parameters are as before, and on their devices.
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        let grads = gradients_here(model, grads)?;
         let before = values(model);
-        let here = moved(&before, before.iter().map(|_| Device::Cpu))?;
+        let here = gradients_here(model, grads)
+            .and_then(|grads| Ok((grads, moved(&before, before.iter().map(|_| Device::Cpu))?)));
+        let (grads, here) = here.inspect_err(|_| self.inner.discard())?;
         set_values(model, here);
         let done = self.inner.step(model, &grads);
         let after = done.and_then(|()| moved(&values(model), before.iter().map(Tensor::device)));

@@ -34,7 +34,8 @@ pub trait Optimizer {
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
         let tape = problem.tape();
         let outputs = problem.outputs(&tape)?;
-        let pass = backward(&tape, &outputs, problem.loss(), self)?;
+        let mut pass = backward(&tape, &outputs, problem.loss(), self)?;
+        pass.gradients.set_unused(problem.unused());
         let staged = tape.staged();
         // Values that the tape still held would have to be copied by the step.
         drop((outputs, tape));
@@ -47,6 +48,46 @@ pub trait Optimizer {
     /// refused, and [`Optimizer::minimize`] is the only way.
     fn needs_problem(&self) -> bool {
         false
+    }
+
+    /// Forgets what [`backward`](crate::backward()) has shown its estimators since the last step that was taken,
+    /// and the draws that were made for it. A step that is refused does this by itself. To be called when a step
+    /// is skipped: the optimizer is then, bit for bit, as if those batches had never been.
+    ///
+    /// # Example
+    /// ```
+    /// # use engine::{DType, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var};
+    /// # struct Half;
+    /// # impl Likelihood for Half {
+    /// #     fn terms(&self) -> usize { 1 }
+    /// #     fn nll(&self, y: &Var) -> Result<Var> { y.mul(y)?.sum_all()?.scale(0.5) }
+    /// #     fn sampled_seed(&self, y: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+    /// #         Ok(Tensor::normal(*y.shape(), 0.0, 1.0, y.dtype(), rng))
+    /// #     }
+    /// #     fn exact_seeds(&self, y: &Tensor) -> Result<Vec<Tensor>> {
+    /// #         Ok(vec![Tensor::ones(*y.shape(), y.dtype())])
+    /// #     }
+    /// # }
+    /// use alcyon_optim::{Kfac, KfacConfig, Optimizer, backward};
+    /// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
+    /// let mut kfac = Kfac::new(KfacConfig::default())?;
+    /// let before = kfac.state(&weight)?.numbers;
+    /// let tape = Tape::new();
+    /// let y = tape.input(Tensor::full([1, 1], 1e9, DType::F64)).linear(&tape.bind(&weight), None)?;
+    /// let pass = backward(&tape, &y, &Half, &mut kfac)?;
+    /// if pass.loss.item()? > 1e6 {
+    ///     kfac.discard(); // an outlier: no step
+    /// }
+    /// assert_eq!(kfac.state(&weight)?.numbers, before);
+    /// # Ok::<(), engine::Error>(())
+    /// ```
+    fn discard(&mut self) {
+        if let Some(source) = self.curvature() {
+            source.discard();
+        }
+        if let Some(estimator) = self.hessian_diagonal() {
+            estimator.discard();
+        }
     }
 
     /// Several workers have swept a part of the batch each: adds up what their estimators have seen,
@@ -64,13 +105,16 @@ pub trait Optimizer {
         device == Device::Cpu
     }
 
-    /// One update of every trainable parameter.
+    /// One update of every trainable parameter; with [`Unused::Skip`](engine::Unused), of every one that has a
+    /// gradient.
     ///
     /// # Errors
     /// [`Error::MissingGradient`](engine::Error::MissingGradient) for a trainable parameter without a gradient;
+    /// [`Error::Unowned`](engine::Error::Unowned) for a gradient without a parameter in the model;
     /// [`Error::Argument`](engine::Error::Argument), in the parameter's path, for a gradient with a NaN or an
     /// infinity, or with numbers whose squares do not fit its dtype (above 10¹⁹ in f32, 10⁵⁰ in f64). Model and state
-    /// are as before then. An optimizer that needs a [`Problem`] refuses, and says
+    /// are as before then, and what was observed for the step is forgotten ([`Optimizer::discard`]). An optimizer that
+    /// needs a [`Problem`] refuses, and says
     /// to call [`Optimizer::minimize`]. What it may find besides is said at its type.
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()>;
 

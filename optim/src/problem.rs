@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::{Error, Gradients, LayerObserver, Likelihood, Parameters, Result, Tape, Var};
+use engine::{Error, Gradients, LayerObserver, Likelihood, Parameters, Result, Tape, Unused, Var};
 
 /// A model, a batch and a loss.
 pub trait Problem {
@@ -32,6 +32,11 @@ pub trait Problem {
     /// same parameters, and an optimizer need not evaluate a point of it twice.
     fn number(&self) -> Option<u64> {
         None
+    }
+
+    /// What becomes of trainable parameters that the loss does not use.
+    fn unused(&self) -> Unused {
+        Unused::Refuse
     }
 }
 
@@ -67,6 +72,7 @@ pub struct Batch<'a, M, F> {
     loss: &'a dyn Likelihood,
     training: Option<u64>,
     number: u64,
+    unused: Unused,
 }
 
 /// A number that no batch has had.
@@ -78,13 +84,21 @@ fn next_number() -> u64 {
 impl<'a, M: Parameters, F: Fn(&M, &Tape) -> Result<Var>> Batch<'a, M, F> {
     /// A batch in evaluation mode.
     pub fn new(model: &'a mut M, forward: F, loss: &'a dyn Likelihood) -> Self {
-        Self { model, forward, loss, training: None, number: next_number() }
+        let number = next_number();
+        Self { model, forward, loss, training: None, number, unused: Unused::Refuse }
     }
 
     /// The same in training mode, with the seed of the tapes.
     #[must_use]
     pub fn training(mut self, seed: u64) -> Self {
         (self.training, self.number) = (Some(seed), next_number());
+        self
+    }
+
+    /// The same, where trainable parameters that the loss does not use are left as they are, for example.
+    #[must_use]
+    pub const fn unused(mut self, unused: Unused) -> Self {
+        self.unused = unused;
         self
     }
 }
@@ -113,6 +127,10 @@ impl<M: Parameters, F: Fn(&M, &Tape) -> Result<Var>> Problem for Batch<'_, M, F>
     fn number(&self) -> Option<u64> {
         Some(self.number)
     }
+
+    fn unused(&self) -> Unused {
+        self.unused
+    }
 }
 
 impl<M, F> std::fmt::Debug for Batch<'_, M, F> {
@@ -131,7 +149,9 @@ pub(crate) fn evaluate(problem: &dyn Problem) -> Result<f64> {
 pub(crate) fn gradients(problem: &dyn Problem) -> Result<(f64, Gradients)> {
     let tape = problem.tape();
     let loss = problem.loss().nll(&problem.outputs(&tape)?)?;
-    Ok((loss.item()?, tape.backward(&loss)?))
+    let mut gradients = tape.backward(&loss)?;
+    gradients.set_unused(problem.unused());
+    Ok((loss.item()?, gradients))
 }
 
 /// The same, with an observer of the layers.
@@ -141,7 +161,9 @@ pub(crate) fn gradients_observed(
 ) -> Result<(f64, Gradients)> {
     let tape = problem.tape();
     let loss = problem.loss().nll(&problem.outputs(&tape)?)?;
-    Ok((loss.item()?, tape.backward_observed(&loss, observer)?))
+    let mut gradients = tape.backward_observed(&loss, observer)?;
+    gradients.set_unused(problem.unused());
+    Ok((loss.item()?, gradients))
 }
 
 /// What an optimizer that needs a problem says to gradients.

@@ -16,8 +16,8 @@
 use std::collections::BTreeSet;
 
 use engine::{
-    Device, Error, Gradients, LayerObserver, LayerRecord, ParamId, Parameter, Parameters, Result,
-    Tensor,
+    Device, Error, Gradients, Layer, LayerObserver, LayerRecord, ParamId, Parameter, Parameters,
+    Result, Tensor,
 };
 use kernels::length::length;
 
@@ -72,7 +72,9 @@ struct Biases(BTreeSet<ParamId>);
 
 impl LayerObserver for Biases {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
-        self.0.extend(record.bias);
+        // That of a transposed convolution is a record of its own.
+        let alone = (record.layer == Layer::Bias).then_some(record.weight);
+        self.0.extend(record.bias.or(alone));
         Ok(())
     }
 }
@@ -171,6 +173,10 @@ impl Optimizer for Sam {
         self.inner.runs_on(device)
     }
 
+    fn discard(&mut self) {
+        self.inner.discard();
+    }
+
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
         let mut biases = Biases::default();
         let looks = self.config.adaptive.is_some() && !self.config.scale_biases;
@@ -184,13 +190,14 @@ impl Optimizer for Sam {
         let seen = (|| {
             let tape = problem.tape();
             let outputs = problem.outputs(&tape)?;
-            let pass = backward(&tape, &outputs, problem.loss(), &mut *self.inner)?;
+            let mut pass = backward(&tape, &outputs, problem.loss(), &mut *self.inner)?;
+            pass.gradients.set_unused(problem.unused());
             Ok::<_, Error>((pass.gradients, tape.staged()))
         })();
         flat::set_values(problem.model_mut(), &theta)?;
         let (there, staged) = seen?;
-        problem.model_mut().commit(staged)?;
         self.inner.step(problem.model_mut(), &there)?;
+        problem.model_mut().commit(staged)?;
         Ok(loss)
     }
 

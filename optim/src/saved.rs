@@ -66,6 +66,11 @@ impl Saved {
         Ok(tensor)
     }
 
+    /// Whether a tensor is there.
+    pub(crate) fn has_tensor(&self, key: &str) -> bool {
+        self.tensors.contains_key(key)
+    }
+
     /// A vector of f64 that has to be there, of any length.
     pub(crate) fn vector(&mut self, key: &str) -> Result<Vec<f64>> {
         let shape = self.tensors.get(key).map_or(Shape::from([0]), |t| *t.shape());

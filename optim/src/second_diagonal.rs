@@ -11,6 +11,7 @@ use kernels::length::{largest, squares};
 
 use crate::coverage::Coverage;
 use crate::curvature::hessian_diagonal::HessianDiagonal;
+use crate::curvature::tentative::Tentative;
 use crate::moments::{check_gradients, most_squares};
 use crate::per_parameter::{PerParameter, Rule};
 use crate::saved::Saved;
@@ -59,6 +60,27 @@ impl<R: DiagonalRule> SecondDiagonal<R> {
     pub fn kept(&self, parameter: &Parameter, name: &str) -> Option<&Tensor> {
         self.inner.kept(parameter, name)
     }
+
+    fn take_step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        let first = self.estimator.steps == 0;
+        let estimates = self.estimator.take();
+        if R::NEEDS_ESTIMATE && first && estimates.is_empty() {
+            return Err(Error::Argument {
+                op: self.inner.config().name(),
+                name: "estimate",
+                expected: "there: gradients from `optim::backward`",
+                got: "none of the Hessian's diagonal".into(),
+            });
+        }
+        check_estimates(model, &estimates)?;
+        for (_, parameter) in model.parameters() {
+            if let Some(estimate) = estimates.get(&parameter.id()) {
+                self.inner.keep(parameter, |rule, kept| rule.absorb(estimate, kept))?;
+            }
+        }
+        self.inner.step_checked(model, grads)
+    }
 }
 
 /// Refuses estimates whose squares do not fit the parameter's dtype, as gradients are
@@ -92,31 +114,13 @@ impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        if let Err(refused) = check_gradients(model, grads) {
+        let done = self.take_step(model, grads);
+        if done.is_ok() {
+            self.estimator.commit();
+        } else {
             self.estimator.discard();
-            return Err(refused);
         }
-        let first = self.estimator.steps == 0;
-        let estimates = self.estimator.take();
-        if R::NEEDS_ESTIMATE && first && estimates.is_empty() {
-            self.estimator.steps = 0;
-            return Err(Error::Argument {
-                op: self.inner.config().name(),
-                name: "estimate",
-                expected: "there: gradients from `optim::backward`",
-                got: "none of the Hessian's diagonal".into(),
-            });
-        }
-        if let Err(refused) = check_estimates(model, &estimates) {
-            self.estimator.steps -= 1;
-            return Err(refused);
-        }
-        for (_, parameter) in model.parameters() {
-            if let Some(estimate) = estimates.get(&parameter.id()) {
-                self.inner.keep(parameter, |rule, kept| rule.absorb(estimate, kept))?;
-            }
-        }
-        self.inner.step_checked(model, grads)
+        done
     }
 
     fn options(&self) -> String {
@@ -138,7 +142,7 @@ impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
     fn state(&self, model: &dyn Parameters) -> Result<State> {
         let mut state = self.inner.state(model)?;
         state.numbers.insert("estimates".to_owned(), self.estimator.steps.to_string());
-        for (at, word) in self.estimator.rng.state().iter().enumerate() {
+        for (at, word) in self.estimator.rng.committed().state().iter().enumerate() {
             state.numbers.insert(format!("generator.{at}"), word.to_string());
         }
         Ok(state)
@@ -153,7 +157,9 @@ impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
         let mut inner = state.clone();
         inner.numbers.retain(|key, _| key != "estimates" && !key.starts_with("generator."));
         self.inner.load_state(model, &inner)?;
-        (self.estimator.steps, self.estimator.rng) = (steps, Rng::from_state(generator));
+        self.estimator.discard();
+        (self.estimator.steps, self.estimator.rng) =
+            (steps, Tentative::new(Rng::from_state(generator)));
         Ok(())
     }
 }

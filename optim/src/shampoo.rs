@@ -201,6 +201,42 @@ impl Shampoo {
         }
         Ok(())
     }
+
+    fn take_step(
+        &mut self,
+        model: &mut dyn Parameters,
+        gradients: &Directions,
+        t: u64,
+    ) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if gradients.values().any(|gradient| gradient.gpu().is_some()) {
+            return self.step_there(model, gradients, t);
+        }
+        #[cfg(feature = "cuda")]
+        self.slots.values_mut().try_for_each(|slot| slot.bring_to(Device::Cpu))?;
+        // Estimate.
+        self.estimate(model, gradients, t)?;
+        // Precondition and step.
+        let ShampooConfig { rate, weight_decay: decay, .. } = self.config;
+        for (_, param) in model.parameters_mut() {
+            let id = param.id();
+            let (Some(gradient), Some(slot)) = (gradients.get(&id), self.slots.get_mut(&id)) else {
+                continue;
+            };
+            for_float!(gradient.dtype(), T => {
+                let direction = slot.direction(&self.config, gradient.as_slice::<T>()?, t)?;
+                let theta = param.value_mut().make_mut::<T>()?;
+                parallel::pieces(theta, 1, |start, theta| {
+                    let (rate, decay) = (rate, decay); // copies: a loop that writes cannot change them
+                    for (theta, p) in theta.iter_mut().zip(&direction[start..]) {
+                        let old = theta.to_f64();
+                        *theta = T::from_f64(old - rate * (p.to_f64() + decay * old));
+                    }
+                });
+            });
+        }
+        Ok(())
+    }
 }
 
 impl Slot {
@@ -212,6 +248,10 @@ impl Slot {
         let kept = |needed: bool| needed.then(|| Tensor::zeros(*shape, dtype));
         let adam = matches!(config.graft, Graft::Adam { .. });
         Self { cut, blocks, first: kept(config.beta1 > 0.0), second: kept(adam) }
+    }
+
+    fn has_roots(&self) -> bool {
+        self.blocks.iter().all(Preconditioner::has_roots)
     }
 
     /// Its blocks, each with its part of the gradient.
@@ -288,37 +328,17 @@ impl Optimizer for Shampoo {
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         check_gradients(model, grads)?;
         let (t, gradients) = (self.steps + 1, contiguous(model, grads)?);
-        #[cfg(feature = "cuda")]
-        if gradients.values().any(|gradient| gradient.gpu().is_some()) {
-            self.step_there(model, &gradients, t)?;
-            self.steps = t;
-            return Ok(());
+        // Roots can fail; what was added to the moments before has not been then.
+        let risky = (t - 1).is_multiple_of(self.config.root_every.max(1))
+            || gradients.keys().any(|id| self.slots.get(id).is_none_or(|slot| !slot.has_roots()));
+        let before = risky.then(|| self.slots.clone());
+        let done = self.take_step(model, &gradients, t);
+        match (&done, before) {
+            (Ok(()), _) => self.steps = t,
+            (Err(_), Some(before)) => self.slots = before,
+            (Err(_), None) => {}
         }
-        #[cfg(feature = "cuda")]
-        self.slots.values_mut().try_for_each(|slot| slot.bring_to(Device::Cpu))?;
-        // Estimate.
-        self.estimate(model, &gradients, t)?;
-        // Precondition and step.
-        let ShampooConfig { rate, weight_decay: decay, .. } = self.config;
-        for (_, param) in model.parameters_mut() {
-            let id = param.id();
-            let (Some(gradient), Some(slot)) = (gradients.get(&id), self.slots.get_mut(&id)) else {
-                continue;
-            };
-            for_float!(gradient.dtype(), T => {
-                let direction = slot.direction(&self.config, gradient.as_slice::<T>()?, t)?;
-                let theta = param.value_mut().make_mut::<T>()?;
-                parallel::pieces(theta, 1, |start, theta| {
-                    let (rate, decay) = (rate, decay); // copies: a loop that writes cannot change them
-                    for (theta, p) in theta.iter_mut().zip(&direction[start..]) {
-                        let old = theta.to_f64();
-                        *theta = T::from_f64(old - rate * (p.to_f64() + decay * old));
-                    }
-                });
-            });
-        }
-        self.steps = t;
-        Ok(())
+        done
     }
 
     fn options(&self) -> String {

@@ -16,7 +16,7 @@ use kernels::linalg;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::pattern::Pattern;
-use crate::curvature::precondition::failed;
+use crate::curvature::precondition::{failed, of_side};
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 use crate::matrix::{product, shift};
 use crate::moments::positive;
@@ -88,14 +88,16 @@ impl LayerRule for SkfacConfig {
         // Several workers: none has all rows, and what they can add up is the larger side.
         let small = |side: &Pattern| *side == Pattern::whole(side.size()) && workers.workers() <= 1;
         let [small_a, small_g] = [small(&inputs), small(&outputs)];
-        *a = match small_a {
-            true => damped_inverse(&seen.inputs(), seen.n, seen.rows() as f64, self.damping)?,
-            false => inverse_of(seen.input_moment(&inputs, workers)?, &inputs, self.damping)?,
+        let found = match small_a {
+            true => damped_inverse(&seen.inputs(), seen.n, seen.rows() as f64, self.damping),
+            false => inverse_of(seen.input_moment(&inputs, workers)?, &inputs, self.damping),
         };
-        *g = match small_g {
-            true => damped_inverse(&seen.outputs(), seen.m, seen.terms, self.damping)?,
-            false => inverse_of(seen.output_moment(&outputs, workers)?, &outputs, self.damping)?,
+        *a = of_side("the inputs", found)?;
+        let found = match small_g {
+            true => damped_inverse(&seen.outputs(), seen.m, seen.terms, self.damping),
+            false => inverse_of(seen.output_moment(&outputs, workers)?, &outputs, self.damping),
         };
+        *g = of_side("the outputs", found)?;
         Ok(())
     }
 

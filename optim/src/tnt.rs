@@ -16,6 +16,7 @@ use engine::Result;
 use crate::Fisher;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
+use crate::curvature::precondition::of_side;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 use crate::matrix::average;
 use crate::moments::{below_one, positive};
@@ -112,7 +113,8 @@ impl LayerRule for TntConfig {
             let pi = if pi.is_finite() && pi > 0.0 { pi } else { 1.0 };
             outputs.shift(&mut du, self.damping.sqrt() / pi);
             inputs.shift(&mut dv, self.damping.sqrt() * pi);
-            (*u, *v) = (outputs.inverse(&du)?, inputs.inverse(&dv)?);
+            *u = of_side("the outputs", outputs.inverse(&du))?;
+            *v = of_side("the inputs", inputs.inverse(&dv))?;
         }
         Ok(())
     }

@@ -89,6 +89,12 @@ pub fn kinds() -> Vec<Kind> {
         kind("transposed", &[&[4, 3, 2, 2]], noise([N, 4, 3, 2], 1), move |x, p| {
             flat(&x.conv_transpose2d(&p[0], None, transposed, (0, 1))?)
         }),
+        kind(
+            "transposed with bias",
+            &[&[4, 3, 2, 2], &[6]],
+            noise([N, 4, 3, 2], 1),
+            move |x, p| flat(&x.conv_transpose2d(&p[0], Some(&p[1]), transposed, (0, 1))?),
+        ),
         kind("embedding", &[&[5, 3]], indices([N, 4], 5), |x, p| flat(&x.embedding(&p[0])?)),
         kind("tied readout", &[&[5, 3], &[5]], indices([N, 4], 5), |x, p| {
             flat(&x.embedding(&p[0])?.tanh()?.linear(&p[0], Some(&p[1]))?)
@@ -110,6 +116,11 @@ impl Kind {
     fn outputs(&self, tape: &Tape, x: &Tensor) -> Var {
         let bound: Vec<Var> = self.parameters.iter().map(|p| tape.bind(p)).collect();
         (self.forward)(&tape.input(x.clone()), &bound).unwrap()
+    }
+
+    /// The outputs for its own input, `[N, C]`.
+    pub fn outputs_of(&self, tape: &Tape) -> Var {
+        self.outputs(tape, &self.input)
     }
 
     /// The batch, swept, and the gradients of its loss. The tape has to live.

@@ -99,7 +99,7 @@ fn the_least_budget_keeps_diagonals_and_a_large_one_the_exact_block() {
         assert!(matches!(least.inputs, Pattern::Diagonal(_)), "{}", kind.name);
         let joint = with(PLENTY).unwrap().unwrap();
         assert!(matches!(joint.form, Form::Joint { .. }), "{}", kind.name);
-        if kind.name != "used twice" {
+        if kind.name != "used twice" && kind.name != "transposed with bias" {
             let exact = ExactBlock::new(&[&batch], &kind.references()).unwrap();
             assert_close(&joint.g, &exact.matrix(), REORDERED, kind.name);
         }
@@ -109,7 +109,9 @@ fn the_least_budget_keeps_diagonals_and_a_large_one_the_exact_block() {
 #[test]
 fn the_direction_of_a_joint_block_solves_it_and_so_it_does_with_a_frozen_part() {
     const LAMBDA: f64 = 0.3;
-    for kind in kinds().into_iter().filter(|kind| kind.name != "tied readout") {
+    // Two layers of different kinds have no block, and two layers have two.
+    let one = |kind: &Kind| !["tied readout", "transposed with bias"].contains(&kind.name);
+    for kind in kinds().into_iter().filter(one) {
         let tape = Tape::new();
         let (batch, gradients) = kind.recorded(&tape, Fisher::Exact, 0);
         let budget = |factors: KroneckerFactors| factors.budget(Some(PLENTY));

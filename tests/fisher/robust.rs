@@ -88,7 +88,18 @@ fn failures_are_counted_across_a_resume() {
     let mut resumed = kfac();
     resumed.load_state(&net, &first.state(&net).unwrap()).unwrap();
     train(&mut resumed, &mut net).unwrap();
-    assert!(matches!(train(&mut resumed, &mut net), Err(Error::Linalg { .. })));
+    assert_fails_in("layers.1.weight", train(&mut resumed, &mut net));
+}
+
+/// The layer is named.
+fn assert_fails_in(layer: &str, outcome: engine::Result<f64>) {
+    match outcome {
+        Err(Error::InLayer { path, source }) => {
+            assert_eq!(path, layer);
+            assert!(matches!(*source, Error::Linalg { .. }), "{source}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -105,7 +116,7 @@ fn a_bad_block_without_a_previous_inverse_is_an_error_at_once() {
         state.tensors.retain(|key, _| !of_inverse(key));
         kfac.load_state(&net, &state).unwrap();
         let before = values(&net);
-        assert!(matches!(train(&mut kfac, &mut net), Err(Error::Linalg { .. })));
+        assert_fails_in("layers.0.weight", train(&mut kfac, &mut net));
         assert_eq!(values(&net), before);
     }
 }

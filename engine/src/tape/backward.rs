@@ -1,9 +1,10 @@
 //! The backward pass: one loop over records, from the last to the first.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::layer_record::observe;
+use super::observe::observe;
 use super::{Gradients, LayerObserver, NodeId, Recording, Tape, VarGradients};
 use crate::op::{Op, Saved, Site, halves};
 use crate::tensor::{Tensor, Var};
@@ -91,7 +92,7 @@ impl Tape {
         let (recording, root) = self.root("sweep", from)?;
         let mut grads = Gradients::new(recording);
         let seed = seed.into_history(super::Taped::CONSTANT);
-        let keep = |id, param, grad: Var| grads.insert(id, param, grad.value());
+        let keep = |id, used, grad: Var| grads.insert(id, used, grad.value());
         recording.down(root, seed, Purpose::LayersOnly, Some(observer), keep)?;
         Ok(grads)
     }
@@ -105,7 +106,9 @@ impl Tape {
         let (recording, root) = self.root("backward_recorded", loss)?;
         let seed = self.input(scalar_seed(loss)?);
         let mut grads = VarGradients::new(recording);
-        let keep = |id, param, grad| grads.insert(id, param, grad);
+        let keep = |id, used: Option<(ParamId, _)>, grad| {
+            grads.insert(id, used.map(|(param, _)| param), grad);
+        };
         recording.down(root, seed, Purpose::Gradients, None, keep)?;
         Ok(grads)
     }
@@ -120,7 +123,7 @@ impl Tape {
         let (recording, root) = self.root(op, loss)?;
         let seed = Var::constant(&scalar_seed(loss)?);
         let mut grads = Gradients::new(recording);
-        let keep = |id, param, grad: Var| grads.insert(id, param, grad.value());
+        let keep = |id, used, grad: Var| grads.insert(id, used, grad.value());
         recording.down(root, seed, purpose, observer, keep)?;
         Ok(grads)
     }
@@ -164,15 +167,15 @@ struct Restored {
 }
 
 impl Recording {
-    /// The loop. `keep` receives the gradient of each leaf that wants one. If `seed` is recorded,
-    /// so is everything the rules compute.
+    /// The loop. `keep` receives the gradient of each leaf that wants one; of a parameter, with the op that
+    /// used it last. If `seed` is recorded, so is everything the rules compute.
     fn down(
         self: &Rc<Self>,
         root: NodeId,
         seed: Var,
         purpose: Purpose,
         observer: Option<&mut dyn LayerObserver>,
-        keep: impl FnMut(NodeId, Option<ParamId>, Var),
+        keep: impl FnMut(NodeId, Option<(ParamId, &'static str)>, Var),
     ) -> Result<()> {
         self.sweeping.set(true);
         // Rules get what they want as it is.
@@ -187,7 +190,7 @@ impl Recording {
         seed: Var,
         purpose: Purpose,
         mut observer: Option<&mut dyn LayerObserver>,
-        mut keep: impl FnMut(NodeId, Option<ParamId>, Var),
+        mut keep: impl FnMut(NodeId, Option<(ParamId, &'static str)>, Var),
     ) -> Result<()> {
         let last = purpose == Purpose::LastGradients;
         if last {
@@ -199,6 +202,7 @@ impl Recording {
         let seed = self.scaled(seed)?;
         let mut checkpoint: Option<Restored> = None;
         let mut grads: Vec<Option<Var>> = vec![None; root + 1];
+        let mut users: HashMap<ParamId, &'static str> = HashMap::new();
         grads[root] = Some(seed);
         for id in (0..=root).rev() {
             if let Some(grad) = grads[id].take() {
@@ -206,10 +210,15 @@ impl Recording {
                 match self.record(id) {
                     None => {
                         if let Some(param) = self.wanted(id) {
-                            keep(id, param, self.unscaled(grad)?);
+                            let user =
+                                |param| (param, users.get(&param).copied().unwrap_or("backward"));
+                            keep(id, param.map(user), self.unscaled(grad)?);
                         }
                     }
                     Some(record) => {
+                        for param in self.params_of(&record) {
+                            users.entry(param).or_insert(record.op.name());
+                        }
                         if let Some(observer) = observer.as_deref_mut() {
                             observe(self, id, &grad, observer)?;
                         }
@@ -297,6 +306,12 @@ impl Recording {
     fn wanted(&self, id: NodeId) -> Option<Option<ParamId>> {
         let node = &self.nodes.borrow()[id];
         (node.op.is_none() && node.needs_grad).then_some(node.param)
+    }
+
+    /// The parameters among a record's inputs, as they are or cast.
+    fn params_of(&self, record: &Record) -> Vec<ParamId> {
+        let nodes = self.nodes.borrow();
+        record.inputs.iter().filter_map(|&input| nodes[input].param).collect()
     }
 
     fn needs(&self, inputs: &[NodeId], purpose: Purpose) -> Vec<bool> {

@@ -1,13 +1,24 @@
 //! What a backward pass returns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::rc::{Rc, Weak};
 
 use kernels::length::{self, Length};
 
 use super::{NodeId, Recording};
-use crate::{DType, Device, Error, ParamId, Parameter, Result, Tensor, Var};
+use crate::{DType, Device, Error, ParamId, Parameter, Parameters, Result, Tensor, Var};
+
+/// What becomes of a trainable parameter that has no gradient: it was not used in the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unused {
+    /// A step is refused with [`Error::MissingGradient`]: most such parameters have been forgotten.
+    #[default]
+    Refuse,
+    /// A step leaves the parameter as it is, and what is kept of it: for models with branches, of which a
+    /// batch takes some.
+    Skip,
+}
 
 /// Sums of squares in f32 that have neither overflowed nor lost what counts.
 const ORDINARY_IN_F32: RangeInclusive<f64> = 1e-20..=1e37;
@@ -19,6 +30,9 @@ const SMALLEST_FACTOR: f64 = 1.0 / (1_u128 << 64) as f64;
 #[derive(Debug, Clone, Default)]
 pub struct Gradients {
     by_param: HashMap<ParamId, Tensor>,
+    /// An op that used the parameter, where a tape has recorded it.
+    users: HashMap<ParamId, &'static str>,
+    unused: Unused,
     by_node: HashMap<NodeId, Tensor>,
     recording: Weak<Recording>,
 }
@@ -28,11 +42,85 @@ impl Gradients {
         Self { recording: Rc::downgrade(recording), ..Self::default() }
     }
 
-    pub(super) fn insert(&mut self, node: NodeId, param: Option<ParamId>, grad: Tensor) {
-        match param {
-            Some(param) => self.by_param.insert(param, grad),
+    pub(super) fn insert(
+        &mut self,
+        node: NodeId,
+        used: Option<(ParamId, &'static str)>,
+        grad: Tensor,
+    ) {
+        match used {
+            Some((param, op)) => {
+                self.users.insert(param, op);
+                self.by_param.insert(param, grad)
+            }
             None => self.by_node.insert(node, grad),
         };
+    }
+
+    /// What a step does about trainable parameters without a gradient.
+    #[must_use]
+    pub const fn unused(&self) -> Unused {
+        self.unused
+    }
+
+    /// Says what a step does about trainable parameters without a gradient; [`Unused::Refuse`] unless this is
+    /// called.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{Gradients, Unused};
+    /// let mut gradients = Gradients::default();
+    /// gradients.set_unused(Unused::Skip);
+    /// assert_eq!(gradients.unused(), Unused::Skip);
+    /// ```
+    pub const fn set_unused(&mut self, unused: Unused) {
+        self.unused = unused;
+    }
+
+    /// Takes the gradients of a model's parameters out: what is left is everybody else's. For a loss that
+    /// reaches two models, of which one is stepped, or each by an optimizer of its own.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{DType, Parameter, Tape, Tensor};
+    /// let [generator, critic] = [2.0, 3.0].map(|x| Parameter::new(Tensor::scalar(x, DType::F64)));
+    /// let tape = Tape::new();
+    /// let loss = tape.bind(&generator).mul(&tape.bind(&critic))?;
+    /// let mut gradients = tape.backward(&loss)?;
+    /// let of_critic = gradients.split_off(&critic);
+    /// assert_eq!(of_critic.of(&critic).unwrap().item()?, 2.0);
+    /// assert!(gradients.of(&critic).is_none() && gradients.check_owned(&generator).is_ok());
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn split_off(&mut self, model: &dyn Parameters) -> Self {
+        let mut off = Self {
+            unused: self.unused,
+            recording: Weak::clone(&self.recording),
+            ..Self::default()
+        };
+        for (_, parameter) in model.parameters() {
+            let id = parameter.id();
+            off.by_param.extend(self.by_param.remove(&id).map(|grad| (id, grad)));
+            off.users.extend(self.users.remove(&id).map(|op| (id, op)));
+        }
+        off
+    }
+
+    /// Refuses gradients of parameters that the model does not own: a step would leave those parameters where
+    /// they are, for good. Every optimizer asks this before a step.
+    ///
+    /// # Errors
+    /// [`Error::Unowned`] with the shape of the first such parameter and an op that used it.
+    pub fn check_owned(&self, model: &dyn Parameters) -> Result<()> {
+        let owned: HashSet<ParamId> = model.parameters().iter().map(|(_, p)| p.id()).collect();
+        match self.params().into_iter().find(|param| !owned.contains(param)) {
+            None => Ok(()),
+            Some(param) => {
+                let op = self.users.get(&param).copied().unwrap_or("Gradients::set");
+                Err(Error::Unowned { shape: *self.by_param[&param].shape(), op })
+            }
+        }
     }
 
     /// The gradient of a parameter, if it was used in the loss.
@@ -78,7 +166,8 @@ impl Gradients {
         self.by_param.is_empty()
     }
 
-    /// Adds another micro-batch's gradients.
+    /// Adds another micro-batch's gradients. One that may leave parameters unused ([`Unused::Skip`]) makes
+    /// the sum one that may.
     ///
     /// # Errors
     /// [`Error::Shape`] when the gradients of one parameter differ in shape.
@@ -96,6 +185,10 @@ impl Gradients {
                 None => grad.clone(),
             };
             self.by_param.insert(param, sum);
+        }
+        self.users.extend(&other.users);
+        if other.unused == Unused::Skip {
+            self.unused = Unused::Skip;
         }
         Ok(())
     }

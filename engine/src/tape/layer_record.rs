@@ -1,9 +1,7 @@
 //! What a layer saw and what came back to it: the data of all curvature.
 
-use super::{NodeId, Recording};
-use crate::op::halves::widened;
-use crate::tensor::{Tensor, Var};
-use crate::{DType, Error, ParamId, Result};
+use crate::tensor::Tensor;
+use crate::{Error, ParamId, Result};
 use kernels::conv::Conv2d;
 use kernels::unfold::Window;
 
@@ -15,9 +13,12 @@ pub enum Layer {
     Dense,
     /// 2-D cross-correlation; of a line too, as an image one pixel high.
     Conv2d(Geometry),
-    /// The adjoint of one. Its bias, if any, is not part of the record: it adds up over *result*
-    /// pixels, which belong to several rows.
+    /// The adjoint of one. Its bias adds up over *result* pixels, which belong to several rows: it is a
+    /// record of its own, of the next kind.
     ConvTranspose2d(Geometry),
+    /// y = x + b for every position of an image, b a number for each channel: what a transposed
+    /// convolution adds. A layer of weight b whose only input is the constant 1.
+    Bias,
     /// Row `i` of a table for index `i`.
     Lookup,
     /// y = γ ∘ x̂ + β, where x̂ is the normalised input.
@@ -48,6 +49,27 @@ impl Geometry {
     pub fn sizes(&self, images: &[usize], outputs: usize) -> Option<Conv2d> {
         let &[n, c, h, w] = images else { return None };
         Conv2d::new(n, self.groups, c, outputs, (h, w), self.window)
+    }
+}
+
+impl Layer {
+    /// The name of its op.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{Layer, Norm};
+    /// assert_eq!(Layer::Dense.name(), "linear");
+    /// assert_eq!(Layer::ScaleShift(Norm::Rms).name(), "rms_norm");
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "linear",
+            Self::Conv2d(_) => "conv2d",
+            Self::ConvTranspose2d(_) | Self::Bias => "conv_transpose2d",
+            Self::Lookup => "embedding",
+            Self::ScaleShift(norm) => norm.name(),
+        }
     }
 }
 
@@ -101,7 +123,8 @@ pub struct LayerRecord {
     pub weight_shape: crate::Shape,
     /// The bias's identity, if there is one.
     pub bias: Option<ParamId>,
-    /// Dense `[.., in]`, convolutions `[N, C, H, W]`, Lookup indices, ScaleShift: the *raw* input.
+    /// Dense `[.., in]`, convolutions `[N, C, H, W]`, Lookup indices, ScaleShift: the *raw* input. Bias: a
+    /// tensor `[N, 1]` without numbers, on [`Device::Meta`](crate::Device::Meta).
     pub input: Tensor,
     /// For ScaleShift: the mean and the reciprocal deviation that normalised the input.
     pub moments: Option<(Tensor, Tensor)>,
@@ -173,8 +196,8 @@ impl LayerRecord {
     /// Dense: R = all leading axes. Conv2d: R = N · OH · OW, `a` in the order (channel in the
     /// group, kernel row, kernel column) of a row-major weight. ConvTranspose2d: R = N · H · W, the
     /// pixels of the input; `a` its channels, `g` the patch of the output's gradient that the pixel's
-    /// products were added to, in that order. ScaleShift: R = all positions that
-    /// share γ, `a` = x̂.
+    /// products were added to, in that order. Bias: R = N · OH · OW, `a` = 1. ScaleShift: R = all positions
+    /// that share γ, `a` = x̂.
     ///
     /// # Errors
     /// [`Error::NoKernel`] on a device without the kernels.
@@ -207,9 +230,15 @@ impl LayerRecord {
                 let product = Product::Lookup { vocabulary: self.weight_shape[0] };
                 one(indices, as_rows(&self.output_grad)?, product)
             }
+            Layer::Bias => {
+                let g = channel_last(&self.output_grad, 1)?;
+                let ones = Tensor::full_on(g.device(), [g.shape()[0], 1], 1.0, g.dtype())?;
+                one(ones, g, Product::Outer)
+            }
             Layer::ScaleShift(norm) => {
-                let a = channel_last(&self.normalized()?, norm)?;
-                one(a, channel_last(&self.output_grad, norm)?, Product::Hadamard)
+                let channel = norm.channel(self.output_grad.rank());
+                let a = channel_last(&self.normalized()?, channel)?;
+                one(a, channel_last(&self.output_grad, channel)?, Product::Hadamard)
             }
         }
     }
@@ -255,7 +284,8 @@ impl LayerRecord {
     }
 
     /// N: the first axis, unless the input is a single example without one.
-    fn examples(&self) -> usize {
+    #[must_use]
+    pub fn examples(&self) -> usize {
         let own_axes = usize::from(self.layer != Layer::Lookup);
         if self.input.rank() > own_axes { self.input.shape()[0] } else { 1 }
     }
@@ -353,8 +383,7 @@ fn as_rows(x: &Tensor) -> Result<Tensor> {
 }
 
 /// The channel axis moved to the end, all others flattened: `[R, C]`.
-fn channel_last(x: &Tensor, norm: Norm) -> Result<Tensor> {
-    let channel = norm.channel(x.rank());
+fn channel_last(x: &Tensor, channel: usize) -> Result<Tensor> {
     if channel + 1 == x.rank() {
         return as_rows(x);
     }
@@ -367,80 +396,4 @@ fn channel_last(x: &Tensor, norm: Norm) -> Result<Tensor> {
 fn with_ones(a: &Tensor) -> Result<Tensor> {
     let ones = Tensor::full_on(a.device(), [a.shape()[0], 1], 1.0, a.dtype())?;
     Tensor::concat(&[a, &ones], 1)
-}
-
-/// Reports one record to the observer: a layer's use, or parameters used outside layers. The observer gets
-/// copies and may read the tape; what it records there is refused.
-pub(super) fn observe(
-    recording: &Recording,
-    id: NodeId,
-    grad: &Var,
-    observer: &mut dyn LayerObserver,
-) -> Result<()> {
-    let seen = seen(recording, id, grad)?;
-    let records = recording.nodes.borrow().len();
-    for (param, op) in seen.unlayered {
-        observer.unlayered(param, op)?;
-    }
-    if let Some(record) = seen.record {
-        observer.observe(&record)?;
-    }
-    match recording.nodes.borrow().len() == records {
-        true => Ok(()),
-        false => Err(Error::TapeSwept { op: "observe" }),
-    }
-}
-
-/// What an observer is told of one record.
-#[derive(Default)]
-struct Seen {
-    unlayered: Vec<(ParamId, &'static str)>,
-    record: Option<LayerRecord>,
-}
-
-fn seen(recording: &Recording, id: NodeId, grad: &Var) -> Result<Seen> {
-    let mut seen = Seen::default();
-    let nodes = &recording.nodes.borrow();
-    let node = &nodes[id];
-    // A parameter that is cast is not used yet.
-    let Some(op) = node.op.as_ref().filter(|_| node.param.is_none()) else { return Ok(seen) };
-    let param = |i: usize| node.inputs.get(i).and_then(|&n| nodes[n].param);
-    let wants = |i: usize| nodes[node.inputs[i]].needs_grad;
-    let (layer, weight) = (op.layer(), param(1));
-    let is_layer = layer.is_some() && weight.is_some();
-    let bias = param(2).filter(|_| !matches!(layer, Some(Layer::ConvTranspose2d(_))));
-    for i in 0..node.inputs.len() {
-        let in_layer = is_layer && (i == 1 || i == 2 && bias.is_some());
-        if let (Some(used), false, true) = (param(i), in_layer, wants(i)) {
-            seen.unlayered.push((used, op.name()));
-        }
-    }
-    let (Some(layer), Some(weight)) = (layer, weight) else { return Ok(seen) };
-    if !(wants(1) || bias.is_some() && wants(2)) {
-        return Ok(seen);
-    }
-    let moments = match (layer, node.saved.as_slice()) {
-        (Layer::ScaleShift(_), [mean, rstd, ..]) => Some((mean.clone(), rstd.clone())),
-        _ => None,
-    };
-    let input = as_image(layer, &widened(&nodes[node.inputs[0]].seen())?)?;
-    debug_assert!(layer != Layer::Lookup || input.dtype() == DType::I64);
-    seen.record = Some(LayerRecord {
-        layer,
-        weight,
-        weight_shape: nodes[node.inputs[1]].shape,
-        bias,
-        input,
-        moments,
-        output_grad: as_image(layer, &recording.unscaled(widened(&grad.value())?)?)?,
-    });
-    Ok(seen)
-}
-
-/// A convolved line, as the image one pixel high that it is.
-fn as_image(layer: Layer, x: &Tensor) -> Result<Tensor> {
-    match (layer, &**x.shape()) {
-        (Layer::Conv2d(_), &[n, c, length]) => x.reshape([n, c, 1, length]),
-        _ => Ok(x.clone()),
-    }
 }

@@ -8,6 +8,7 @@ mod gradients;
 mod layer_record;
 mod loss_scale;
 mod memory;
+mod observe;
 mod recording;
 #[cfg(feature = "cuda")]
 mod replay;
@@ -16,7 +17,7 @@ mod table;
 
 use std::rc::{Rc, Weak};
 
-pub use gradients::{Gradients, VarGradients};
+pub use gradients::{Gradients, Unused, VarGradients};
 pub use layer_record::{Geometry, Layer, LayerObserver, LayerRecord, Norm, Product, Rows};
 pub use memory::Memory;
 use recording::{Node, Recording};
@@ -115,14 +116,46 @@ impl Tape {
     /// it is bound: so shared weights add up, and each *use* is still a record of its own.
     #[must_use]
     pub fn bind(&self, parameter: &Parameter) -> Var {
-        let bound =
-            self.recording.as_ref().and_then(|r| r.bound.borrow().get(&parameter.id()).copied());
-        match (&self.recording, bound) {
-            (Some(r), Some(id)) => parameter.value().with_history(Taped::at(r, id)),
-            _ => {
-                self.leaf(parameter.value().clone(), Some(parameter.id()), parameter.is_trainable())
+        let Some(recording) = &self.recording else { return Var::constant(parameter.value()) };
+        let wanted = parameter.is_trainable() && !recording.fixed.get();
+        let bound = recording.bound.borrow().get(&(parameter.id(), wanted)).copied();
+        match bound {
+            Some(id) => parameter.value().with_history(Taped::at(recording, id)),
+            None => {
+                let leaf = self.leaf(parameter.value().clone(), Some(parameter.id()), wanted);
+                let id = leaf.node_on(recording);
+                let mut bound = recording.bound.borrow_mut();
+                bound.extend(id.map(|id| ((parameter.id(), wanted), id)));
+                leaf
             }
         }
+    }
+
+    /// Runs a part of the forward pass in which the parameters that are bound count as constants: gradients
+    /// flow through what is done with them, and none to them. For a model that the loss reaches and that is not
+    /// to be trained by it: a teacher, the other one of two that are trained in turns.
+    ///
+    /// # Errors
+    /// Those of `part`.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{DType, Parameter, Tape, Tensor};
+    /// let [student, teacher] = [2.0, 5.0].map(|x| Parameter::new(Tensor::scalar(x, DType::F64)));
+    /// let tape = Tape::new();
+    /// let y = tape.bind(&student).square()?;
+    /// let taught = tape.fixed(|| y.mul(&tape.bind(&teacher)))?;
+    /// let gradients = tape.backward(&taught)?;
+    /// assert_eq!(gradients.of(&student).unwrap().item()?, 20.0);
+    /// assert!(gradients.of(&teacher).is_none());
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
+    pub fn fixed<T>(&self, part: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some(recording) = &self.recording else { return part() };
+        let outer = recording.fixed.replace(true);
+        let result = part();
+        recording.fixed.set(outer);
+        result
     }
 
     fn leaf(&self, value: Tensor, param: Option<ParamId>, needs_grad: bool) -> Var {
@@ -130,9 +163,6 @@ impl Tape {
             return value.into_history(Taped::CONSTANT);
         };
         let id = recording.push(Node::leaf(value.clone(), param, needs_grad));
-        if let Some(param) = param {
-            recording.bound.borrow_mut().insert(param, id);
-        }
         value.into_history(Taped::at(recording, id))
     }
 

@@ -14,7 +14,10 @@ use crate::{DType, Error, ParamId, Result, Shape};
 #[derive(Debug, Default)]
 pub(super) struct Recording {
     pub(super) nodes: RefCell<Vec<Node>>,
-    pub(super) bound: RefCell<HashMap<ParamId, NodeId>>,
+    /// The leaves of parameters: the one whose gradient is wanted, and the one that is a constant.
+    pub(super) bound: RefCell<HashMap<(ParamId, bool), NodeId>>,
+    /// Parameters that are bound now are constants.
+    pub(super) fixed: Cell<bool>,
     pub(super) staged: RefCell<Staged>,
     /// The seed of dropout masks; `None` in evaluation mode.
     pub(super) training: Option<u64>,

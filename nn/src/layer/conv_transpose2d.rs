@@ -6,8 +6,8 @@ use crate::{Module, init};
 
 /// Transposed two-dimensional convolution, with a bias. With stride 2 it doubles an image's size.
 ///
-/// The layer record describes the weight alone: to an optimizer that takes curvature the bias is a
-/// parameter outside layers.
+/// The weight and the bias leave a record each ([`Layer::Bias`](engine::Layer::Bias)): they are two layers to an
+/// optimizer that takes curvature.
 ///
 /// # Shape
 /// weight: `[in, out/groups, KH, KW]` · bias: `[out]` · x: `[N, in, H, W]` ·

@@ -1,6 +1,6 @@
 //! What is learned: how a batch becomes outputs, outputs a loss, and a loss a score.
 
-use engine::{Likelihood, Result, Tape, Tensor, Var};
+use engine::{Likelihood, Result, Tape, Tensor, Unused, Var};
 use nn::data::Batch;
 use nn::{CrossEntropy, Module, metric};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,12 @@ pub trait Task<M: ?Sized> {
 
     /// The loss of a batch.
     fn loss(&self, batch: &Batch) -> Box<dyn Likelihood>;
+
+    /// What becomes of trainable parameters that the loss of a step's batches does not use: refused, or left as
+    /// they are.
+    fn unused(&self) -> Unused {
+        Unused::Refuse
+    }
 
     /// What evaluations are judged by.
     fn score(&self) -> Score;

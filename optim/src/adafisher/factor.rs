@@ -33,7 +33,7 @@ pub struct FactorTrace {
 }
 
 /// The factors of a weight, and of the biases beside it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Factor {
     pub(super) form: Form,
     pub(super) biases: Vec<ParamId>,

@@ -12,7 +12,7 @@ use crate::read::together;
 use crate::saved::{Saved, refused};
 
 /// Factors by weight.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Factors {
     of: BTreeMap<ParamId, Factor>,
     /// The weight whose factors cover a bias; `None` if several might.

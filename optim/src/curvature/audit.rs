@@ -284,6 +284,7 @@ fn kind(record: &LayerRecord) -> &'static str {
         Layer::Conv2d(geometry) if geometry.groups > 1 => "grouped convolution",
         Layer::Conv2d(_) => "convolution",
         Layer::ConvTranspose2d(_) => "transposed convolution",
+        Layer::Bias => "bias of a transposed convolution",
         Layer::Lookup => "embedding",
         Layer::ScaleShift(norm) => norm.name(),
         _ => "layer",

@@ -57,13 +57,14 @@ impl Communicator for Local {
 /// `terms` terms.
 ///
 /// # Errors
-/// As [`Communicator::sum`]; [`Error::Argument`] when the workers' models are not the same size.
+/// As [`Communicator::sum`] and [`Gradients::check_owned`]; [`Error::Argument`] when the workers' models are not the same size.
 pub fn mean_gradients(
     model: &dyn Parameters,
     gradients: &Gradients,
     terms: usize,
     communicator: &mut dyn Communicator,
 ) -> Result<Gradients> {
+    gradients.check_owned(model)?;
     let parameters = model.parameters();
     let mut numbers = vec![terms as f64];
     for (_, parameter) in &parameters {
@@ -79,6 +80,7 @@ pub fn mean_gradients(
     }
     exchange(numbers.iter_mut(), communicator)?;
     let mut mean = Gradients::default();
+    mean.set_unused(gradients.unused());
     let (total, mut rest) = (numbers[0].max(1.0), &numbers[1..]);
     for (_, parameter) in &parameters {
         let value = parameter.value();

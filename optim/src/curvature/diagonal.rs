@@ -27,6 +27,7 @@ use engine::{
 
 use super::communicator::{Communicator, exchange};
 use super::numbers::is_second_moment;
+use super::tentative::Tentative;
 use super::{CurvatureSource, Fisher};
 use crate::read::together;
 pub(crate) use sums::partial_squares;
@@ -171,10 +172,17 @@ pub(crate) struct Diagonals {
     /// The batches complete since the last step: d = N s.
     total: BTreeMap<ParamId, Sums>,
     terms: f64,
+    pub(crate) notes: Tentative<Notes>,
+    rng: Rng,
+}
+
+/// What batches tell beside sums.
+#[derive(Debug, Clone)]
+pub(crate) struct Notes {
+    /// Whether all that was seen since the last step is finite.
     finite: bool,
     /// Uses that no factor describes: the op.
     pub(crate) elsewhere: HashMap<ParamId, &'static str>,
-    rng: Rng,
 }
 
 impl Diagonals {
@@ -186,8 +194,7 @@ impl Diagonals {
             batch: BTreeMap::new(),
             total: BTreeMap::new(),
             terms: 0.0,
-            finite: true,
-            elsewhere: HashMap::new(),
+            notes: Tentative::new(Notes { finite: true, elsewhere: HashMap::new() }),
             rng: Rng::new(0),
         }
     }
@@ -197,7 +204,7 @@ impl Diagonals {
     pub(crate) fn take(&mut self) -> Option<Vec<(ParamId, Diagonal)>> {
         let total = std::mem::take(&mut self.total);
         let terms = std::mem::replace(&mut self.terms, 0.0);
-        let finite = std::mem::replace(&mut self.finite, true);
+        let finite = std::mem::replace(&mut self.notes.finite, true);
         let rule = self.rule;
         let all = total.into_iter().map(|(weight, sums)| (weight, sums.finish(terms, rule)));
         finite.then(|| all.collect())
@@ -210,9 +217,9 @@ impl Diagonals {
         for (weight, op, sums, _) in seen {
             let Some(h_and_s) = numbers.next().zip(numbers.next()) else { continue };
             let sums = sums.filled(h_and_s.into());
-            self.finite &= sums.h.iter().chain(&sums.s).all(|&x| is_second_moment(x));
+            self.notes.finite &= sums.h.iter().chain(&sums.s).all(|&x| is_second_moment(x));
             if !add(&mut self.batch, weight, sums) {
-                self.elsewhere.insert(weight, op);
+                self.notes.elsewhere.insert(weight, op);
             }
         }
         Ok(())
@@ -221,18 +228,17 @@ impl Diagonals {
 
 impl LayerObserver for Diagonals {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
-        let (op, wanted) = match record.layer {
-            Layer::Dense => ("linear", true),
-            Layer::Conv2d(_) => ("conv2d", true),
-            // The sources have no rule for it.
-            Layer::ConvTranspose2d(_) => ("conv_transpose2d", false),
-            Layer::Lookup => ("embedding", self.rule.lookup),
-            Layer::ScaleShift(norm) => (norm.name(), self.rule.norm_factor != NormFactor::Identity),
-            _ => ("another kind of layer", false),
+        let op = record.layer.name();
+        let wanted = match record.layer {
+            Layer::Dense | Layer::Conv2d(_) => true,
+            Layer::Lookup => self.rule.lookup,
+            Layer::ScaleShift(_) => self.rule.norm_factor != NormFactor::Identity,
+            // The sources have no rule for a transposed convolution.
+            _ => false,
         };
         if !wanted {
             for param in std::iter::once(record.weight).chain(record.bias) {
-                self.elsewhere.insert(param, op);
+                self.notes.elsewhere.insert(param, op);
             }
         } else if let Some((sums, raw)) = Sums::of(record, self.rule)? {
             let here = raw.iter().all(|x| x.device() == Device::Cpu);
@@ -246,7 +252,7 @@ impl LayerObserver for Diagonals {
     }
 
     fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
-        self.elsewhere.insert(param, op);
+        self.notes.elsewhere.insert(param, op);
         Ok(())
     }
 }
@@ -278,14 +284,29 @@ impl CurvatureSource for Diagonals {
             sums.per_term(terms as f64);
             add(&mut self.total, weight, sums);
         }
+        self.notes.finish();
         Ok(())
     }
 
+    fn abandon(&mut self) {
+        self.notes.abandon();
+        self.unread.clear();
+        self.batch.clear();
+    }
+
+    fn discard(&mut self) {
+        self.abandon();
+        self.notes.discard();
+        self.total.clear();
+        self.terms = 0.0;
+    }
+
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
-        let mut broken = f64::from(!self.finite);
+        let mut broken = f64::from(!self.notes.finite);
         let sums = self.total.values_mut().flat_map(Sums::numbers_mut);
         exchange(sums.chain([&mut self.terms, &mut broken]), communicator)?;
-        self.finite = broken == 0.0;
+        self.notes.finite = broken == 0.0;
+        self.notes.finish();
         Ok(())
     }
 }

@@ -14,9 +14,6 @@
 //! N₁ + N₂ + …, and A's by R₁ + R₂ + …: so micro-batches equal the whole batch. For one draw of
 //! labels Σ runs over the records of one sweep; K draws are averaged; the columns of the exact
 //! Fisher are added. The factor N² enters in [`KroneckerFactors::finish`] and nowhere else.
-//!
-//! With `Exact` and a loss that has several terms in one example (tokens), terms that meet in one
-//! position before the layer leave cross terms in G; with sampled labels they vanish on average.
 
 mod entry;
 
@@ -30,6 +27,7 @@ use super::ledger::{Kind, Ledger};
 use super::pattern::Pattern;
 pub use super::second_moments::Share;
 use super::second_moments::{Moments, Reduction};
+use super::tentative::Tentative;
 use super::{CurvatureSource, Fisher};
 use crate::LongSides;
 pub(crate) use entry::Entry;
@@ -114,14 +112,12 @@ pub struct KroneckerFactors {
     share: Share,
     sides: LongSides,
     budget: Option<usize>,
-    /// What the budget affords, once a batch has shown the layers.
-    plan: Option<BTreeMap<ParamId, Kind>>,
+    pub(crate) notes: Tentative<Notes>,
     /// The records of that batch, each with its sweep.
     waiting: Vec<(usize, LayerRecord)>,
     every: u64,
     decay: f64,
     start: Start,
-    pub(crate) rng: Rng,
     /// Steps folded so far.
     pub(crate) steps: u64,
     /// Terms of the micro-batches since the last fold.
@@ -129,13 +125,32 @@ pub struct KroneckerFactors {
     /// The index of the sweep going on.
     sweep: usize,
     pub(crate) entries: BTreeMap<ParamId, Entry>,
-    /// Which weight a bias was seen with.
-    partners: BTreeMap<ParamId, ParamId>,
-    uncovered: BTreeMap<ParamId, &'static str>,
     skipped: u64,
     /// Of each step that has not been settled: whether its sums on a device were bad.
     looks: Vec<Tensor>,
+    /// Steps, skipped and looks before the last fold, until the step that it is for is taken.
+    before: Option<(u64, u64, Vec<Tensor>)>,
 }
+
+/// What batches tell beside sums.
+#[derive(Debug, Clone)]
+pub(crate) struct Notes {
+    pub(crate) rng: Rng,
+    /// What the budget affords, once a batch has shown the layers.
+    plan: Option<BTreeMap<ParamId, Kind>>,
+    /// Which weight a bias was seen with.
+    partners: BTreeMap<ParamId, ParamId>,
+    uncovered: BTreeMap<ParamId, &'static str>,
+}
+
+impl Notes {
+    const fn new(rng: Rng) -> Self {
+        Self { rng, plan: None, partners: BTreeMap::new(), uncovered: BTreeMap::new() }
+    }
+}
+
+/// Why a weight that several layers share has no factors.
+const MISFIT: &str = "layers of different kinds";
 
 impl KroneckerFactors {
     /// An estimator that has seen nothing: due at every step, average decay 0.95, seed 0.
@@ -146,20 +161,18 @@ impl KroneckerFactors {
             share,
             sides: LongSides::default(),
             budget: None,
-            plan: None,
+            notes: Tentative::new(Notes::new(Rng::new(0))),
             waiting: Vec::new(),
             every: 1,
             decay: 0.95,
             start: Start::Zero,
-            rng: Rng::new(0),
             steps: 0,
             terms: 0.0,
             sweep: 0,
             entries: BTreeMap::new(),
-            partners: BTreeMap::new(),
-            uncovered: BTreeMap::new(),
             skipped: 0,
             looks: Vec::new(),
+            before: None,
         }
     }
 
@@ -203,7 +216,7 @@ impl KroneckerFactors {
     /// The generator for sampled labels.
     #[must_use]
     pub fn generator(mut self, rng: Rng) -> Self {
-        self.rng = rng;
+        self.notes = Tentative::new(Notes::new(rng));
         self
     }
 
@@ -218,10 +231,10 @@ impl KroneckerFactors {
     /// a parameter that has no factors, or whose factors would leave out some of its uses.
     #[must_use]
     pub fn covering(&self, param: ParamId) -> Option<ParamId> {
-        if self.uncovered.contains_key(&param) {
+        if self.notes.uncovered.contains_key(&param) {
             return None;
         }
-        let weight = self.partners.get(&param).copied().unwrap_or(param);
+        let weight = self.notes.partners.get(&param).copied().unwrap_or(param);
         self.entries.get(&weight).filter(|entry| entry.updates > 0).map(|_| weight)
     }
 
@@ -229,7 +242,7 @@ impl KroneckerFactors {
     /// the layers that share it.
     #[must_use]
     pub fn uncovered(&self, param: ParamId) -> Option<&'static str> {
-        self.uncovered.get(&param).copied()
+        self.notes.uncovered.get(&param).copied()
     }
 
     /// Steps whose factors were thrown away because they were not finite; of layers on a device, those that
@@ -245,6 +258,16 @@ impl KroneckerFactors {
     /// # Errors
     /// None in main memory; when a device has no memory left, nothing has been averaged.
     pub fn fold(&mut self) -> Result<()> {
+        self.fold_for_now()?;
+        self.commit();
+        Ok(())
+    }
+
+    /// The same for a step that may yet fail: [`CurvatureSource::discard`] takes it back, until
+    /// [`KroneckerFactors::commit`].
+    pub(crate) fn fold_for_now(&mut self) -> Result<()> {
+        self.before = Some((self.steps, self.skipped, self.looks.clone()));
+        self.entries.values_mut().for_each(Entry::mark);
         self.entries.values_mut().try_for_each(Entry::settle)?;
         let bad = look(self.entries.values())?;
         self.steps += 1;
@@ -260,6 +283,14 @@ impl KroneckerFactors {
         }
         self.looks.extend(bad);
         Ok(())
+    }
+
+    /// The step is taken: what was folded counts.
+    pub(crate) fn commit(&mut self) {
+        self.before = None;
+        self.entries.values_mut().for_each(Entry::commit);
+        self.entries.retain(|weight, _| self.notes.uncovered.get(weight) != Some(&MISFIT));
+        self.notes.commit();
     }
 
     /// Brings averages that are on a device to main memory, for [`KroneckerFactors::of`]. The host waits for
@@ -293,13 +324,13 @@ impl KroneckerFactors {
 
     /// Adds a record's sums to its weight's, unless the uses of that weight do not fit together.
     fn add(&mut self, weight: ParamId, new: Moments) -> Result<()> {
-        if self.uncovered.contains_key(&weight) {
+        if self.notes.uncovered.contains_key(&weight) {
             return Ok(());
         }
         if let Some(bias) = new.bias {
-            let partner = *self.partners.entry(bias).or_insert(weight);
+            let partner = *self.notes.partners.entry(bias).or_insert(weight);
             if partner != weight {
-                self.uncovered.insert(bias, "layers with different weights");
+                self.notes.uncovered.insert(bias, "layers with different weights");
             }
         }
         let start = self.start;
@@ -316,15 +347,14 @@ impl KroneckerFactors {
             entry.batch.a.add(new.a)?;
             entry.batch.g.add(new.g)?;
         } else {
-            self.entries.remove(&weight);
-            self.uncovered.insert(weight, "layers of different kinds");
+            self.notes.uncovered.insert(weight, MISFIT);
         }
         Ok(())
     }
 
     /// Adds a record's sums.
     fn reduce(&mut self, record: &LayerRecord) -> Result<()> {
-        let kind = match &self.plan {
+        let kind = match &self.notes.plan {
             Some(plan) => plan.get(&record.weight).copied().unwrap_or(Kind::Diagonal),
             None => Kind::Block,
         };
@@ -337,7 +367,7 @@ impl KroneckerFactors {
         let waiting = std::mem::take(&mut self.waiting);
         let first = waiting.iter().filter(|(sweep, _)| *sweep == 0).map(|(_, record)| record);
         let (weights, ledger) = Ledger::of_layers(first, self.sides);
-        self.plan = Some(weights.into_iter().zip(ledger.plan(budget)?).collect());
+        self.notes.plan = Some(weights.into_iter().zip(ledger.plan(budget)?).collect());
         for (sweep, record) in waiting {
             self.sweep = sweep;
             self.reduce(&record)?;
@@ -348,11 +378,12 @@ impl KroneckerFactors {
     /// Takes a saved block over.
     pub(crate) fn restore(&mut self, weight: ParamId, average: Kronecker, updates: u64) {
         if self.budget.is_some() {
-            self.plan.get_or_insert_default().insert(weight, kind_of(&average));
+            self.notes.plan.get_or_insert_default().insert(weight, kind_of(&average));
         }
         if let Some(bias) = average.bias {
-            self.partners.insert(bias, weight);
+            self.notes.partners.insert(bias, weight);
         }
+        self.notes.commit();
         let mut entry = Entry::around(average);
         entry.updates = updates;
         self.entries.insert(weight, entry);
@@ -361,7 +392,10 @@ impl KroneckerFactors {
     /// Forgets all factors; what is known about uses stays.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
-        (self.plan, self.waiting, self.looks) = (None, Vec::new(), Vec::new());
+        (self.waiting, self.looks, self.before) = (Vec::new(), Vec::new(), None);
+        self.notes.discard();
+        self.notes.plan = None;
+        self.notes.commit();
         self.terms = 0.0;
         self.sweep = 0;
     }
@@ -369,7 +403,7 @@ impl KroneckerFactors {
 
 impl LayerObserver for KroneckerFactors {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
-        if self.budget.is_some() && self.plan.is_none() {
+        if self.budget.is_some() && self.notes.plan.is_none() {
             self.waiting.push((self.sweep, record.clone()));
             return Ok(());
         }
@@ -377,7 +411,7 @@ impl LayerObserver for KroneckerFactors {
     }
 
     fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
-        self.uncovered.insert(param, op);
+        self.notes.uncovered.insert(param, op);
         Ok(())
     }
 }
@@ -392,7 +426,7 @@ impl CurvatureSource for KroneckerFactors {
     }
 
     fn rng(&mut self) -> &mut Rng {
-        &mut self.rng
+        &mut self.notes.rng
     }
 
     fn begin_sweep(&mut self, index: usize) {
@@ -416,7 +450,27 @@ impl CurvatureSource for KroneckerFactors {
         self.entries.values_mut().try_for_each(|entry| entry.finish(scale))?;
         self.terms += terms;
         self.sweep = 0;
+        self.notes.finish();
         Ok(())
+    }
+
+    fn abandon(&mut self) {
+        self.notes.abandon();
+        self.waiting.clear();
+        self.sweep = 0;
+        self.entries.values_mut().for_each(|entry| entry.batch = Sums::default());
+        self.entries.retain(|_, entry| entry.updates > 0 || entry.finished.rows > 0.0);
+    }
+
+    fn discard(&mut self) {
+        if let Some((steps, skipped, looks)) = self.before.take() {
+            (self.steps, self.skipped, self.looks) = (steps, skipped, looks);
+        }
+        self.notes.discard();
+        self.waiting.clear();
+        (self.terms, self.sweep) = (0.0, 0);
+        self.entries.values_mut().for_each(Entry::discard);
+        self.entries.retain(|_, entry| entry.updates > 0);
     }
 
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 use engine::{DType, Likelihood, ParamId, Result, Rng, Tape, Tensor, Var};
 
+use super::tentative::Tentative;
+
 /// Which estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
@@ -22,23 +24,28 @@ pub enum Probe {
     SampledLabels,
 }
 
+/// Of one batch, by parameter.
+type Estimates = Vec<(ParamId, Vec<f64>)>;
+
 /// The estimator: draws, and averages over the micro-batches of a step.
 #[derive(Debug, Clone)]
 pub struct HessianDiagonal {
     probe: Probe,
     every: u64,
-    pub(crate) rng: Rng,
+    pub(crate) rng: Tentative<Rng>,
     pub(crate) steps: u64,
     terms: f64,
     sums: BTreeMap<ParamId, Vec<f64>>,
+    /// Of the pass going on: the batch's terms, and its estimates.
+    seen: Option<(usize, Estimates)>,
 }
 
 impl HessianDiagonal {
     /// An estimator that is due at the first step and at every `every`-th from then on.
     #[must_use]
     pub fn new(probe: Probe, every: u64, seed: u64) -> Self {
-        let rng = Rng::new(seed);
-        Self { probe, every: every.max(1), rng, steps: 0, terms: 0.0, sums: BTreeMap::new() }
+        let (rng, every) = (Tentative::new(Rng::new(seed)), every.max(1));
+        Self { probe, every, rng, steps: 0, terms: 0.0, sums: BTreeMap::new(), seen: None }
     }
 
     /// Whether this step's backward pass should bring an estimate.
@@ -58,19 +65,41 @@ impl HessianDiagonal {
         self.terms += terms as f64;
     }
 
-    /// A step is taken: the mean over its terms, by parameter; nothing if it was not due.
+    /// The mean over the terms since the last step, by parameter; nothing if it was not due.
     pub(crate) fn take(&mut self) -> BTreeMap<ParamId, Vec<f64>> {
-        self.steps += 1;
         let terms = std::mem::take(&mut self.terms).max(1.0);
         let mut means = std::mem::take(&mut self.sums);
         means.values_mut().flatten().for_each(|x| *x /= terms);
         means
     }
 
-    /// A step is refused: what was seen for it counts for no other.
-    pub(crate) fn discard(&mut self) {
-        self.terms = 0.0;
+    /// A step is taken.
+    pub(crate) fn commit(&mut self) {
+        self.steps += 1;
+        self.rng.commit();
+    }
+
+    /// The pass going on has failed: what it brought is forgotten.
+    pub(crate) fn abandon(&mut self) {
+        self.rng.abandon();
+        self.seen = None;
+    }
+
+    /// A step is refused or skipped: what was seen for it is forgotten, and the draws with it.
+    pub fn discard(&mut self) {
+        self.rng.discard();
         self.sums.clear();
+        (self.terms, self.seen) = (0.0, None);
+    }
+
+    /// The pass is complete: what [`HessianDiagonal::observe`] has seen counts.
+    pub(crate) fn complete(&mut self) {
+        let Some((terms, estimates)) = self.seen.take() else { return };
+        for (param, estimate) in estimates {
+            self.add(param, &estimate, terms);
+        }
+        self.finish(terms);
+        self.rng.finish();
     }
 
     /// Looks at a tape: one extra sweep.
@@ -81,27 +110,28 @@ impl HessianDiagonal {
         nll: &Var,
         loss: &dyn Likelihood,
     ) -> Result<()> {
-        match self.probe {
-            Probe::Hutchinson => self.hutchinson(tape, nll, loss.terms())?,
+        let estimates = match self.probe {
+            Probe::Hutchinson => self.hutchinson(tape, nll)?,
             Probe::SampledLabels => {
                 let seed = loss.sampled_seed(&outputs.value(), &mut self.rng)?;
                 let seed = seed.to_device(outputs.device())?;
                 let along = outputs.mul(&Var::constant(&seed))?.sum_all()?;
                 let grads = tape.backward(&along)?;
+                let terms = loss.terms() as f64;
+                let mut estimates = Vec::new();
                 for param in grads.params() {
                     let Some(grad) = grads.get(param) else { continue };
-                    let terms = loss.terms() as f64;
-                    let square: Vec<f64> =
-                        grad.to_f64_vec()?.iter().map(|g| terms * g * g).collect();
-                    self.add(param, &square, loss.terms());
+                    let square = grad.to_f64_vec()?.iter().map(|g| terms * g * g).collect();
+                    estimates.push((param, square));
                 }
+                estimates
             }
-        }
-        self.finish(loss.terms());
+        };
+        self.seen = Some((loss.terms(), estimates));
         Ok(())
     }
 
-    fn hutchinson(&mut self, tape: &Tape, nll: &Var, terms: usize) -> Result<()> {
+    fn hutchinson(&mut self, tape: &Tape, nll: &Var) -> Result<Estimates> {
         let recorded = tape.backward_recorded(nll)?;
         let (mut inner, mut signs) = (None::<Var>, BTreeMap::new());
         for param in recorded.params() {
@@ -118,17 +148,18 @@ impl HessianDiagonal {
             });
             signs.insert(param, z);
         }
-        let Some(inner) = inner else { return Ok(()) };
+        let Some(inner) = inner else { return Ok(Vec::new()) };
         let products =
             if inner.is_recorded() { tape.backward(&inner)? } else { Default::default() };
+        let mut estimates = Vec::with_capacity(signs.len());
         for (param, z) in signs {
-            let estimate = match products.get(param) {
+            let estimate: Vec<f64> = match products.get(param) {
                 Some(hz) => hz.to_f64_vec()?.iter().zip(&z).map(|(h, z)| h * z).collect(),
                 // Linear in this parameter: no curvature.
                 None => vec![0.0; z.len()],
             };
-            self.add(param, &estimate, terms);
+            estimates.push((param, estimate));
         }
-        Ok(())
+        Ok(estimates)
     }
 }

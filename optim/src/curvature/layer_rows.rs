@@ -5,281 +5,16 @@
 //! columns of the exact Fisher are added. Memory: all inputs and output gradients of the observed layers
 //! live until the step, as f64.
 
+mod seen;
+
 use std::collections::BTreeMap;
 
-use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result, Rng};
-use kernels::gemm::{Matrix, gemm};
+use engine::{Layer, LayerObserver, LayerRecord, ParamId, Product, Result, Rng};
 
-use super::communicator::{Communicator, exchange};
-use super::numbers::is_second_moment;
-use super::pattern::Pattern;
+use super::tentative::Tentative;
 use super::{CurvatureSource, Fisher};
-use crate::flat::dot;
-
-/// One use of a layer in one micro-batch.
-#[derive(Debug, Clone, Default)]
-struct Use {
-    /// `[R, n]`
-    a: Vec<f64>,
-    /// `[R, m]` for each sweep.
-    d: Vec<Vec<f64>>,
-    /// The examples that the rows belong to, in order.
-    examples: usize,
-}
-
-/// What one layer (one group of a convolution) saw in a step's micro-batches.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    /// n, inputs; the constant 1 of a bias is the last one.
-    pub n: usize,
-    /// m, outputs.
-    pub m: usize,
-    /// N, the terms of the losses.
-    pub terms: f64,
-    /// The uses in each micro-batch.
-    batches: Vec<Vec<Use>>,
-}
-
-impl Seen {
-    fn uses(&self) -> impl Iterator<Item = &Use> {
-        self.batches.iter().flatten()
-    }
-
-    /// Whether every number seen is finite, and its square is, in f32.
-    #[must_use]
-    pub fn is_finite(&self) -> bool {
-        let mut numbers = self.uses().flat_map(|u| u.a.iter().chain(u.d.iter().flatten()));
-        numbers.all(|x| is_second_moment(x * x))
-    }
-
-    /// R, the rows.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.uses().map(|u| u.a.len() / self.n.max(1)).sum()
-    }
-
-    /// All inputs: `[R, n]`.
-    #[must_use]
-    pub fn inputs(&self) -> Vec<f64> {
-        self.uses().flat_map(|u| u.a.iter().copied()).collect()
-    }
-
-    /// All output gradients, sweep by sweep: `[R · sweeps, m]`.
-    #[must_use]
-    pub fn outputs(&self) -> Vec<f64> {
-        self.uses().flat_map(|u| u.d.iter().flatten().copied()).collect()
-    }
-
-    /// A = 1/R Σ a aᵀ over the rows of all workers, as far as a pattern keeps it.
-    ///
-    /// # Errors
-    /// The communicator's, here and below.
-    pub fn input_moment(&self, side: &Pattern, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-        mean(gram(&self.inputs(), side), self.rows() as f64, workers)
-    }
-
-    /// G = 1/N Σ d dᵀ
-    ///
-    /// # Errors
-    /// As [`Seen::input_moment`].
-    pub fn output_moment(
-        &self,
-        side: &Pattern,
-        workers: &mut dyn Communicator,
-    ) -> Result<Vec<f64>> {
-        self.mean_over_terms(gram(&self.outputs(), side), workers)
-    }
-
-    /// The diagonals 0 to `width` of A, `[width + 1, n]`: entry i of diagonal k is 1/R Σ a\[i\] a\[i + k\].
-    ///
-    /// # Errors
-    /// As [`Seen::input_moment`].
-    pub fn input_band(&self, width: usize, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-        mean(band(&self.inputs(), self.n, width), self.rows() as f64, workers)
-    }
-
-    /// The diagonals 0 to `width` of G, `[width + 1, m]`.
-    ///
-    /// # Errors
-    /// As [`Seen::input_moment`].
-    pub fn output_band(&self, width: usize, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-        self.mean_over_terms(band(&self.outputs(), self.m, width), workers)
-    }
-
-    /// 1/R Σ a
-    ///
-    /// # Errors
-    /// As [`Seen::input_moment`].
-    pub fn mean_input(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-        mean(sum(&self.inputs(), self.n), self.rows() as f64, workers)
-    }
-
-    /// 1/N Σ d: the sum over positions, the mean over terms. Of the first sweep where there are more.
-    ///
-    /// # Errors
-    /// As [`Seen::input_moment`].
-    pub fn mean_output(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-        let first: Vec<f64> =
-            self.uses().flat_map(|u| u.d.iter().take(1).flatten().copied()).collect();
-        self.mean_over_terms(sum(&first, self.m), workers)
-    }
-
-    /// 1/R of a sum over this worker's rows, with the sums and the R of all workers.
-    ///
-    /// # Errors
-    /// As [`Seen::input_moment`].
-    pub fn mean_over_rows(
-        &self,
-        sum: Vec<f64>,
-        workers: &mut dyn Communicator,
-    ) -> Result<Vec<f64>> {
-        mean(sum, self.rows() as f64, workers)
-    }
-
-    /// 1/N of a sum over this worker's examples, with the sums and the N of all workers.
-    ///
-    /// # Errors
-    /// As [`Seen::input_moment`].
-    pub fn mean_over_terms(
-        &self,
-        sum: Vec<f64>,
-        workers: &mut dyn Communicator,
-    ) -> Result<Vec<f64>> {
-        mean(sum, self.terms, workers)
-    }
-
-    /// The same where each use of the layer has turned its rows: a is `[R, n]`, d `[R, m]`.
-    pub(crate) fn turned(
-        &self,
-        inputs: impl Fn(&[f64]) -> Vec<f64>,
-        outputs: impl Fn(&[f64]) -> Vec<f64>,
-    ) -> Self {
-        let turn = |used: &Use| Use {
-            a: inputs(&used.a),
-            d: used.d.iter().map(|d| outputs(d)).collect(),
-            examples: used.examples,
-        };
-        let batches = self.batches.iter().map(|batch| batch.iter().map(turn).collect()).collect();
-        Self { batches, ..*self }
-    }
-
-    /// Σ over examples (and sweeps) of the squares of their gradients' entries, `[m, n]`.
-    pub(crate) fn squared_gradients(&self) -> Vec<f64> {
-        let (n, m) = (self.n, self.m);
-        let mut sum = vec![0.0; m * n];
-        if self.one_row_each() {
-            // (d aᵀ)² = d² (a²)ᵀ: one product for all examples.
-            let squares = |x: &[f64]| -> Vec<f64> { x.iter().map(|x| x * x).collect() };
-            for used in self.uses() {
-                let a = squares(&used.a);
-                for d in &used.d {
-                    let (a, d) = (Matrix::new(&a, used.examples, n), squares(d));
-                    gemm(1.0, Matrix::new(&d, used.examples, m).t(), a, 1.0, &mut sum);
-                }
-            }
-            return sum;
-        }
-        self.each_gradient(|gradient| {
-            sum.iter_mut().zip(gradient).for_each(|(s, x)| *s += x * x);
-        });
-        sum
-    }
-
-    /// Σ over examples (and sweeps) of D Dᵀ and of DᵀD of their gradients D `[m, n]`, as far as patterns keep
-    /// them. Where an example is one row, D = d aᵀ is not formed: D Dᵀ = ‖a‖² d dᵀ.
-    pub(crate) fn gradient_moments(&self, inputs: &Pattern, outputs: &Pattern) -> [Vec<f64>; 2] {
-        let (n, m) = (self.n, self.m);
-        let (mut left, mut right) = (outputs.zeros(), inputs.zeros());
-        if self.one_row_each() {
-            for used in self.uses() {
-                for d in &used.d {
-                    // ‖a‖² d dᵀ and ‖d‖² a aᵀ: rows scaled by the other's length.
-                    let scaled = |x: &[f64], width: usize, by: &[f64], other: usize| -> Vec<f64> {
-                        let rows = x.chunks_exact(width.max(1)).zip(by.chunks_exact(other.max(1)));
-                        let row = |(x, by): (&[f64], &[f64])| {
-                            let length = dot(by, by).sqrt();
-                            x.iter().map(|x| x * length).collect::<Vec<f64>>()
-                        };
-                        rows.flat_map(row).collect()
-                    };
-                    let rows = used.examples;
-                    outputs.gram(&scaled(d, m, &used.a, n), rows, (1.0, 1.0), &mut left);
-                    inputs.gram(&scaled(&used.a, n, d, m), rows, (1.0, 1.0), &mut right);
-                }
-            }
-            return [left, right];
-        }
-        self.each_gradient(|d| {
-            outputs.row_gram(d, n, (1.0, 1.0), &mut left);
-            inputs.gram(d, m, (1.0, 1.0), &mut right);
-        });
-        [left, right]
-    }
-
-    /// Whether every example is one row of one use of the layer.
-    fn one_row_each(&self) -> bool {
-        let one = |used: &Use| used.a.len() == used.examples * self.n;
-        self.batches.iter().all(|batch| batch.len() <= 1 && batch.iter().all(one))
-    }
-
-    /// Calls `visit` with the gradient `[m, n]` of each example (and sweep): Σ d aᵀ over its rows, all
-    /// uses of the layer together. Each is the sum of the example's terms.
-    pub fn each_gradient(&self, mut visit: impl FnMut(&[f64])) {
-        let (n, m) = (self.n, self.m);
-        for batch in &self.batches {
-            let Some(first) = batch.first() else { continue };
-            for sweep in 0..first.d.len() {
-                for example in 0..first.examples {
-                    let mut gradient = vec![0.0; m * n];
-                    for used in batch.iter().filter(|u| u.examples == first.examples) {
-                        let rows = used.a.len() / n.max(1) / used.examples.max(1);
-                        let range =
-                            |width: usize| example * rows * width..(example + 1) * rows * width;
-                        let a = Matrix::new(&used.a[range(n)], rows, n);
-                        let d = Matrix::new(&used.d[sweep][range(m)], rows, m);
-                        gemm(1.0, d.t(), a, 1.0, &mut gradient);
-                    }
-                    visit(&gradient);
-                }
-            }
-        }
-    }
-}
-
-/// xᵀx, as far as it is kept.
-fn gram(x: &[f64], side: &Pattern) -> Vec<f64> {
-    let mut out = side.zeros();
-    side.gram(x, x.len() / side.size().max(1), (1.0, 1.0), &mut out);
-    out
-}
-
-/// The diagonals 0 to `last` of xᵀx, one after another.
-fn band(x: &[f64], width: usize, last: usize) -> Vec<f64> {
-    let mut out = vec![0.0; (last + 1) * width];
-    for row in x.chunks_exact(width.max(1)) {
-        for (k, diagonal) in out.chunks_exact_mut(width).enumerate().take(width) {
-            let products = row.iter().zip(&row[k..]);
-            diagonal.iter_mut().zip(products).for_each(|(sum, (x, y))| *sum += x * y);
-        }
-    }
-    out
-}
-
-/// Σ x
-fn sum(x: &[f64], width: usize) -> Vec<f64> {
-    let mut sum = vec![0.0; width];
-    for row in x.chunks_exact(width.max(1)) {
-        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-    }
-    sum
-}
-
-/// Σ over workers of the sums, over Σ of the counts.
-fn mean(mut sums: Vec<f64>, mut count: f64, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-    exchange(sums.iter_mut().chain([&mut count]), workers)?;
-    sums.iter_mut().for_each(|x| *x /= count.max(1.0));
-    Ok(sums)
-}
+pub use seen::Seen;
+use seen::Use;
 
 /// One weight's layer.
 #[derive(Debug, Clone)]
@@ -290,6 +25,8 @@ pub struct LayerSeen {
     pub n: usize,
     /// m, of one group.
     pub m: usize,
+    /// Whether the weight of a group is `[n, m]`: a transposed convolution's, whose first axis is the input's.
+    pub transposed: bool,
     /// One for each group.
     pub groups: Vec<Seen>,
 }
@@ -299,7 +36,7 @@ pub struct LayerSeen {
 pub struct LayerRows {
     fisher: Fisher,
     every: u64,
-    pub(crate) rng: Rng,
+    pub(crate) notes: Tentative<Notes>,
     /// Steps taken.
     pub(crate) steps: u64,
     sweep: usize,
@@ -309,8 +46,23 @@ pub struct LayerRows {
     batch: BTreeMap<ParamId, Vec<Vec<Use>>>,
     finished: BTreeMap<ParamId, LayerSeen>,
     terms: f64,
-    /// n, m and bias of each weight.
-    known: BTreeMap<ParamId, (usize, usize, Option<ParamId>)>,
+}
+
+/// One weight's layer: its sizes, none of them if a saved state has told of it, and its bias.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Known {
+    n: usize,
+    m: usize,
+    bias: Option<ParamId>,
+    transposed: bool,
+}
+
+/// What batches tell beside rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Notes {
+    pub(crate) rng: Rng,
+    /// What is known of each weight's layer.
+    known: BTreeMap<ParamId, Known>,
     /// Which weight a bias was seen with.
     partners: BTreeMap<ParamId, ParamId>,
     uncovered: BTreeMap<ParamId, &'static str>,
@@ -320,72 +72,84 @@ impl LayerRows {
     /// An observer that has seen nothing.
     #[must_use]
     pub fn new(fisher: Fisher, every: u64, seed: u64) -> Self {
+        let (known, partners, uncovered) = Default::default();
         Self {
             fisher,
             every: every.max(1),
-            rng: Rng::new(seed),
+            notes: Tentative::new(Notes { rng: Rng::new(seed), known, partners, uncovered }),
             steps: 0,
             sweep: 0,
             counted: BTreeMap::new(),
             batch: BTreeMap::new(),
             finished: BTreeMap::new(),
             terms: 0.0,
-            known: BTreeMap::new(),
-            partners: BTreeMap::new(),
-            uncovered: BTreeMap::new(),
         }
     }
 
     /// The weight whose layer covers a parameter.
     #[must_use]
     pub fn covering(&self, param: ParamId) -> Option<ParamId> {
-        let weight = self.partners.get(&param).copied().unwrap_or(param);
-        let covered = self.known.contains_key(&weight)
-            && !self.uncovered.contains_key(&param)
-            && !self.uncovered.contains_key(&weight);
+        let Notes { known, partners, uncovered, .. } = &*self.notes;
+        let weight = partners.get(&param).copied().unwrap_or(param);
+        let covered = known.contains_key(&weight)
+            && !uncovered.contains_key(&param)
+            && !uncovered.contains_key(&weight);
         covered.then_some(weight)
     }
 
     /// The op that uses a parameter in a way that rows do not cover.
     #[must_use]
     pub fn uncovered(&self, param: ParamId) -> Option<&'static str> {
-        let of = |param: &ParamId| self.uncovered.get(param).copied();
-        of(&param).or_else(|| of(self.partners.get(&param)?))
+        let of = |param: &ParamId| self.notes.uncovered.get(param).copied();
+        of(&param).or_else(|| of(self.notes.partners.get(&param)?))
     }
 
-    /// What was seen since the last step, by weight; and the step is counted.
+    /// What was seen since the last step, by weight.
     pub(crate) fn take(&mut self) -> BTreeMap<ParamId, LayerSeen> {
-        self.steps += 1;
         let terms = std::mem::take(&mut self.terms);
         let mut all = std::mem::take(&mut self.finished);
-        all.retain(|weight, _| !self.uncovered.contains_key(weight));
+        all.retain(|weight, _| !self.notes.uncovered.contains_key(weight));
         for layer in all.values_mut() {
             layer.groups.iter_mut().for_each(|group| group.terms = terms);
         }
         all
     }
 
+    /// The step is taken: what was seen counts.
+    pub(crate) fn commit(&mut self) {
+        self.steps += 1;
+        self.notes.commit();
+    }
+
     /// A layer known from a saved state.
     pub(crate) fn restore(&mut self, weight: ParamId, bias: Option<ParamId>) {
-        self.known.entry(weight).or_insert((0, 0, bias));
-        self.partners.extend(bias.map(|bias| (bias, weight)));
+        let known = Known { n: 0, m: 0, bias, transposed: false };
+        self.notes.known.entry(weight).or_insert(known);
+        self.notes.partners.extend(bias.map(|bias| (bias, weight)));
+        self.notes.commit();
     }
 
     fn add(&mut self, record: &LayerRecord) -> Result<()> {
         let weight = record.weight;
         let rows = record.rows()?;
         let Some(first) = rows.first() else { return Ok(()) };
-        let sizes = (first.a.shape()[1], first.g.shape()[1], record.bias);
-        let known = *self.known.get(&weight).filter(|known| known.0 > 0).unwrap_or(&sizes);
+        let sizes = Known {
+            n: first.a.shape()[1],
+            m: first.g.shape()[1],
+            bias: record.bias,
+            transposed: first.product == Product::Transposed,
+        };
+        let notes = &mut *self.notes;
+        let known = *notes.known.get(&weight).filter(|known| known.n > 0).unwrap_or(&sizes);
         if known != sizes {
-            self.uncovered.insert(weight, "layers of different kinds");
+            notes.uncovered.insert(weight, "layers of different kinds");
             return Ok(());
         }
-        self.known.insert(weight, sizes);
+        notes.known.insert(weight, sizes);
         if let Some(bias) = record.bias
-            && *self.partners.entry(bias).or_insert(weight) != weight
+            && *notes.partners.entry(bias).or_insert(weight) != weight
         {
-            self.uncovered.insert(bias, "layers with different weights");
+            notes.uncovered.insert(bias, "layers with different weights");
         }
         let at = self.counted.entry(weight).or_default();
         let groups = self.batch.entry(weight).or_default();
@@ -407,17 +171,20 @@ impl LayerRows {
 impl LayerObserver for LayerRows {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
         let op = match record.layer {
-            Layer::Dense | Layer::Conv2d(_) => return self.add(record),
+            Layer::Dense | Layer::Conv2d(_) | Layer::ConvTranspose2d(_) | Layer::Bias => {
+                return self.add(record);
+            }
             Layer::Lookup => "an embedding",
-            _ => "a norm",
+            Layer::ScaleShift(_) => "a norm",
+            layer => layer.name(),
         };
-        self.uncovered.insert(record.weight, op);
-        record.bias.map(|bias| self.uncovered.insert(bias, op));
+        self.notes.uncovered.insert(record.weight, op);
+        record.bias.map(|bias| self.notes.uncovered.insert(bias, op));
         Ok(())
     }
 
     fn unlayered(&mut self, param: ParamId, op: &'static str) -> Result<()> {
-        self.uncovered.insert(param, op);
+        self.notes.uncovered.insert(param, op);
         Ok(())
     }
 }
@@ -432,7 +199,7 @@ impl CurvatureSource for LayerRows {
     }
 
     fn rng(&mut self) -> &mut Rng {
-        &mut self.rng
+        &mut self.notes.rng
     }
 
     fn begin_sweep(&mut self, index: usize) {
@@ -450,12 +217,24 @@ impl CurvatureSource for LayerRows {
         };
         let scale = terms as f64 / (draws as f64).sqrt();
         for (weight, groups) in std::mem::take(&mut self.batch) {
-            let Some(&(n, m, bias)) = self.known.get(&weight) else { continue };
+            let Some(&Known { n, m, bias, transposed }) = self.notes.known.get(&weight) else {
+                continue;
+            };
             let layer = self.finished.entry(weight).or_insert_with(|| {
-                let seen = || Seen { n, m, terms: 0.0, batches: Vec::new() };
-                LayerSeen { bias, n, m, groups: groups.iter().map(|_| seen()).collect() }
+                let seen = || Seen { n, m, terms: 0.0, first: 1, batches: Vec::new() };
+                LayerSeen {
+                    bias,
+                    n,
+                    m,
+                    transposed,
+                    groups: groups.iter().map(|_| seen()).collect(),
+                }
             });
             for (group, mut uses) in layer.groups.iter_mut().zip(groups) {
+                // One for each place of a term in its example.
+                if let (Fisher::Exact, Some(used)) = (self.fisher, uses.first()) {
+                    group.first = (terms / used.examples.max(1)).max(1);
+                }
                 let all = uses.iter_mut().flat_map(|used| &mut used.d).flatten();
                 all.for_each(|d| *d *= scale);
                 group.batches.push(uses);
@@ -464,6 +243,21 @@ impl CurvatureSource for LayerRows {
         self.terms += terms as f64;
         self.sweep = 0;
         self.counted.clear();
+        self.notes.finish();
         Ok(())
+    }
+
+    fn abandon(&mut self) {
+        self.notes.abandon();
+        self.batch.clear();
+        self.counted.clear();
+        self.sweep = 0;
+    }
+
+    fn discard(&mut self) {
+        self.abandon();
+        self.notes.discard();
+        self.finished.clear();
+        self.terms = 0.0;
     }
 }

@@ -218,10 +218,7 @@ impl fmt::Display for Ledger {
 /// P, of the weight and the bias of a record.
 fn numbers(record: &LayerRecord) -> usize {
     let shape: &Shape = &record.weight_shape;
-    let biases = match record.layer {
-        Layer::ConvTranspose2d(geometry) => shape[1] * geometry.groups,
-        _ => shape.first().copied().unwrap_or(1),
-    };
+    let biases = shape.first().copied().unwrap_or(1);
     shape.numel() + if record.bias.is_some() { biases } else { 0 }
 }
 
@@ -232,6 +229,7 @@ fn adafisher(record: &LayerRecord) -> Option<usize> {
     let (inputs, outputs) = kind.patterns(record, form, groups);
     let diagonal = match form {
         // One H for all groups, and an S for each output.
+        Form::Dense if record.layer == Layer::Bias => 0,
         Form::Dense | Form::Lookup => inputs.size() + groups * outputs.size(),
         Form::ScaleShift => 2 * outputs.size(),
         Form::Transposed | Form::Joint { .. } => 0,

@@ -31,7 +31,9 @@ pub mod products;
 pub mod recorded;
 pub mod running;
 pub(crate) mod second_moments;
+pub(crate) mod seeds;
 pub mod staleness;
+pub(crate) mod tentative;
 pub mod trace;
 
 use engine::{Error, LayerObserver, Result, Rng};
@@ -48,8 +50,9 @@ pub enum Fisher {
         /// Labels per term.
         draws: usize,
     },
-    /// The expectation over the model's labels: one sweep per column of a root of the output
-    /// Hessian.
+    /// The expectation over the model's labels: one sweep per column of a root of the output Hessian, and per
+    /// place of a term in its example. Two terms of one example have independent labels, so no sweep has both.
+    /// Outputs have the examples on their first axis: `[N, T, C]` for T terms each.
     Exact,
 }
 
@@ -86,10 +89,18 @@ pub trait CurvatureSource: LayerObserver {
     /// Linear algebra on the sums.
     fn finish(&mut self, terms: usize) -> Result<()>;
 
-    /// Whether later steps depend on the numbers of what is seen; not so of an observer of the model's layout.
-    fn keeps_numbers(&self) -> bool {
-        true
-    }
+    /// The (micro-)batch being swept has failed half way: forgets it. Those that are complete stay.
+    /// [`backward`](crate::backward()) calls this.
+    ///
+    /// By default nothing: for estimators that keep nothing between two sweeps.
+    fn abandon(&mut self) {}
+
+    /// Forgets every batch observed since the last step that was taken, and the labels drawn for them: the
+    /// estimator is as if they had never been. What [`Optimizer::discard`](crate::Optimizer::discard) and
+    /// every refused step call.
+    ///
+    /// By default nothing: for estimators that keep nothing between two sweeps.
+    fn discard(&mut self) {}
 
     /// Several workers have finished a part of the batch each: adds up what they have, raw sums and
     /// counts, so that each of them holds the whole batch's. Before the step, and called by

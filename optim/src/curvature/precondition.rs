@@ -134,16 +134,21 @@ pub fn damped_inverses(
     damping: f64,
     rule: DampingRule,
 ) -> Result<DampedInverse> {
+    let rows = |half: Result<Half>| half.map_err(|e| of_factor(e, "the weight's rows"));
+    let columns = |half: Result<Half>| half.map_err(|e| of_factor(e, "the weight's columns"));
     let inverse = match rule {
         DampingRule::Pi => {
             let (pi, root) = (pi(g, a).unwrap_or(1.0), damping.sqrt());
-            let (g, a) = (g.inverse(root / pi)?, a.inverse(root * pi)?);
+            let (g, a) = (rows(g.inverse(root / pi))?, columns(a.inverse(root * pi))?);
             DampedInverse { g, a, damping: 0.0 }
         }
         DampingRule::Plain => {
-            DampedInverse { g: g.inverse(damping)?, a: a.inverse(damping)?, damping: 0.0 }
+            let (g, a) = (rows(g.inverse(damping))?, columns(a.inverse(damping))?);
+            DampedInverse { g, a, damping: 0.0 }
         }
-        DampingRule::Exact => DampedInverse { g: g.eigen()?, a: a.eigen()?, damping },
+        DampingRule::Exact => {
+            DampedInverse { g: rows(g.eigen())?, a: columns(a.eigen())?, damping }
+        }
     };
     let smallest = inverse.g.smallest()? * inverse.a.smallest()? + inverse.damping;
     if smallest > 0.0 {
@@ -331,6 +336,21 @@ fn square(values: Vec<f64>, n: usize) -> Result<Tensor> {
 }
 
 /// What a matrix routine said, as the engine's error.
+/// The same result; an error with the side whose factor is at fault.
+pub(crate) fn of_side<T>(side: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| of_factor(error, side))
+}
+
+/// The same error, with the factor that is at fault.
+pub(crate) fn of_factor(error: Error, side: &str) -> Error {
+    match error {
+        Error::Linalg { routine, reason } => {
+            Error::Linalg { routine, reason: format!("the factor of {side}: {reason}; raise λ") }
+        }
+        other => other,
+    }
+}
+
 pub(crate) fn failed(error: &LinalgError) -> Error {
     Error::Linalg { routine: "curvature", reason: error.to_string() }
 }

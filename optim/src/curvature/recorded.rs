@@ -4,22 +4,13 @@
 //! records of all sweeps are kept here and shown to one [`CurvatureSource`] after the other
 //! ([`RecordedBatch::replay`]); what differs then is the approximation and nothing else.
 //!
-//! A loss with several terms in one example (tokens) is swept for the exact Fisher once per column *and*
-//! per place in the example, with the seeds of all other terms set to 0:
-//!
-//! ```text
-//! F = 1/N Σ over terms t, columns c of d_tc d_tcᵀ,     d_tc = N ∂/∂θ ⟨s_c at t, outputs⟩
-//! ```
-//! so that terms do not mix. (One sweep for all terms would add Σ over t ≠ t' of d_tc d_t'cᵀ.) With drawn
-//! labels the cross terms have mean 0, and with the true labels the gradient of an *example* is what
-//! is meant: these take one sweep each.
+//! Its sweeps are those of training: for the exact Fisher one for each column and place ([`Fisher`]).
 
 use std::collections::BTreeMap;
 
-use engine::{
-    Error, LayerObserver, LayerRecord, Likelihood, ParamId, Result, Rng, Tape, Tensor, Var,
-};
+use engine::{Error, LayerObserver, LayerRecord, Likelihood, ParamId, Result, Rng, Tape, Var};
 
+use super::seeds::exact_seeds;
 use super::{CurvatureSource, Fisher};
 
 /// The layer records of a batch, sweep by sweep. It shares the tape's numbers and does not copy them.
@@ -107,11 +98,8 @@ impl RecordedBatch {
                 }
             }
             Fisher::Exact => {
-                for seed in loss.exact_seeds(&values)? {
-                    for place in 0..terms / examples {
-                        let seed = at_place(&seed, terms, terms / examples, place)?;
-                        tape.sweep(outputs, seed, batch.next_sweep())?;
-                    }
+                for seed in exact_seeds(loss, &values, examples)? {
+                    tape.sweep(outputs, seed?, batch.next_sweep())?;
                 }
             }
         }
@@ -208,15 +196,4 @@ impl LayerObserver for RecordedBatch {
         self.unlayered.insert(param, op);
         Ok(())
     }
-}
-
-/// A seed with everything but the terms at one place of their examples set to 0.
-fn at_place(seed: &Tensor, terms: usize, places: usize, place: usize) -> Result<Tensor> {
-    if places == 1 {
-        return Ok(seed.clone());
-    }
-    let width = (seed.numel() / terms.max(1)).max(1);
-    let values = seed.to_f64_vec()?;
-    let kept = |i: usize| if i / width % places == place { values[i] } else { 0.0 };
-    Ok(Tensor::from_fn(*seed.shape(), seed.dtype(), kept))
 }

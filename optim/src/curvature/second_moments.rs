@@ -5,6 +5,7 @@
 //! | dense | Σ a aᵀ over rows, `a` ends in 1 if there is a bias | Σ g gᵀ over rows | `[n, n]`, `[m, m]` |
 //! | convolution | the same over patches, for each group | the same over positions, for each group | `[groups, n, n]`, `[groups, m, m]` |
 //! | transposed convolution | the same over the input's pixels | the same over patches of the output's gradient | `[groups, n, n]`, `[groups, m, m]` |
+//! | its bias | 1 for every pixel of the output | Σ g gᵀ over them | `[1, 1]`, `[m, m]` |
 //! | lookup | counts of the indices: Σ a aᵀ of one-hot rows is diagonal | Σ g gᵀ | `[V]`, `[D, D]` |
 //! | scale and shift | — | γ: Σ over examples (Σ over positions g x̂)²; β: of (Σ g)² | `[1 or 2, C]` |
 //!
@@ -114,7 +115,7 @@ impl Moments {
 /// How a layer's factors are written down, and how many there are of each.
 pub(crate) fn form_and_groups(record: &LayerRecord) -> Option<(Form, usize)> {
     Some(match record.layer {
-        Layer::Dense => (Form::Dense, 1),
+        Layer::Dense | Layer::Bias => (Form::Dense, 1),
         Layer::Conv2d(geometry) => (Form::Dense, geometry.groups),
         Layer::ConvTranspose2d(geometry) => (Form::Transposed, geometry.groups),
         Layer::Lookup => (Form::Lookup, 1),
@@ -185,7 +186,7 @@ fn sums(
             Ok((Vec::new(), 1, squares.concat()))
         }
         (_, Share::Reduce) => reduced(record, inputs, kept),
-        (Layer::ConvTranspose2d(_), Share::Expand) => of_rows(record, inputs, kept),
+        (Layer::ConvTranspose2d(_) | Layer::Bias, Share::Expand) => of_rows(record, inputs, kept),
         (Layer::Conv2d(_), Share::Expand) => convolution(record, inputs, kept),
         (_, Share::Expand) => dense(record, inputs, kept),
     }

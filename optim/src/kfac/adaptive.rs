@@ -13,11 +13,16 @@
 //! ```
 //! Where it differs from the paper: λ is one number for P and for M (the paper tunes γ besides), M has
 //! no ℓ₂ penalty, inverses are made at every step (λ is in them), the block-tridiagonal form is not
-//! offered. A step after which the loss is not finite is taken back and counts as ρ = 0.
+//! offered. A step after which the loss is not finite is taken back and counts as ρ = 0. ρ is judged on the batch of
+//! the step; the paper's batches are large and grow. So that small ones do not lead astray, λ also grows where the
+//! loss of new batches has risen since the last look, and a loss far above the first one is [`Error::Diverged`]
+//! (`adaptive/trend.rs`).
 
-use engine::{Gradients, Parameters, Result};
+mod trend;
 
-use super::{Kfac, KfacConfig, Uncovered, refuse_uncovered};
+use engine::{Gradients, Parameters, Result, Tensor};
+
+use super::{Kfac, KfacConfig, Uncovered};
 use crate::backward::backward_keeping;
 use crate::coverage::Coverage;
 use crate::curvature::factors::{Share, Start};
@@ -28,6 +33,7 @@ use crate::flat;
 use crate::moments::{check_gradients, demand, not_negative, positive};
 use crate::problem::{Problem, evaluate};
 use crate::{CurvatureSource, Fisher, LongSides, Optimizer, State};
+use trend::Trend;
 
 /// The constants of adaptive K-FAC.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +97,8 @@ pub struct Proposal {
     pub change: f64,
     /// ρ, if it was looked at.
     pub ratio: Option<f64>,
+    /// Whether the loss of new batches has not risen since the look before.
+    pub steady: bool,
 }
 
 /// The optimizer. The recipe is at the top of this module. It steps by [`Optimizer::minimize`] alone.
@@ -124,6 +132,7 @@ pub struct AdaptiveKfac {
     config: AdaptiveKfacConfig,
     /// Factors, inverses, Δ; its `damping` is λ.
     inner: Kfac,
+    trend: Trend,
     last: Option<Proposal>,
 }
 
@@ -150,7 +159,7 @@ impl AdaptiveKfac {
             seed: config.seed,
             ..KfacConfig::default()
         })?;
-        Ok(Self { config, inner, last: None })
+        Ok(Self { config, inner, trend: Trend::default(), last: None })
     }
 
     /// The constants.
@@ -175,35 +184,104 @@ impl AdaptiveKfac {
     fn along(&mut self, model: &dyn Parameters, grads: &Gradients) -> Result<[Vec<f64>; 2]> {
         check_gradients(model, grads)?;
         let gradients = contiguous(model, grads)?;
-        self.inner.factors.fold()?;
-        if self.config.uncovered == Uncovered::Error {
-            refuse_uncovered(model, &self.inner.factors)?;
-        }
-        self.inner.refresh(&gradients)?;
-        let directions = self.inner.directions(&gradients)?;
+        let directions = self.inner.precondition(model, &gradients)?;
         let (mut p, mut delta) = (Vec::new(), Vec::new());
         for (_, param) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
-            if let Some(direction) = directions.get(&param.id()) {
-                p.extend(direction.to_f64_vec()?);
-            }
-            match self.inner.updates.get(param) {
-                Some(kept) => delta.extend(kept.tensors[0].to_f64_vec()?),
-                None => delta.extend(std::iter::repeat_n(0.0, param.value().numel())),
-            }
+            // One that is skipped stays.
+            let nothing = || vec![0.0; param.value().numel()];
+            let direction = directions.get(&param.id());
+            let last = self.inner.updates.get(param).filter(|_| direction.is_some());
+            p.extend(direction.map_or_else(|| Ok(nothing()), Tensor::to_f64_vec)?);
+            delta.extend(last.map_or_else(|| Ok(nothing()), |kept| kept.tensors[0].to_f64_vec())?);
         }
         Ok([p, delta])
     }
 
-    /// Writes Δ down.
-    fn keep(&mut self, model: &dyn Parameters, delta: &[f64]) -> Result<()> {
+    /// Writes Δ down, of the parameters that are not skipped.
+    fn keep(&mut self, model: &dyn Parameters, grads: &Gradients, delta: &[f64]) -> Result<()> {
         let mut rest = delta;
         for (_, param) in model.parameters().into_iter().filter(|(_, p)| p.is_trainable()) {
             let (part, tail) = rest.split_at(param.value().numel().min(rest.len()));
-            let kept = engine::Tensor::from_slice(part, *param.value().shape())?;
-            self.inner.updates.next(param)?.tensors[0] = kept.to_dtype(param.value().dtype())?;
             rest = tail;
+            if grads.of(param).is_none() {
+                continue;
+            }
+            let kept = Tensor::from_slice(part, *param.value().shape())?;
+            self.inner.updates.next(param)?.tensors[0] = kept.to_dtype(param.value().dtype())?;
         }
         Ok(())
+    }
+
+    /// A step that fails leaves θ as it is.
+    fn take_step(&mut self, problem: &mut dyn Problem) -> Result<f64> {
+        let tape = problem.tape();
+        let outputs = problem.outputs(&tape)?;
+        GaussNewton::check(&outputs, problem.loss())?;
+        let mut pass = backward_keeping(&tape, &outputs, problem.loss(), self)?;
+        pass.gradients.set_unused(problem.unused());
+        let loss = pass.loss.item()?;
+        self.trend.refuse_divergence(loss)?;
+        // Precondition.
+        let along = self.along(problem.model(), &pass.gradients)?;
+        let gradient = flat::gradients(problem.model(), &pass.gradients)?;
+        // The model along both directions.
+        let curvature = GaussNewton::new(&tape, &outputs, problem.loss())?;
+        let [rp, rd] = [0, 1].map(|i| curvature.root_times(problem.model(), &along[i]));
+        let roots = [rp?, rd?];
+        let products = |x: &[Vec<f64>; 2]| {
+            [0, 1].map(|i: usize| [0, 1].map(|j: usize| flat::dot(&x[i], &x[j])))
+        };
+        let (m, v) = (products(&roots), products(&along));
+        let b = [0, 1].map(|i: usize| flat::dot(&along[i], &gradient));
+        let damping = self.damping();
+        let c = coefficients(m, v, b, damping).map(|c| c * self.config.rate);
+        let quadratic = 0.5 * (0..4).map(|k| c[k / 2] * m[k / 2][k % 2] * c[k % 2]).sum::<f64>();
+        let change = quadratic + c[0] * b[0] + c[1] * b[1];
+        // Step.
+        let staged = tape.staged();
+        drop(curvature);
+        drop((outputs, tape));
+        let delta: Vec<f64> =
+            along[0].iter().zip(&along[1]).map(|(p, d)| c[0] * p + c[1] * d).collect();
+        let before = flat::values(problem.model())?;
+        let done = self.advance(problem, &pass.gradients, (&before, &delta), (loss, change));
+        let (ratio, steady) = match done {
+            Ok(found) => found,
+            Err(error) => {
+                flat::set_values(problem.model_mut(), &before)?;
+                return Err(error);
+            }
+        };
+        problem.model_mut().commit(staged)?;
+        self.last = Some(Proposal { rate: -c[0], momentum: c[1], damping, change, ratio, steady });
+        Ok(loss)
+    }
+
+    /// θ ← θ + Δ, and λ after ρ if that is due; ρ, and whether fresh batches agree.
+    fn advance(
+        &mut self,
+        problem: &mut dyn Problem,
+        grads: &Gradients,
+        (before, delta): (&[f64], &[f64]),
+        (loss, change): (f64, f64),
+    ) -> Result<(Option<f64>, bool)> {
+        flat::set_values(problem.model_mut(), &flat::plus(before, 1.0, delta))?;
+        self.keep(problem.model(), grads, delta)?;
+        self.trend.add(loss);
+        let every = self.config.adapt_every;
+        if every == 0 || !self.inner.factors.steps.is_multiple_of(every) {
+            return Ok((None, true));
+        }
+        // Look back.
+        let after = evaluate(problem)?;
+        let seen = if after.is_finite() { (after - loss) / change } else { 0.0 };
+        if !after.is_finite() {
+            flat::set_values(problem.model_mut(), before)?;
+            self.keep(problem.model(), grads, &vec![0.0; delta.len()])?;
+        }
+        let steady = self.trend.look();
+        self.adapt(if steady { seen } else { seen.min(0.0) });
+        Ok((Some(seen), steady))
     }
 
     /// λ after ρ.
@@ -245,52 +323,14 @@ impl Optimizer for AdaptiveKfac {
     }
 
     fn minimize(&mut self, problem: &mut dyn Problem) -> Result<f64> {
-        let tape = problem.tape();
-        let outputs = problem.outputs(&tape)?;
-        GaussNewton::check(&outputs, problem.loss())?;
-        let pass = backward_keeping(&tape, &outputs, problem.loss(), self)?;
-        let loss = pass.loss.item()?;
-        // Precondition.
-        let along = self.along(problem.model(), &pass.gradients)?;
-        let gradient = flat::gradients(problem.model(), &pass.gradients)?;
-        // The model along both directions.
-        let curvature = GaussNewton::new(&tape, &outputs, problem.loss())?;
-        let [rp, rd] = [0, 1].map(|i| curvature.root_times(problem.model(), &along[i]));
-        let roots = [rp?, rd?];
-        let products = |x: &[Vec<f64>; 2]| {
-            [0, 1].map(|i: usize| [0, 1].map(|j: usize| flat::dot(&x[i], &x[j])))
-        };
-        let (m, v) = (products(&roots), products(&along));
-        let b = [0, 1].map(|i: usize| flat::dot(&along[i], &gradient));
-        let damping = self.damping();
-        let c = coefficients(m, v, b, damping).map(|c| c * self.config.rate);
-        let quadratic = 0.5 * (0..4).map(|k| c[k / 2] * m[k / 2][k % 2] * c[k % 2]).sum::<f64>();
-        let change = quadratic + c[0] * b[0] + c[1] * b[1];
-        // Step.
-        let staged = tape.staged();
-        drop(curvature);
-        drop((outputs, tape));
-        problem.model_mut().commit(staged)?;
-        let delta: Vec<f64> =
-            along[0].iter().zip(&along[1]).map(|(p, d)| c[0] * p + c[1] * d).collect();
-        let before = flat::values(problem.model())?;
-        flat::set_values(problem.model_mut(), &flat::plus(&before, 1.0, &delta))?;
-        self.keep(problem.model(), &delta)?;
-        // Look back.
-        let mut ratio = None;
-        let every = self.config.adapt_every;
-        if every > 0 && self.inner.factors.steps.is_multiple_of(every) {
-            let after = evaluate(problem)?;
-            let seen = if after.is_finite() { (after - loss) / change } else { 0.0 };
-            if !after.is_finite() {
-                flat::set_values(problem.model_mut(), &before)?;
-                self.keep(problem.model(), &vec![0.0; delta.len()])?;
-            }
-            self.adapt(seen);
-            ratio = Some(seen);
+        let (before, updates) = (self.inner.before(), self.inner.updates.clone());
+        let (damping, trend, last) = (self.damping(), self.trend, self.last);
+        let done = self.take_step(problem);
+        if done.is_err() {
+            (self.inner.updates, self.inner.config.damping) = (updates, damping);
+            (self.trend, self.last) = (trend, last);
         }
-        self.last = Some(Proposal { rate: -c[0], momentum: c[1], damping, change, ratio });
-        Ok(loss)
+        self.inner.settle(before, done)
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
@@ -319,16 +359,19 @@ impl Optimizer for AdaptiveKfac {
         state.optimizer = self.name().into();
         state.numbers.insert("rate".into(), self.config.rate.to_string());
         state.numbers.insert("damping".into(), self.damping().to_string());
+        self.trend.save(&mut state);
         Ok(state)
     }
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = crate::saved::Saved::open(self.name(), state)?;
         let (rate, damping): (f64, f64) = (saved.number("rate")?, saved.number("damping")?);
+        let trend = Trend::load(&mut saved)?;
         let mut inner = State { optimizer: self.inner.name().into(), ..state.clone() };
-        inner.numbers.remove("damping");
+        inner.numbers.retain(|key, _| key != "damping" && !key.starts_with(trend::KEY));
         self.inner.load(model, &inner)?;
-        (self.config.rate, self.inner.config.damping, self.last) = (rate, damping, None);
+        (self.config.rate, self.inner.config.damping) = (rate, damping);
+        (self.trend, self.last) = (trend, None);
         Ok(())
     }
 }

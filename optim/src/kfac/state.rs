@@ -36,7 +36,9 @@ impl Kfac {
         let mut state = State { optimizer: "kfac".into(), ..State::default() };
         state.numbers.insert("rate".into(), self.config.rate.to_string());
         state.numbers.insert("steps".into(), self.factors.steps.to_string());
-        state.numbers.insert("generator".into(), joined(&self.factors.rng.state()));
+        state
+            .numbers
+            .insert("generator".into(), joined(&self.factors.notes.committed().rng.state()));
         state.numbers.insert("plan".into(), self.config.plan());
         self.updates.save(model, &mut state);
         let (parameters, bad) = (model.parameters(), self.factors.bad()?);
@@ -91,7 +93,8 @@ impl Kfac {
         saved.close(model)?;
         // Everything has been read and fits: from here on nothing fails.
         self.factors.clear();
-        (self.config.rate, self.factors.steps, self.factors.rng) = (rate, steps, rng);
+        (self.config.rate, self.factors.steps, self.factors.notes.rng) = (rate, steps, rng);
+        self.factors.notes.commit();
         (self.updates, self.inverses, self.failures) = (updates, BTreeMap::new(), BTreeMap::new());
         for (weight, block, updates, inverse) in blocks {
             self.factors.restore(weight, block, updates);

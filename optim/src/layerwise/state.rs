@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use engine::{Error, Parameters, Result, Rng, Tensor};
 
 use super::{Kept, LayerRule, Layerwise};
-use crate::State;
 use crate::saved::{Saved, refused};
+use crate::{Optimizer as _, State};
 
 impl<R: LayerRule> Layerwise<R> {
     pub(super) fn save(&self, model: &dyn Parameters) -> Result<State> {
@@ -16,7 +16,7 @@ impl<R: LayerRule> Layerwise<R> {
         put("rate".into(), self.rule.common().rate.to_string());
         put("steps".into(), self.steps.to_string());
         put("looks".into(), self.rows.steps.to_string());
-        for (at, word) in self.rows.rng.state().iter().enumerate() {
+        for (at, word) in self.rows.notes.committed().rng.state().iter().enumerate() {
             put(format!("generator.{at}"), word.to_string());
         }
         self.updates.save(model, &mut state);
@@ -28,6 +28,9 @@ impl<R: LayerRule> Layerwise<R> {
             put("outputs", kept.m.to_string());
             put("groups", kept.groups.len().to_string());
             put("looks", kept.looks.to_string());
+            if kept.transposed {
+                put("transposed", kept.transposed.to_string());
+            }
             if let Some((bias, _)) = parameters.iter().find(|(_, p)| Some(p.id()) == kept.bias) {
                 put("bias", bias.clone());
             }
@@ -58,7 +61,8 @@ impl<R: LayerRule> Layerwise<R> {
                 None => None,
                 Some(bias) => Some(identity(model, bias)?),
             };
-            let mut kept = Kept { bias, n, m, looks, groups: Vec::new() };
+            let transposed = saved.number_if_any(&format!("{path}/transposed"))?.unwrap_or(false);
+            let mut kept = Kept { bias, n, m, transposed, looks, groups: Vec::new() };
             for group in 0..groups {
                 let mut values = self.rule.start(n, m);
                 for (name, values) in &mut values {
@@ -78,7 +82,9 @@ impl<R: LayerRule> Layerwise<R> {
         // Everything has been read and fits: from here on nothing fails.
         self.rule.common_mut().rate = rate;
         (self.steps, self.updates, self.layers) = (steps, updates, layers);
-        (self.rows.steps, self.rows.rng) = (looks, Rng::from_state(generator));
+        self.discard();
+        (self.rows.steps, self.rows.notes.rng) = (looks, Rng::from_state(generator));
+        self.rows.notes.commit();
         for (&weight, kept) in &self.layers {
             self.rows.restore(weight, kept.bias);
         }

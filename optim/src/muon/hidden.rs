@@ -72,15 +72,29 @@ impl Muon {
     }
 
     /// What every matrix that is about to take its first step is, for good.
-    fn decide(&mut self, model: &dyn Parameters) {
+    fn decide(&mut self, model: &dyn Parameters, grads: &Gradients) {
         for (_, parameter) in model.parameters() {
             let matrix = sides(parameter.value().shape()).is_some();
-            if matrix && parameter.is_trainable() && !self.decided.contains_key(&parameter.id()) {
+            let steps = parameter.is_trainable() && grads.of(parameter).is_some();
+            if matrix && steps && !self.decided.contains_key(&parameter.id()) {
                 let role = self.other_role(parameter);
                 self.settle(parameter, role);
             }
         }
-        self.roles.due = false;
+        self.roles.due = self.config().matrices == Matrices::Hidden && self.is_undecided(model);
+    }
+
+    fn take_step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        check_gradients(model, grads)?;
+        self.decide(model, grads);
+        self.inner.step_checked(model, grads)
+    }
+
+    /// Whether there is a matrix of which it is not known what it is: frozen, or not used, so far.
+    fn is_undecided(&self, model: &dyn Parameters) -> bool {
+        let matrix = |p: &Parameter| sides(p.value().shape()).is_some();
+        let all = model.parameters();
+        all.iter().any(|(_, p)| matrix(p) && !self.decided.contains_key(&p.id()))
     }
 
     fn settle(&mut self, parameter: &Parameter, role: Option<Role>) {
@@ -105,9 +119,15 @@ impl Optimizer for Muon {
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        check_gradients(model, grads)?;
-        self.decide(model);
-        self.inner.step_checked(model, grads)
+        let before = (self.decided.clone(), self.config().auxiliary.clone(), self.roles.due);
+        let done = self.take_step(model, grads);
+        if done.is_ok() {
+            self.roles.commit();
+        } else {
+            self.roles.discard();
+            (self.decided, self.inner.rule_mut().auxiliary, self.roles.due) = before;
+        }
+        done
     }
 
     /// Without the declared and decided parameters: identities are others in another process.
@@ -154,7 +174,8 @@ impl Optimizer for Muon {
         for (path, parameter) in model.parameters() {
             let id = parameter.id();
             let matrix = sides(parameter.value().shape()).is_some();
-            if !matrix || !state.numbers.contains_key(&format!("{path}/steps")) {
+            let steps = state.numbers.get(&format!("{path}/steps"));
+            if !matrix || steps.is_none_or(|steps| steps == "0") {
                 continue;
             }
             let adam = state.tensors.contains_key(&format!("{path}/m"));
@@ -172,8 +193,8 @@ impl Optimizer for Muon {
             self.inner.rule_mut().auxiliary = declared;
             return Err(error);
         }
-        self.roles.due = self.config().matrices == Matrices::Hidden && decided.is_empty();
         self.decided = decided;
+        self.roles.due = self.config().matrices == Matrices::Hidden && self.is_undecided(model);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result, Rng};
 
 use crate::curvature::communicator::Communicator;
+use crate::curvature::tentative::Tentative;
 use crate::{CurvatureSource, Fisher};
 
 /// What a parameter is.
@@ -37,7 +38,7 @@ impl Role {
 /// Looks at the layers of backward passes until it has been told that all are known.
 #[derive(Debug)]
 pub(super) struct Roles {
-    seen: BTreeMap<ParamId, Role>,
+    seen: Tentative<BTreeMap<ParamId, Role>>,
     /// Whether this sweep has shown a layer.
     begun: bool,
     pub(super) due: bool,
@@ -46,7 +47,7 @@ pub(super) struct Roles {
 
 impl Roles {
     pub(super) fn new(due: bool) -> Self {
-        Self { seen: BTreeMap::new(), begun: false, due, rng: Rng::new(0) }
+        Self { seen: Tentative::new(BTreeMap::new()), begun: false, due, rng: Rng::new(0) }
     }
 
     /// What a parameter is, if a pass has shown it.
@@ -57,6 +58,11 @@ impl Roles {
     /// Whether a pass has shown any layer.
     pub(super) fn any(&self) -> bool {
         !self.seen.is_empty()
+    }
+
+    /// A step is taken: what was seen counts.
+    pub(super) fn commit(&mut self) {
+        self.seen.commit();
     }
 
     fn add(&mut self, param: ParamId, role: Role) {
@@ -101,11 +107,16 @@ impl CurvatureSource for Roles {
     }
 
     fn finish(&mut self, _: usize) -> Result<()> {
+        self.seen.finish();
         Ok(())
     }
 
-    fn keeps_numbers(&self) -> bool {
-        false
+    fn abandon(&mut self) {
+        self.seen.abandon();
+    }
+
+    fn discard(&mut self) {
+        self.seen.discard();
     }
 
     /// All workers have the same model.

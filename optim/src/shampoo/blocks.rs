@@ -12,6 +12,7 @@ use kernels::{linalg, parallel};
 use super::Statistics;
 use crate::LongSides;
 use crate::curvature::pattern::Pattern;
+use crate::curvature::precondition::of_side;
 use crate::moments::correction;
 
 /// So many failures in a row are borne with the previous roots.
@@ -258,7 +259,8 @@ impl Preconditioner {
                 Err(failed(&"a root is not finite"))
             }
         };
-        match self.axes.iter().map(root).collect::<Result<Vec<_>>>() {
+        let named = |(at, axis)| of_side(&format!("axis {at}"), root(axis));
+        match self.axes.iter().enumerate().map(named).collect::<Result<Vec<_>>>() {
             Ok(roots) => {
                 self.failures = 0;
                 self.axes.iter_mut().zip(roots).for_each(|(axis, root)| axis.root = Some(root));

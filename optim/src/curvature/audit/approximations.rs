@@ -14,6 +14,7 @@ use crate::curvature::operator::{LayerOperator, Layout, Part};
 use crate::curvature::precondition::DampingRule;
 use crate::curvature::recorded::RecordedBatch;
 use crate::layerwise::LayerRule;
+use crate::matrix::transposed;
 use crate::{AdaFisher, AdaFisherConfig, EkfacConfig, LongSides};
 
 /// After so many refreshes with one batch the factors in use stay as they are. The averages of the authors'
@@ -197,8 +198,12 @@ fn ekfac(layout: Layout, layer: &LayerSeen) -> Result<Approximation> {
             let of = kept.iter_mut().find(|(known, _)| *known == name);
             of.map(|(_, values)| std::mem::take(values))
         };
-        let (v, u) = (take("v"), take("u"));
-        parts.push(Part { v, u, s: take("s").unwrap_or_default() });
+        let (v, u, s) = (take("v"), take("u"), take("s").unwrap_or_default());
+        parts.push(match layer.transposed {
+            false => Part { v, u, s },
+            // Rows of the weight are inputs.
+            true => Part { v: u, u: v, s: transposed(&s, layer.n) },
+        });
     }
     Ok(Approximation::new("EKFAC", LayerOperator::new(layout, parts), numbers))
 }

@@ -25,6 +25,17 @@ pub(crate) struct Entry {
     /// Of the micro-batch going on, then of those finished.
     pub(super) batch: Sums,
     pub(super) finished: Sums,
+    /// What a fold has changed, until its step is taken.
+    before: Option<Before>,
+}
+
+/// An entry before a fold.
+#[derive(Debug, Clone)]
+struct Before {
+    there: Option<[Tensor; 2]>,
+    updates: u64,
+    /// a and g of the average, if they have been replaced.
+    here: Option<[Vec<f64>; 2]>,
 }
 
 /// Empty until there is something to add: between refreshes they take no memory.
@@ -45,7 +56,7 @@ impl Entry {
 
     pub(super) fn around(average: Kronecker) -> Self {
         let [batch, finished] = Default::default();
-        Self { average, there: None, updates: 0, batch, finished }
+        Self { average, there: None, updates: 0, batch, finished, before: None }
     }
 
     pub(super) fn fits(&self, new: &Moments) -> bool {
@@ -95,6 +106,27 @@ impl Entry {
         Ok(())
     }
 
+    /// A fold begins.
+    pub(super) fn mark(&mut self) {
+        self.before = Some(Before { there: self.there.clone(), updates: self.updates, here: None });
+    }
+
+    /// The step of the last fold is taken.
+    pub(super) fn commit(&mut self) {
+        self.before = None;
+    }
+
+    /// Takes back the last fold, if its step has not been taken, and forgets all sums.
+    pub(super) fn discard(&mut self) {
+        (self.batch, self.finished) = Default::default();
+        if let Some(Before { there, updates, here }) = self.before.take() {
+            (self.there, self.updates) = (there, updates);
+            if let Some([a, g]) = here {
+                (self.average.a, self.average.g) = (a, g);
+            }
+        }
+    }
+
     /// F ← F + (sum / count − F) / w; on a device, unless the batch is `bad`.
     pub(super) fn fold(&mut self, terms: f64, weight: f64, bad: Option<&Tensor>) -> Result<()> {
         let Sums { a, rows, g } = std::mem::take(&mut self.finished);
@@ -107,10 +139,17 @@ impl Entry {
             }
             _ => {
                 let Kronecker { a: a_here, g: g_here, .. } = &mut self.average;
-                for (average_here, sum, count) in [(a_here, a, rows), (g_here, g, terms)] {
-                    if let Numbers::Here(sum) = sum {
-                        average(average_here, &sum, count, weight);
-                    }
+                let old = [(a_here, a, rows), (g_here, g, terms)].map(|(old, sum, count)| {
+                    let new = match sum {
+                        Numbers::Here(sum) if sum.len() == old.len() => {
+                            average(old, sum, count, weight)
+                        }
+                        _ => old.clone(),
+                    };
+                    std::mem::replace(old, new)
+                });
+                if let Some(before) = &mut self.before {
+                    before.here = Some(old);
                 }
                 Ok(())
             }
@@ -181,12 +220,13 @@ pub(super) fn look<'a>(entries: impl Iterator<Item = &'a Entry>) -> Result<Optio
     Ok(bad)
 }
 
-/// F ← F + (sum / count − F) / w
-fn average(factor: &mut [f64], sum: &[f64], count: f64, weight: f64) {
-    parallel::pieces(factor, 1, |start, factor| {
+/// F + (sum / count − F) / w, in the place of the sum.
+fn average(factor: &[f64], mut sum: Vec<f64>, count: f64, weight: f64) -> Vec<f64> {
+    parallel::pieces(&mut sum, 1, |start, sum| {
         let (count, weight) = (count, weight); // copies: a loop that writes cannot change them
-        factor.iter_mut().zip(&sum[start..]).for_each(|(f, x)| *f += (x / count - *f) / weight);
+        sum.iter_mut().zip(&factor[start..]).for_each(|(x, f)| *x = f + (*x / count - f) / weight);
     });
+    sum
 }
 
 #[cfg(feature = "cuda")]
