@@ -186,7 +186,7 @@ const MARK: &str = "hostile: ";
 
 #[test]
 #[ignore = "it is the child of the other test"]
-fn child() {
+fn child_that_reads_one_file() {
     let (Ok(name), Ok(file)) = (std::env::var("ALCYON_CASE"), std::env::var("ALCYON_FILE")) else {
         return;
     };
@@ -209,7 +209,7 @@ fn no_reader_takes_more_memory_for_a_hostile_file_than_its_limit() {
         let size = bytes.len() as u64;
         drop(bytes);
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "child", "--ignored", "--nocapture"]);
+        child.args(["--exact", "child_that_reads_one_file", "--ignored", "--nocapture"]);
         let child = child.env("ALCYON_CASE", case.name).env("ALCYON_FILE", &file).output().unwrap();
         let said = String::from_utf8_lossy(&child.stdout).into_owned();
         let line = said.lines().find_map(|line| line.strip_prefix(MARK));
