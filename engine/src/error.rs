@@ -7,6 +7,8 @@ mod runs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use runs::WAYS_OUT;
+
 use crate::{DType, Device, Shape};
 
 /// `Result` with [`Error`].
@@ -299,9 +301,17 @@ pub enum Error {
         /// Its files, and what is wrong with each.
         files: Vec<(PathBuf, String)>,
     },
+    /// A snapshot that is whole, and not of this model or optimizer.
+    #[error("{}: the run in it cannot go on ({source}): {WAYS_OUT}", folder.display())]
+    Resume {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Why not.
+        source: Box<Self>,
+    },
     /// A file of a run that another version of the library wrote.
     #[error(
-        "{}: a file of format {found}, and this version goes on from format {known}; go on with the version that wrote it, start over (`--fresh`), or use another folder (`--out`)",
+        "{}: a file of format {found}, and this version goes on from format {known}: go on with the version that wrote it, {WAYS_OUT}",
         file.display()
     )]
     Format {
@@ -343,7 +353,7 @@ impl Error {
     /// Whether a run's folder does not take this run.
     const fn refuses_the_folder(&self) -> bool {
         matches!(self, Self::Settings { .. } | Self::InUse { .. })
-            || matches!(self, Self::Lost { .. } | Self::Format { .. })
+            || matches!(self, Self::Lost { .. } | Self::Format { .. } | Self::Resume { .. })
     }
 
     /// The same error, located in a layer; paths of nested layers are joined by dots.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// What to do about a folder that is refused.
-const WAYS_OUT: &str = "start over (`--fresh`), or use another folder (`--out`)";
+pub(super) const WAYS_OUT: &str = "start over (`--fresh`), or use another folder (`--out`)";
 
 pub(super) fn settings(
     folder: &Path,

@@ -48,6 +48,31 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// Whether another budget would change the rate of a step, when a share `used` of it is gone.
+    pub(crate) fn stretches(&self, used: f64) -> bool {
+        match self {
+            Self::Steps(_) => false,
+            Self::Budget { schedule, length } => {
+                !is_constant_from(schedule, (used.clamp(0.0, 1.0) * *length as f64) as u64)
+            }
+        }
+    }
+}
+
+fn is_constant_from(schedule: &Schedule, step: u64) -> bool {
+    match schedule {
+        Schedule::Constant { .. } => true,
+        Schedule::Step { every, factor, .. } => *every == 0 || *factor == 1.0,
+        Schedule::Linear { from, to, steps } | Schedule::Cosine { from, to, steps } => {
+            step >= *steps || from == to
+        }
+        Schedule::Sequence { steps, then, .. } => {
+            step.checked_sub(*steps).is_some_and(|rest| is_constant_from(then, rest))
+        }
+    }
+}
+
 /// In words that are others for any other course.
 impl fmt::Display for Pace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,6 +105,17 @@ fn course(schedule: &Schedule, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_matters_to_the_rates_until_they_no_longer_change() {
+        let over = |schedule| Pace::over_budget(schedule, 100);
+        let cosine = Schedule::cosine(0.1, 100);
+        assert!(over(cosine.clone()).stretches(0.99) && !over(cosine.clone()).stretches(1.0));
+        assert!(!Pace::Steps(cosine).stretches(0.0));
+        let warm = over(Schedule::constant(0.1).warm_up(5));
+        assert!(warm.stretches(0.0) && warm.stretches(0.04) && !warm.stretches(0.05));
+        assert!(!over(Schedule::constant(0.1)).stretches(0.0));
+    }
 
     #[test]
     fn another_course_has_other_words() {

@@ -7,7 +7,7 @@ use optim::Optimizer;
 use serde::{Deserialize, Serialize};
 
 use crate::seal::crc32;
-use crate::{Every, Pace, Plan};
+use crate::{Every, Plan};
 
 /// The settings that may change between one start of a run and the next, since no step depends on them but for
 /// rounding. All others are fixed; so is the budget where the schedule is stretched over it.
@@ -157,15 +157,6 @@ fn shapes(model: &dyn Parameters) -> String {
 
 fn device(model: &dyn Parameters) -> Device {
     model.parameters().first().map_or(Device::Cpu, |(_, p)| p.value().device())
-}
-
-impl Pace {
-    /// Whether the rate of a step depends on the budget.
-    pub(crate) const fn stretches(&self) -> bool {
-        let constant =
-            matches!(self, Self::Budget { schedule: optim::Schedule::Constant { .. }, .. });
-        matches!(self, Self::Budget { .. }) && !constant
-    }
 }
 
 #[cfg(test)]

@@ -217,7 +217,7 @@ impl Manifest {
 /// A snapshot that was read, and is in no run yet.
 pub(crate) struct Found {
     checkpoint: Checkpoint,
-    place: Place,
+    pub(crate) place: Place,
 }
 
 impl Found {

@@ -15,7 +15,7 @@ use crate::folder::Folder;
 use crate::snapshot::{Found, Manifest};
 use crate::stock::Stock;
 use crate::trainer::tell;
-use crate::{About, Batches, Event, Row, Settings, Trainer, best, clock, metrics, step};
+use crate::{About, Batches, Event, Row, Settings, Snapshots, Trainer, best, clock, metrics, step};
 
 /// What was found in the folder, and is yet to be dealt with.
 #[derive(Default)]
@@ -31,7 +31,10 @@ impl<M: Parameters> Trainer<'_, M> {
         step::accept(self.model, self.optimizer, &self.plan)?;
         self.describe(train, held_out);
         self.folders = self.open()?;
-        let findings = if self.fresh { Findings::default() } else { self.go_on_from()? };
+        let findings = match self.fresh {
+            true => Findings::default(),
+            false => self.go_on_from(steps_per_epoch)?,
+        };
         // From here on the run is accepted.
         self.enter(&findings)?;
         self.started = true;
@@ -67,43 +70,31 @@ impl<M: Parameters> Trainer<'_, M> {
         Ok(folders)
     }
 
-    /// Compares settings and reads the newest snapshot that is whole; changes the model and no file.
-    fn go_on_from(&mut self) -> Result<Findings> {
+    /// Reads the newest snapshot that is whole and compares settings; changes the model and no file.
+    fn go_on_from(&mut self, steps_per_epoch: u64) -> Result<Findings> {
         let mut findings = Findings::default();
         for folder in &self.folders {
-            if let Some(before) = &folder.before {
-                self.accept(&folder.path, &before.settings, !self.extend)?;
-            }
             match &folder.damaged {
                 Some(error @ Error::Format { .. }) => return Err(error.clone()),
                 Some(error) => findings.damaged.push((folder.path.join("run.json"), error.clone())),
                 None => {}
             }
         }
-        let Some(snapshots) = self.snapshots.clone() else { return Ok(findings) };
-        let shelf = snapshots.shelf();
-        let mut stock = Stock::of(&shelf)?;
+        let shelf = self.snapshots.as_ref().map(Snapshots::shelf);
+        let mut stock = shelf.as_deref().map(Stock::of).transpose()?.unwrap_or_default();
         if let Some(error) = stock.of_another_version() {
             return Err(error);
         }
-        // A budget that the record has was accepted when it was written there.
-        let recorded = self.folders.first().is_some_and(|folder| folder.before.is_some());
-        while let Some(manifest) = stock.whole.last().cloned() {
-            self.accept(&snapshots.folder, &manifest.settings, !recorded && !self.extend)?;
-            match Found::read(&shelf, &manifest) {
-                Ok(found) => {
-                    self.restore(found, &manifest, &mut findings)?;
-                    break;
-                }
-                Err(error @ (Error::File { .. } | Error::Io { .. })) => {
-                    stock.withdraw(&shelf, &manifest, error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let found = shelf.as_deref().and_then(|shelf| newest(shelf, &mut stock));
+        let budget = &self.plan.budget;
+        let used = found.as_ref().map(|(found, _)| budget.used(&found.place, steps_per_epoch));
+        // A budget that is less than what was done already says nothing of how that was done.
+        let used = used.filter(|&used| used < 1.0).unwrap_or(0.0);
+        self.accept(found.as_ref().map(|(_, manifest)| &manifest.settings), used)?;
         let saved = self.folders.first().and_then(|folder| folder.before.as_ref()?.saved());
-        if stock.whole.is_empty() {
-            self.refuse_lost(&stock, &findings, saved)?;
+        match found {
+            Some((found, manifest)) => self.restore(found, &manifest, &mut findings)?,
+            None => self.refuse_lost(&stock, &findings, saved)?,
         }
         let (aside, leftovers) = stock.sorted_out(saved);
         findings.damaged.extend(aside);
@@ -112,10 +103,25 @@ impl<M: Parameters> Trainer<'_, M> {
         Ok(findings)
     }
 
-    /// Whether a folder's settings are this run's.
-    fn accept(&self, folder: &Path, made_with: &Settings, strictly: bool) -> Result<()> {
-        let stretches = self.plan.pace.as_ref().is_some_and(crate::Pace::stretches);
-        made_with.accept(folder, &self.about.settings, stretches && strictly)
+    /// Whether the settings of every folder, and of the snapshot, are this run's. `used`: the share of the budget.
+    fn accept(&self, of_snapshot: Option<&Settings>, used: f64) -> Result<()> {
+        let asked = &self.about.settings;
+        let stretches = self.plan.pace.as_ref().is_some_and(|pace| pace.stretches(used));
+        let strict = stretches && !self.extend;
+        let mut recorded = false;
+        for folder in &self.folders {
+            if let Some(before) = &folder.before {
+                before.settings.accept(&folder.path, asked, strict)?;
+                recorded = true;
+            }
+        }
+        // A budget that the record has was accepted when it was written there.
+        match (of_snapshot, &self.snapshots) {
+            (Some(made_with), Some(snapshots)) => {
+                made_with.accept(&snapshots.folder, asked, strict && !recorded)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn restore(
@@ -124,18 +130,22 @@ impl<M: Parameters> Trainer<'_, M> {
         manifest: &Manifest,
         findings: &mut Findings,
     ) -> Result<()> {
-        self.place = found.restore(self.model, self.optimizer, self.average.as_mut())?;
+        let folder = self.snapshots.as_ref().map(|s| s.folder.clone()).unwrap_or_default();
+        let restored = found.restore(self.model, self.optimizer, self.average.as_mut());
+        self.place = restored.map_err(|source| {
+            let (folder, source) = (folder.clone(), Box::new(source));
+            Error::Resume { folder, source }
+        })?;
         self.saved = Some(self.place);
         let budget = |of: &Settings| of.get(crate::settings::BUDGET).map(str::to_owned);
         if budget(&manifest.settings) != budget(&self.about.settings) {
             self.place.calibrated = None;
         }
-        let folder = self.snapshots.as_ref().map(|snapshots| &snapshots.folder);
-        if let (Some(folder), Some(_)) = (folder, self.place.best)
-            && let Err(error) = best::read(folder)
+        if self.place.best.is_some()
+            && let Err(error) = best::read(&folder)
         {
             self.best_lost = true;
-            findings.damaged.push((best::file(folder), error));
+            findings.damaged.push((best::file(&folder), error));
         }
         Ok(())
     }
@@ -191,4 +201,15 @@ impl<M: Parameters> Trainer<'_, M> {
         }
         Ok(())
     }
+}
+
+/// The newest snapshot whose bytes can be taken; others turn out to be damaged.
+fn newest(shelf: &Path, stock: &mut Stock) -> Option<(Found, Manifest)> {
+    while let Some(manifest) = stock.whole.last().cloned() {
+        match Found::read(shelf, &manifest) {
+            Ok(found) => return Some((found, manifest)),
+            Err(error) => stock.withdraw(shelf, &manifest, error),
+        }
+    }
+    None
 }

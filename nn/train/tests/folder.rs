@@ -206,9 +206,11 @@ fn a_run_that_saved_nothing_yet_has_its_settings_already() {
 fn a_longer_budget_goes_on_and_under_a_stretched_schedule_only_when_it_is_told_to() {
     let dir = tempfile::tempdir().unwrap();
     let stretched = Some(Pace::over_budget(Schedule::cosine(0.01, 1000), 1000));
+    // Its warm-up is over when the budget becomes another one: no rate changes.
+    let warmed = Some(Pace::over_budget(Schedule::constant(0.01).warm_up(100), 1000));
     let longer = |start: &Start<'_>| Plan { budget: Budget::epochs(4), ..start.plan.clone() };
-    for (pace, told) in [(None, false), (stretched, true)] {
-        let folder = dir.path().join(told.to_string());
+    for (trial, pace) in [None, warmed, stretched].into_iter().enumerate() {
+        let (folder, told) = (dir.path().join(trial.to_string()), trial == 2);
         let plan = Plan { pace, ..start(&folder).plan };
         let first = Start { plan, ..start(&folder) };
         first.run().outcome.unwrap();

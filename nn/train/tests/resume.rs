@@ -8,10 +8,10 @@ use alcyon_train::{
     Budget, Event, Every, Outcome, Pace, Plan, Shuffled, Snapshots, Supervised, TickingClock,
     Trainer,
 };
-use engine::{Error, Parameters, Result, Rng, Tensor, Window};
+use engine::{Error, Gradients, Parameters, Result, Rng, Tensor, Window};
 use nn::data::{self, Loader};
 use nn::layer::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Relu, Sequential};
-use optim::Schedule;
+use optim::{Coverage, Optimizer, Schedule, State};
 
 /// Dropout draws, batch norm keeps running means: whatever a snapshot could forget.
 fn network(seed: u64) -> Sequential {
@@ -172,6 +172,55 @@ fn a_run_with_another_optimizer_model_or_seed_is_refused_and_changes_neither_mod
     assert_eq!(names(run(&mut wider, "adam", dir.path(), plan(), None).0), ["parameters"]);
     assert_eq!(bits(&wider), weights);
     assert_eq!(written(), before);
+}
+
+/// An optimizer like another one that does not understand what it saved.
+struct Forgetful(Box<dyn Optimizer>);
+
+impl Optimizer for Forgetful {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+        self.0.step(model, grads)
+    }
+    fn rate(&self) -> f64 {
+        self.0.rate()
+    }
+    fn set_rate(&mut self, rate: f64) {
+        self.0.set_rate(rate);
+    }
+    fn coverage(&self, model: &dyn Parameters) -> Coverage {
+        self.0.coverage(model)
+    }
+    fn state(&self, model: &dyn Parameters) -> Result<State> {
+        self.0.state(model)
+    }
+    fn load_state(&mut self, _: &dyn Parameters, _: &State) -> Result<()> {
+        Err(Error::io("state", std::io::Error::other("not understood")))
+    }
+}
+
+#[test]
+fn a_snapshot_that_an_optimizer_cannot_take_is_refused_with_the_ways_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (train, test) = data::iris().unwrap();
+    let start = |steps| {
+        let mut model = nn::Mlp::new(&[4, 3], &mut Rng::new(0));
+        let mut optimizer = Forgetful(optim::build("adam", None).unwrap());
+        let plan = Plan { budget: Budget::steps(steps), ..Plan::default() };
+        Trainer::new(&mut model, &mut optimizer, &Supervised::classification(), plan)
+            .unwrap()
+            .snapshots(Snapshots::new(dir.path()))
+            .run(&Loader::new(&train, 30).unwrap(), &Loader::new(&test, 30).unwrap())
+    };
+    start(2).unwrap();
+    let before = fs::read(dir.path().join("run.json")).unwrap();
+    let refused = start(3).unwrap_err();
+    assert!(matches!(refused, Error::Resume { .. }) && refused.asked_wrongly());
+    let text = refused.to_string();
+    assert!(text.contains("not understood") && text.contains("--fresh"), "{text}");
+    assert_eq!(fs::read(dir.path().join("run.json")).unwrap(), before);
 }
 
 #[test]
