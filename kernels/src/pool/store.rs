@@ -29,15 +29,14 @@ pub(super) struct Line([u8; LINE]);
 /// quarter more.)
 const NEXT: usize = 3;
 
-/// The buffers taken between two looks at the clock.
-const TICK: usize = 1024;
+/// The buffers taken between two ticks of the clock.
+const TICK: usize = 128;
 
-/// A tick takes an eighth of the recent peak, if it is not reached again: it halves in 5,300 buffers,
-/// which is 30 steps of a small network.
-const FADES: usize = 8;
+/// The ticks that are recent: 2,048 buffers, a step of a large network or 200 of a small one.
+const RECENT: usize = 16;
 
 /// What no one has taken for so many ticks is given back.
-const OLD: u64 = 64;
+const OLD: u64 = 16 * RECENT as u64;
 
 /// The pool of this process.
 pub(super) static POOL: Pool = Pool::new();
@@ -56,9 +55,8 @@ struct Store {
     lent: usize,
     /// The most in use since somebody began to measure.
     peak: usize,
-    /// The most in use since the last tick, and what is left of the earlier ticks'.
-    high: usize,
-    recent: usize,
+    /// The most in use in each of the recent ticks; the one that goes on is number `now`, modulo their count.
+    highs: [usize; RECENT],
     taken: usize,
     now: u64,
 }
@@ -75,8 +73,7 @@ impl Pool {
             idle: 0,
             lent: 0,
             peak: 0,
-            high: 0,
-            recent: 0,
+            highs: [0; RECENT],
             taken: 0,
             now: 0,
         };
@@ -189,8 +186,9 @@ impl Store {
     fn lend(&mut self, bytes: usize, vectors: usize) {
         self.lent += bytes;
         let live = self.lent + vectors;
-        self.high = self.high.max(live);
-        self.peak = self.peak.max(live);
+        let high = &mut self.highs[self.now as usize % RECENT];
+        *high = live.max(*high);
+        self.peak = live.max(self.peak);
     }
 
     /// Returns what is too much.
@@ -211,7 +209,7 @@ impl Store {
 
     /// The most that may be idle.
     fn most(&self) -> usize {
-        self.recent.max(self.high)
+        self.highs.iter().fold(0, |most, &high| most.max(high))
     }
 
     /// One more buffer has been taken. At a tick, returns what is to be given back.
@@ -221,8 +219,7 @@ impl Store {
             return Vec::new();
         }
         (self.taken, self.now) = (0, self.now + 1);
-        self.recent = self.high.max(self.recent - self.recent / FADES);
-        self.high = self.lent + vectors;
+        self.highs[self.now as usize % RECENT] = self.lent + vectors;
         let mut gone = Vec::new();
         while let Some(shelf) = self.stalest() {
             let age = self.now - self.shelves[shelf][0].since;

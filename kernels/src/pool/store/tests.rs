@@ -79,9 +79,19 @@ fn a_large_model_that_is_dropped_gives_its_memory_back_while_a_small_one_works()
     large.into_iter().for_each(|memory| pool.give(memory));
     assert_eq!(pool.idle(), 100 * MIB);
     let small = || pool.give(pool.take(4096).unwrap());
-    (0..30 * TICK).for_each(|_| small());
-    assert!(pool.idle() < 4 * MIB, "{}", pool.idle());
+    (0..RECENT * TICK).for_each(|_| small());
+    assert_eq!(pool.idle(), 4096);
+}
+
+#[test]
+fn memory_that_nobody_takes_any_more_is_given_back() {
+    let pool = Pool::new();
+    let _weights = pool.take(10 * MIB).unwrap();
+    pool.give(pool.take(MIB).unwrap());
+    let small = || pool.give(pool.take(4096).unwrap());
     (0..OLD as usize * TICK).for_each(|_| small());
+    assert_eq!(pool.idle(), MIB + 4096);
+    (0..2 * TICK).for_each(|_| small());
     assert_eq!(pool.idle(), 4096);
 }
 
