@@ -213,8 +213,8 @@ pub fn live_bytes() -> usize {
     POOL.live()
 }
 
-/// The bytes that wait for reuse. At most the recent peak of [`live_bytes`], which ages: a large model
-/// that is dropped gives its memory back while smaller ones work.
+/// The bytes that wait for reuse. At most one and a half times the recent peak of [`live_bytes`], which
+/// ages: a large model that is dropped gives its memory back while smaller ones work.
 #[must_use]
 pub fn idle_bytes() -> usize {
     POOL.idle()

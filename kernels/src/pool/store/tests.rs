@@ -63,12 +63,12 @@ fn what_one_thread_makes_and_another_drops_is_used_again() {
 }
 
 #[test]
-fn idle_memory_is_at_most_what_was_in_use_at_once() {
+fn idle_memory_is_at_most_half_as_much_again_as_was_in_use_at_once() {
     let pool = Pool::new();
     // Ten sizes that cannot replace each other, one after the other.
     for i in 0..50 {
         pool.give(pool.take(LINE << (i % 10 + 5)).unwrap());
-        assert!(pool.idle() <= pool.peak());
+        assert!(pool.idle() <= pool.peak() + pool.peak() / 2);
     }
 }
 
