@@ -212,15 +212,3 @@ fn a_run_that_meets_a_loss_that_is_not_finite_leaves_its_last_checkpoint_intact(
     assert_eq!(bits(&restored), saved, "the file holds the third step");
     assert_eq!(bits(&model), saved, "and the model was not touched by the fourth");
 }
-
-#[test]
-fn a_thousand_passes_leave_the_pool_no_larger_than_one() {
-    let (data, _) = small_digits();
-    let mut model = network(0);
-    let mut optimizer = optim::build("sgd", None).unwrap();
-    train(&mut model, &mut *optimizer, &data, &mut Rng::new(1), 0..20);
-    let early = alcyon::kernels::pool::idle_bytes();
-    train(&mut model, &mut *optimizer, &data, &mut Rng::new(1), 0..500);
-    let late = alcyon::kernels::pool::idle_bytes();
-    assert!(late <= 2 * early, "{early} bytes after 20 steps, {late} after 520");
-}

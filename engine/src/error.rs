@@ -92,6 +92,15 @@ pub enum Error {
         /// The integer.
         value: i64,
     },
+    /// There is no memory for what an op makes: the system refuses it, or all tensors together would be
+    /// larger than the machine's memory.
+    #[error("{op}: out of memory: no {bytes} bytes")]
+    OutOfMemory {
+        /// The op.
+        op: &'static str,
+        /// What it asked for.
+        bytes: usize,
+    },
     /// An option outside its range.
     #[error("{op}: {name} must be {expected}, got {got}")]
     Argument {
@@ -374,6 +383,13 @@ impl Error {
             Self::Cuda { source, .. } => Self::Cuda { op, source },
             other => other,
         }
+    }
+
+    /// Main memory that was refused to an op.
+    pub(crate) const fn no_memory(
+        op: &'static str,
+    ) -> impl Fn(kernels::pool::OutOfMemory) -> Self + Copy {
+        move |kernels::pool::OutOfMemory { bytes }| Self::OutOfMemory { op, bytes }
     }
 
     /// A shape error; `got` are the shapes of all inputs.

@@ -16,10 +16,10 @@ impl Layout {
     #[must_use]
     pub fn contiguous(shape: Shape) -> Self {
         let mut strides = [0; MAX_RANK];
-        let mut step = 1;
+        let mut step = 1_usize;
         for (stride, &size) in strides[..shape.rank()].iter_mut().zip(shape.iter()).rev() {
             *stride = step;
-            step *= size;
+            step = step.saturating_mul(size);
         }
         Self { shape, strides, offset: 0 }
     }
@@ -45,12 +45,12 @@ impl Layout {
     /// Whether the elements lie row-major without gaps (from `offset` on).
     #[must_use]
     pub fn is_contiguous(&self) -> bool {
-        let mut step = 1;
+        let mut step = 1_usize;
         for (&stride, &size) in self.strides().iter().zip(self.shape.iter()).rev() {
             if size > 1 && stride != step {
                 return false;
             }
-            step *= size;
+            step = step.saturating_mul(size);
         }
         true
     }

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use halves::Halves;
+use kernels::pool::or_out_of_memory;
 
 use crate::dtype::for_element;
 use crate::storage::{CpuStorage, CpuView};
@@ -198,8 +199,10 @@ pub fn expect_dtype(op: &'static str, got: DType, expected: DType) -> Result<()>
 /// Runs an op: checks, memory, kernel. Returns the output and what the kernel saved.
 ///
 /// # Errors
-/// [`Error::Device`] for inputs on two devices, and whatever the op finds.
+/// [`Error::Device`] for inputs on two devices, [`Error::Argument`] for an output that no tensor can be,
+/// [`Error::OutOfMemory`], and whatever the op finds.
 pub fn run<H: History>(op: &dyn Op, inputs: &[&Tensor<H>]) -> Result<(Tensor, Saved)> {
+    inputs.iter().try_for_each(|t| t.storage().made())?;
     if let Some(half) = halves::to_widen(op, inputs)? {
         return halves::run(op, inputs, half);
     }
@@ -207,7 +210,7 @@ pub fn run<H: History>(op: &dyn Op, inputs: &[&Tensor<H>]) -> Result<(Tensor, Sa
     let dtypes: Vec<DType> = inputs.iter().map(|t| t.dtype()).collect();
     let dtype = op.dtype(&dtypes)?;
     let shapes: Vec<&Shape> = inputs.iter().map(|t| t.shape()).collect();
-    let shape = op.shape(&shapes)?;
+    let shape = op.shape(&shapes)?.checked(op.name())?;
 
     if device == Device::Meta {
         return Ok((Tensor::meta(shape, dtype), Saved::new()));
@@ -228,9 +231,13 @@ pub fn run<H: History>(op: &dyn Op, inputs: &[&Tensor<H>]) -> Result<(Tensor, Sa
     if let Some(gpu) = inputs.iter().find_map(|t| t.storage().gpu()) {
         return cuda::run(op, gpu, inputs, dtype, shape).map_err(|e| e.of_op(op.name()));
     }
-    let mut out = CpuStorage::unspecified(dtype, shape.numel());
-    let saved = with_views(op, inputs, |views| op.cpu(views, &mut out))?;
-    Ok((Tensor::from_cpu(out, shape), saved))
+    // The one place where memory that an op lacks, for its output or inside of its kernel, becomes an error.
+    or_out_of_memory(|| {
+        let mut out = CpuStorage::unspecified(dtype, shape.numel());
+        let saved = with_views(op, inputs, |views| op.cpu(views, &mut out))?;
+        Ok((Tensor::from_cpu(out, shape), saved))
+    })
+    .map_err(Error::no_memory(op.name()))?
 }
 
 fn one_device<H: History>(op: &dyn Op, inputs: &[&Tensor<H>]) -> Result<Device> {
@@ -270,7 +277,7 @@ fn cpu_view<H: History>(t: &Tensor<H>) -> Option<CpuView<'_>> {
         Storage::Cpu(storage) => Some(CpuView::new(storage, t.layout())),
         #[cfg(feature = "cuda")]
         Storage::Cuda(_) => None,
-        Storage::Meta(_) => None,
+        Storage::Meta(_) | Storage::Refused(_) => None,
     }
 }
 
@@ -284,9 +291,9 @@ pub(crate) fn contiguous<H: History>(t: &Tensor<H>) -> Result<Tensor> {
         Storage::Cpu(storage) => storage,
         #[cfg(feature = "cuda")]
         Storage::Cuda(storage) => return cuda::contiguous(t, storage),
-        Storage::Meta(_) => return Ok(t.value()),
+        Storage::Meta(_) | Storage::Refused(_) => return Ok(t.value()),
     };
-    let mut out = CpuStorage::unspecified(t.dtype(), t.numel());
+    let mut out = CpuStorage::of_op("contiguous", t.dtype(), t.numel())?;
     for_element!(t.dtype(), T => kernels::elementwise::copy_strided(
         storage.slice::<T>(),
         layout.shape(),

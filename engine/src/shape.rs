@@ -8,7 +8,15 @@ use crate::{Error, Result};
 /// The largest number of axes.
 pub const MAX_RANK: usize = 6;
 
+/// The largest number of elements, 2⁶⁰ − 1: so many f64 are as many bytes as memory can be asked for.
+pub const MAX_NUMEL: usize = isize::MAX as usize / 8;
+
 /// The sizes of up to six axes, outermost first. The empty shape `[]` is a scalar's.
+///
+/// # Size
+/// Any six sizes can be written down, but no tensor has more than [`MAX_NUMEL`] elements, where axes of
+/// size 0 count as 1: so no product of some of a tensor's sizes overflows. [`Shape::checked`] holds
+/// the two doors to that: what an op returns, and what a tensor is made with.
 ///
 /// # Example
 /// ```
@@ -32,16 +40,35 @@ impl Shape {
     /// # Errors
     /// [`Error::Argument`] for more than [`MAX_RANK`] axes or a product that overflows.
     pub fn new(dims: &[usize]) -> Result<Self> {
-        let fits = dims.iter().try_fold(1_usize, |n, &d| n.checked_mul(d.max(1)));
-        if dims.len() > MAX_RANK || fits.is_none_or(|n| n > isize::MAX as usize / 8) {
+        if dims.len() > MAX_RANK {
             return Err(Error::Argument {
                 op: "shape",
                 name: "dims",
-                expected: "at most 6 axes whose product fits in memory",
+                expected: "at most 6 axes",
                 got: format!("{dims:?}"),
             });
         }
-        Ok(Self::from_slice(dims))
+        Self::from_slice(dims).checked("shape")
+    }
+
+    /// The shape, if a tensor can have it.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], in the name of an op, for more than [`MAX_NUMEL`] elements.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::Shape;
+    /// assert!(Shape::from([1 << 32, 1 << 27]).checked("zeros").is_ok());
+    /// let error = Shape::from([1 << 32, 0, 1 << 32]).checked("zeros").unwrap_err().to_string();
+    /// assert!(error.starts_with("zeros: shape must be sizes whose product is below 2^60"), "{error}");
+    /// ```
+    pub fn checked(self, op: &'static str) -> Result<Self> {
+        if product(self.iter().map(|&size| size.max(1))) <= MAX_NUMEL {
+            return Ok(self);
+        }
+        let expected = "sizes whose product is below 2^60 (0 counts as 1)";
+        Err(Error::Argument { op, name: "shape", expected, got: self.to_string() })
     }
 
     fn from_slice(dims: &[usize]) -> Self {
@@ -56,10 +83,10 @@ impl Shape {
         self.rank as usize
     }
 
-    /// The number of elements: the product of the sizes.
+    /// The number of elements: the product of the sizes. More than a tensor can have count as 2⁶⁰.
     #[must_use]
     pub fn numel(&self) -> usize {
-        self.iter().product()
+        product(self.iter().copied())
     }
 
     /// The shape that both shapes broadcast to, by NumPy's rule: align at the last axis; sizes
@@ -112,8 +139,14 @@ impl Shape {
     /// Sizes before, at and after an axis: the tensor seen as `[outer, n, inner]`.
     #[must_use]
     pub fn around(&self, axis: usize) -> (usize, usize, usize) {
-        (self[..axis].iter().product(), self[axis], self[axis + 1..].iter().product())
+        let product = |sizes: &[usize]| product(sizes.iter().copied());
+        (product(&self[..axis]), self[axis], product(&self[axis + 1..]))
     }
+}
+
+/// The product of sizes, at most [`MAX_NUMEL`] + 1.
+fn product(sizes: impl Iterator<Item = usize>) -> usize {
+    sizes.fold(1, usize::saturating_mul).min(MAX_NUMEL + 1)
 }
 
 impl Deref for Shape {
@@ -179,6 +212,9 @@ mod tests {
         assert!(Shape::new(&[1; 7]).is_err());
         assert!(Shape::new(&[usize::MAX, 2]).is_err());
         assert!(Shape::new(&[usize::MAX, 0, 2]).is_err());
+        assert!(Shape::new(&[1 << 59]).is_ok() && Shape::new(&[1 << 60]).is_err());
+        assert_eq!(Shape::from([1 << 32, 1 << 32]).numel(), 1 << 60);
+        assert_eq!(Shape::from([usize::MAX, 2, usize::MAX]).around(1), (1 << 60, 2, 1 << 60));
     }
 
     #[test]

@@ -1,76 +1,41 @@
 //! Buffers whose memory is reused: allocation without page faults and without zeroing.
 //!
-//! A fresh 64 MB allocation costs more in page faults than the addition that fills it. So a buffer
-//! that is dropped goes to a free list of its size class on the dropping thread, and the next buffer
-//! of that size, or a little less, takes it from there. Its contents are then what the last owner left:
-//! *unspecified but initialised*, which is why no `unsafe` is needed. A kernel that takes an
+//! A fresh 64 MB allocation costs more in page faults than the addition that fills it. So the memory of
+//! a buffer that is dropped goes to a store, one for all threads and all types (`store.rs`), and the next
+//! buffer of that size, or a little less, takes it from there. Its contents are then what the last owner
+//! left: *unspecified but initialised*, which is why no `unsafe` is needed. A kernel that takes a
 //! [`Buffer::unspecified`] output must write every element of it.
+//!
+//! The store takes back only what it gave out. A vector that somebody else has allocated, and that a
+//! buffer took over, goes back to the system.
+//!
+//! Where there is no memory: [`Buffer::try_unspecified`] returns [`OutOfMemory`]. A kernel cannot return
+//! what its workspaces meet, so [`Buffer::unspecified`] unwinds, and [`or_out_of_memory`], through which
+//! the engine calls every kernel, returns that as an error.
 
-use std::cell::RefCell;
+mod machine;
+mod store;
+
+use std::any::Any;
+use std::fmt;
+use std::mem;
 use std::ops::{Deref, DerefMut};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use store::{Line, POOL};
+
 /// A number that can live in a [`Buffer`].
-pub trait Pooled: bytemuck::Pod + Default + Send + Sync {
-    /// Runs `f` on this thread's free lists for the type, if they still exist.
-    #[doc(hidden)]
-    fn with_shelves<R>(f: impl FnOnce(&mut Shelves<Self>) -> R) -> Option<R>;
-}
+pub trait Pooled: bytemuck::Pod + Default + Send + Sync {}
 
-/// The free lists of one thread and one type, by size class.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Shelves<T> {
-    shelves: Vec<Vec<Vec<T>>>,
-    bytes: usize,
-}
+impl Pooled for f32 {}
+impl Pooled for f64 {}
+impl Pooled for i64 {}
+impl Pooled for half::f16 {}
+impl Pooled for half::bf16 {}
 
-impl<T> Shelves<T> {
-    const fn new() -> Self {
-        Self { shelves: Vec::new(), bytes: 0 }
-    }
-}
-
-macro_rules! pooled {
-    ($($t:ty),*) => {$(
-        impl Pooled for $t {
-            fn with_shelves<R>(f: impl FnOnce(&mut Shelves<Self>) -> R) -> Option<R> {
-                thread_local! {
-                    static SHELVES: RefCell<Shelves<$t>> = const { RefCell::new(Shelves::new()) };
-                }
-                SHELVES.try_with(|s| f(&mut s.borrow_mut())).ok()
-            }
-        }
-    )*};
-}
-pooled!(f32, f64, i64, half::f16, half::bf16);
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-/// Smaller buffers are left to the allocator, which is faster than a list for them.
-const SMALLEST: usize = 256;
-
-/// What one thread keeps at most, in bytes, for each element type.
-const MOST: usize = 4 << 30;
-
-/// The classes in which a buffer is looked for, its own and the next: memory that lies idle costs more
-/// than memory that is used in part. (With five a GPT's step took an eighth more, with one a CNN's a
-/// quarter more.)
-const NEXT: usize = 3;
-
-/// The size classes are 4, 5, 6 or 7 times a power of two: at most a quarter is wasted.
-/// Returns the class and its capacity, the least one ≥ `len`.
-fn class_of(len: usize) -> (usize, usize) {
-    let power = (usize::BITS - 1 - len.leading_zeros()) as usize; // 2^power ≤ len
-    let quarter = 1usize << (power - 2);
-    let steps = len.div_ceil(quarter); // 4..=8
-    if steps == 8 {
-        (4 * (power + 1), 1 << (power + 1))
-    } else {
-        (4 * power + steps - 4, steps * quarter)
-    }
-}
+/// Buffers of fewer bytes are left to the allocator, which is faster than a list for them.
+const SMALLEST: usize = 1024;
 
 /// A fixed-length, heap-allocated run of numbers that returns to the pool when dropped.
 ///
@@ -81,47 +46,52 @@ fn class_of(len: usize) -> (usize, usize) {
 /// b.copy_from_slice(&[1.0, 2.0, 3.0]);
 /// assert_eq!(b.iter().sum::<f32>(), 6.0);
 /// ```
-#[derive(Debug)]
 pub struct Buffer<T: Pooled> {
-    /// Always as long as its size class, so that taking it from the pool needs no resize.
-    memory: Vec<T>,
+    memory: Memory<T>,
     len: usize,
+}
+
+/// Whose memory it is.
+enum Memory<T> {
+    /// The pool's.
+    Pooled(Box<[Line]>),
+    /// The allocator's: a small buffer, or a vector that was taken over.
+    Vector(Vec<T>),
 }
 
 impl<T: Pooled> Buffer<T> {
     /// A buffer whose contents are unspecified (initialised, but to anything). In debug builds it
     /// is filled with a poison value — NaN for floats — so that an element a kernel forgot shows.
+    ///
+    /// # Panics
+    /// When there is no memory for it: as an error inside of [`or_out_of_memory`].
     #[must_use]
     pub fn unspecified(len: usize) -> Self {
-        if len < SMALLEST {
-            return Self::of(vec![T::default(); len], len);
+        Self::try_unspecified(len).unwrap_or_else(|error| unwind(error))
+    }
+
+    /// The same, where the size is a user's.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the system refuses the memory, or all buffers together would be larger than
+    /// the machine's memory (or its control group's).
+    pub fn try_unspecified(len: usize) -> Result<Self, OutOfMemory> {
+        let bytes = len.saturating_mul(size_of::<T>());
+        if bytes < SMALLEST {
+            return Ok(vec![T::default(); len].into());
         }
-        let (class, capacity) = class_of(len);
-        let reused = T::with_shelves(|s| {
-            let fitting = s.shelves.iter_mut().skip(class).take(NEXT);
-            let memory = fitting.filter_map(Vec::pop).next()?;
-            s.bytes -= memory.len() * size_of::<T>();
-            Some(memory)
-        });
-        let memory = reused.flatten().unwrap_or_else(|| vec![T::default(); capacity]);
-        let mut buffer = Self::of(memory, len);
+        let memory = Memory::Pooled(POOL.take(bytes)?);
+        let mut buffer = Self { memory, len };
         if cfg!(debug_assertions) {
             bytemuck::cast_slice_mut::<T, u8>(&mut buffer).fill(0xff);
         }
-        buffer
-    }
-
-    /// Memory that is in use from now on.
-    fn of(memory: Vec<T>, len: usize) -> Self {
-        let bytes = memory.len() * size_of::<T>();
-        let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if live > PEAK.load(Ordering::Relaxed) {
-            PEAK.fetch_max(live, Ordering::Relaxed);
-        }
-        Self { memory, len }
+        Ok(buffer)
     }
 
     /// A buffer of zeros.
+    ///
+    /// # Panics
+    /// As [`Buffer::unspecified`].
     #[must_use]
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::unspecified(len);
@@ -131,24 +101,29 @@ impl<T: Pooled> Buffer<T> {
 }
 
 impl<T: Pooled> From<Vec<T>> for Buffer<T> {
-    /// Takes the vector over without copying. Its memory joins the pool only if it happens to be
-    /// of a class's size.
+    /// Takes the vector over without copying. Its memory never joins the pool.
     fn from(memory: Vec<T>) -> Self {
-        let len = memory.len();
-        Self::of(memory, len)
+        POOL.lend(memory.capacity() * size_of::<T>());
+        Self { len: memory.len(), memory: Memory::Vector(memory) }
     }
 }
 
 impl<T: Pooled> Deref for Buffer<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &self.memory[..self.len]
+        match &self.memory {
+            Memory::Pooled(lines) => &bytemuck::cast_slice(lines)[..self.len],
+            Memory::Vector(vector) => vector,
+        }
     }
 }
 
 impl<T: Pooled> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.memory[..self.len]
+        match &mut self.memory {
+            Memory::Pooled(lines) => &mut bytemuck::cast_slice_mut(lines)[..self.len],
+            Memory::Vector(vector) => vector,
+        }
     }
 }
 
@@ -162,65 +137,103 @@ impl<T: Pooled> Clone for Buffer<T> {
 
 impl<T: Pooled> Drop for Buffer<T> {
     fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.memory);
-        LIVE.fetch_sub(memory.len() * size_of::<T>(), Ordering::Relaxed);
-        if memory.len() < SMALLEST {
-            return;
+        match mem::replace(&mut self.memory, Memory::Vector(Vec::new())) {
+            Memory::Pooled(lines) => POOL.give(lines),
+            Memory::Vector(vector) => POOL.end_of(vector.capacity() * size_of::<T>()),
         }
-        let (class, capacity) = class_of(memory.len());
-        if memory.len() != capacity {
-            return;
-        }
-        T::with_shelves(|s| {
-            let bytes = capacity * size_of::<T>();
-            if s.bytes + bytes > MOST {
-                return;
-            }
-            if s.shelves.len() <= class {
-                s.shelves.resize_with(class + 1, Vec::new);
-            }
-            s.shelves[class].push(memory);
-            s.bytes += bytes;
-        });
     }
 }
 
-/// The bytes in buffers that are in use, on all threads.
+impl<T: Pooled + fmt::Debug> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Buffer").field(&&**self).finish()
+    }
+}
+
+/// There is no memory for a buffer of so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("out of memory: no {bytes} bytes")]
+pub struct OutOfMemory {
+    /// What was asked for.
+    pub bytes: usize,
+}
+
+/// Refuses memory that is not a buffer's, a vector that a user gets, if it is more than the machine has
+/// beside the buffers in use.
+///
+/// # Errors
+/// [`OutOfMemory`].
+///
+/// # Example
+/// ```
+/// use alcyon_kernels::pool::{OutOfMemory, expect_room};
+/// assert_eq!(expect_room(1 << 50), Err(OutOfMemory { bytes: 1 << 50 }));
+/// ```
+pub fn expect_room(bytes: usize) -> Result<(), OutOfMemory> {
+    POOL.expect_room(bytes)
+}
+
+/// Calls in [`or_out_of_memory`] that have not returned.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// What `kernel` returns, or that it found no memory for a workspace.
+///
+/// # Errors
+/// [`OutOfMemory`]. Any other panic goes on.
+///
+/// # Example
+/// ```
+/// use alcyon_kernels::pool::{Buffer, OutOfMemory, or_out_of_memory};
+/// let kernel = |numbers| or_out_of_memory(|| Buffer::<f32>::zeros(numbers).len());
+/// assert_eq!(kernel(1000), Ok(1000));
+/// assert_eq!(kernel(1 << 50), Err(OutOfMemory { bytes: 1 << 52 }));
+/// ```
+pub fn or_out_of_memory<R>(kernel: impl FnOnce() -> R) -> Result<R, OutOfMemory> {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    let result = panic::catch_unwind(AssertUnwindSafe(kernel));
+    CALLS.fetch_sub(1, Ordering::Relaxed);
+    result.or_else(|cause: Box<dyn Any + Send>| match cause.downcast() {
+        Ok(error) => Err(*error),
+        Err(other) => panic::resume_unwind(other),
+    })
+}
+
+/// Leaves a kernel: in silence if there may be somebody to tell.
+fn unwind(error: OutOfMemory) -> ! {
+    if CALLS.load(Ordering::Relaxed) > 0 {
+        panic::resume_unwind(Box::new(error))
+    }
+    panic::panic_any(error.to_string())
+}
+
+/// The bytes in buffers that are in use, on all threads and of all types. Memory of the pool counts as
+/// it was cut, a vector that was taken over with its capacity.
 #[must_use]
 pub fn live_bytes() -> usize {
-    LIVE.load(Ordering::Relaxed)
+    POOL.live()
+}
+
+/// The bytes that wait for reuse. At most one and a half times the recent peak of [`live_bytes`], which
+/// ages: a large model that is dropped gives its memory back while smaller ones work.
+#[must_use]
+pub fn idle_bytes() -> usize {
+    POOL.idle()
 }
 
 /// The most that [`live_bytes`] has been since the program began or [`reset_peak`] was called.
 #[must_use]
 pub fn peak_bytes() -> usize {
-    PEAK.load(Ordering::Relaxed)
+    POOL.peak()
 }
 
 /// Starts the measurement of [`peak_bytes`] anew, from what is in use now.
 pub fn reset_peak() {
-    PEAK.store(live_bytes(), Ordering::Relaxed);
+    POOL.reset_peak();
 }
 
-/// Gives the free memory of this thread back to the system.
+/// Gives all memory that waits for reuse back to the system.
 pub fn clear() {
-    fn empty<T: Pooled>() {
-        T::with_shelves(|s| *s = Shelves::new());
-    }
-    empty::<f32>();
-    empty::<f64>();
-    empty::<i64>();
-    empty::<half::f16>();
-    empty::<half::bf16>();
-}
-
-/// The bytes that wait for reuse on this thread.
-#[must_use]
-pub fn idle_bytes() -> usize {
-    fn of<T: Pooled>() -> usize {
-        T::with_shelves(|s| s.bytes).unwrap_or(0)
-    }
-    of::<f32>() + of::<f64>() + of::<i64>() + of::<half::f16>() + of::<half::bf16>()
+    POOL.clear();
 }
 
 #[cfg(test)]
@@ -228,52 +241,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_class_holds_its_length_and_wastes_at_most_a_quarter() {
-        for len in SMALLEST..5000 {
-            let (class, capacity) = class_of(len);
-            assert!(capacity >= len && capacity <= len + len / 4 + 1, "{len} → {capacity}");
-            assert_eq!(class_of(capacity), (class, capacity), "a class contains its own capacity");
-        }
-    }
-
-    #[test]
-    fn dropped_memory_is_taken_again() {
-        clear();
-        let first = Buffer::<f32>::zeros(1000);
-        let address = first.as_ptr();
-        drop(first);
-        assert!(idle_bytes() >= 4000);
-        assert_eq!(
-            Buffer::<f32>::unspecified(1001).as_ptr(),
-            address,
-            "1000 and 1001 share a class"
-        );
-        assert_eq!(Buffer::<f32>::unspecified(700).as_ptr(), address, "better in part than idle");
-        assert_ne!(Buffer::<f32>::unspecified(600).as_ptr(), address, "too much of it would idle");
-        clear();
-        assert_eq!(idle_bytes(), 0);
-    }
-
-    #[test]
-    fn the_peak_counts_what_was_in_use_together() {
-        // Other tests run beside this one: with buffers far larger than theirs.
-        const LARGE: usize = 1 << 24;
-        reset_peak();
-        let before = live_bytes();
-        drop(Buffer::<f64>::unspecified(LARGE));
-        let two = [Buffer::<f64>::unspecified(LARGE), Buffer::<f64>::unspecified(LARGE)];
-        let (bytes, slack) = (2 * LARGE * size_of::<f64>(), LARGE);
-        assert!(live_bytes().abs_diff(before + bytes) < slack);
-        drop(two);
-        assert!(live_bytes().abs_diff(before) < slack);
-        assert!(peak_bytes().abs_diff(before + bytes) < slack, "two at once, not three");
-    }
-
-    #[test]
     fn a_clone_has_its_own_memory() {
         let a = Buffer::from(vec![1_i64, 2, 3]);
         let mut b = a.clone();
         b[0] = 7;
         assert_eq!((a[0], b[0]), (1, 7));
+    }
+
+    #[test]
+    fn a_buffer_has_its_length_in_every_type() {
+        fn check<T: Pooled>(len: usize) {
+            let (new, taken) = (Buffer::<T>::zeros(len), Buffer::from(vec![T::default(); len]));
+            assert_eq!((new.len(), taken.len()), (len, len));
+            let is_zero = |byte: &u8| *byte == 0;
+            assert!(bytemuck::cast_slice::<T, u8>(&new).iter().all(is_zero));
+        }
+        for len in [0, 1, 127, 128, 129, 255, 256, 511, 512, 513, 5000] {
+            check::<f32>(len);
+            check::<f64>(len);
+            check::<i64>(len);
+            check::<half::f16>(len);
+            check::<half::bf16>(len);
+        }
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_refused_and_leaves_all_as_it_was() {
+        for len in [1_usize << 45, 1 << 58, usize::MAX] {
+            let bytes = len.saturating_mul(8);
+            assert_eq!(Buffer::<f64>::try_unspecified(len).err(), Some(OutOfMemory { bytes }));
+        }
+        assert!(expect_room(usize::MAX).is_err() && expect_room(1).is_ok());
+    }
+
+    #[test]
+    fn a_workspace_without_memory_ends_the_kernel_on_whatever_thread_and_nothing_else() {
+        let inside = || rayon::join(|| Buffer::<i64>::zeros(1 << 58).len(), || 1);
+        assert_eq!(or_out_of_memory(inside), Err(OutOfMemory { bytes: 1 << 61 }));
+        let other = panic::catch_unwind(|| or_out_of_memory(|| panic::panic_any("a bug")));
+        assert_eq!(other.err().and_then(|cause| cause.downcast().ok()), Some(Box::new("a bug")));
+    }
+
+    #[test]
+    fn debug_builds_poison_what_comes_out_of_the_pool() {
+        if cfg!(debug_assertions) {
+            drop(Buffer::<f64>::zeros(4321));
+            assert!(Buffer::<f64>::unspecified(4321).iter().all(|x| x.is_nan()));
+        }
     }
 }

@@ -22,9 +22,9 @@ use engine::{DType, Parameter, Result, Rng, Shape, Tensor};
 /// ```
 #[must_use]
 pub fn fans(shape: &Shape) -> (usize, usize) {
-    let taps: usize = shape.iter().skip(2).product();
+    let taps = shape.iter().skip(2).fold(1, |taps: usize, &size| taps.saturating_mul(size));
     let axis = |i: usize| shape.get(i).copied().unwrap_or(1);
-    (axis(1) * taps, axis(0) * taps)
+    (taps.saturating_mul(axis(1)), taps.saturating_mul(axis(0)))
 }
 
 /// √(2 / (1 + slope²)): keeps the variance of activations through a (leaky) relu.
@@ -125,9 +125,9 @@ pub fn truncated_normal(shape: impl Into<Shape>, deviation: f64, rng: &mut Rng) 
 /// and uniformly distributed: a normal matrix, orthogonalised. Axes after the first count as one.
 ///
 /// # Errors
-/// None on the CPU.
+/// As [`Tensor::made`].
 pub fn orthogonal(shape: impl Into<Shape>, gain: f64, rng: &mut Rng) -> Result<Tensor> {
-    let shape = shape.into();
+    let shape = shape.into().checked("orthogonal")?;
     let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product());
     let (count, width) = if rows <= columns { (rows, columns) } else { (columns, rows) };
     let mut vectors = Tensor::normal([count, width], 0.0, gain, DType::F64, rng);
@@ -162,7 +162,7 @@ fn uniform(shape: Shape, deviation: f64, rng: &mut Rng) -> Tensor {
 
 fn xavier_deviation(shape: &Shape, gain: f64) -> f64 {
     let (fan_in, fan_out) = fans(shape);
-    gain * (2.0 / (fan_in + fan_out).max(1) as f64).sqrt()
+    gain * (2.0 / fan_in.saturating_add(fan_out).max(1) as f64).sqrt()
 }
 
 #[cfg(test)]

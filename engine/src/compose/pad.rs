@@ -60,7 +60,7 @@ impl<H: History> Tensor<H> {
                 let mut dims = self.shape().to_vec();
                 dims[position] = n;
                 let shape = crate::Shape::new(&dims)?;
-                self.beside(&Tensor::full(shape, value, self.dtype()))
+                Tensor::full_on(self.device(), shape, value, self.dtype()).map(H::constant)
             };
             return Self::concat(&[&full(before)?, self, &full(after)?], axis);
         }

@@ -39,6 +39,6 @@ pub(super) fn contiguous<H: History>(t: &Tensor<H>, storage: &CudaStorage) -> Re
 fn view(t: &Tensor) -> Option<CudaView<'_>> {
     match t.storage() {
         Storage::Cuda(storage) => Some(CudaView::new(storage, t.layout())),
-        Storage::Cpu(_) | Storage::Meta(_) => None,
+        Storage::Cpu(_) | Storage::Meta(_) | Storage::Refused(_) => None,
     }
 }

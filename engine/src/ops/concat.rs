@@ -36,7 +36,8 @@ impl Op for Concat {
         if !inputs.iter().all(fits) {
             return Err(Error::shape("concat", format!("equal shapes but for axis {}", self.0), inputs));
         }
-        Ok(first.with(self.0, inputs.iter().map(|s| s[self.0]).sum()))
+        let sizes = inputs.iter().map(|s| s[self.0]);
+        Ok(first.with(self.0, sizes.fold(0, usize::saturating_add)))
     }
 
     fn dtype(&self, inputs: &[DType]) -> Result<DType> {

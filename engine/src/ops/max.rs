@@ -63,15 +63,16 @@ impl Op for Max {
     /// Saves where in the flattened input each maximum lies.
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {
         let (outer, n, inner) = Shape::new(inputs[0].shape())?.around(self.0);
-        let mut at = vec![0_i64; outer * inner];
+        let mut saved = CpuStorage::unspecified(DType::I64, outer * inner);
+        let at = saved.slice_mut::<i64>();
         for_float!(inputs[0].dtype(), T => {
             let x = inputs[0].slice::<T>();
-            kernels::reduce::max_axis(x, outer, n, inner, out.slice_mut::<T>(), &mut at);
+            kernels::reduce::max_axis(x, outer, n, inner, out.slice_mut::<T>(), at);
         });
         for (i, at) in at.iter_mut().enumerate() {
             *at = (((i / inner) * n + *at as usize) * inner + i % inner) as i64;
         }
-        Ok(vec![Tensor::from_vec(at, [outer * inner])?])
+        Ok(vec![Tensor::from_cpu(saved, [outer * inner].into())])
     }
 
     #[cfg(feature = "cuda")]

@@ -12,9 +12,10 @@ impl<H: History> Tensor<H> {
     /// The same elements in row-major order under another shape. A view if they lie contiguously.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the number of elements differs.
+    /// [`Error::Shape`] when the number of elements differs; [`Error::Argument`] for a shape that no
+    /// tensor can have.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
-        H::apply(Reshape(shape.into()), &[self])
+        H::apply(Reshape(shape.into().checked("reshape")?), &[self])
     }
 
     /// Axis `axis` and all after it made one: `[N, C, H, W]` becomes `[N, C·H·W]` for axis 1.

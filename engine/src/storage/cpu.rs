@@ -1,8 +1,9 @@
 //! Main memory, and what a CPU kernel gets to see of it.
 
 use kernels::Buffer;
+use kernels::pool::or_out_of_memory;
 
-use crate::{DType, Element, Layout};
+use crate::{DType, Element, Error, Layout, Result};
 
 /// A run of numbers in main memory.
 #[derive(Debug, Clone)]
@@ -22,6 +23,10 @@ pub enum CpuStorage {
 
 impl CpuStorage {
     /// Memory whose contents are unspecified: the caller writes every element.
+    ///
+    /// # Panics
+    /// Without memory: an op's kernels are called where that becomes
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     #[must_use]
     pub fn unspecified(dtype: DType, len: usize) -> Self {
         match dtype {
@@ -31,6 +36,14 @@ impl CpuStorage {
             DType::F16 => Self::F16(Buffer::unspecified(len)),
             DType::BF16 => Self::BF16(Buffer::unspecified(len)),
         }
+    }
+
+    /// The same outside of an op's kernel.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] in the name of an op.
+    pub(crate) fn of_op(op: &'static str, dtype: DType, len: usize) -> Result<Self> {
+        or_out_of_memory(|| Self::unspecified(dtype, len)).map_err(Error::no_memory(op))
     }
 
     /// Takes a vector over without copying.

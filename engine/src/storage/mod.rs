@@ -8,7 +8,7 @@ pub use cpu::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 pub use cuda::{CudaStorage, CudaView};
 
-use crate::{DType, Device};
+use crate::{DType, Device, Error, Result};
 
 /// The memory behind one or more tensors.
 #[derive(Debug)]
@@ -20,6 +20,19 @@ pub enum Storage {
     Cuda(CudaStorage),
     /// No memory: a shape and a dtype, for dry runs.
     Meta(DType),
+    /// No memory, and why: every op and every read returns the error.
+    Refused(Box<Refused>),
+}
+
+/// A tensor's memory that there is not.
+#[derive(Debug)]
+pub struct Refused {
+    /// Where it should have been.
+    pub device: Device,
+    /// Of what.
+    pub dtype: DType,
+    /// Why it is not there.
+    pub error: Error,
 }
 
 impl Storage {
@@ -31,6 +44,18 @@ impl Storage {
             #[cfg(feature = "cuda")]
             Self::Cuda(s) => s.device(),
             Self::Meta(_) => Device::Meta,
+            Self::Refused(refused) => refused.device,
+        }
+    }
+
+    /// Whether it is there.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn made(&self) -> Result<()> {
+        match self {
+            Self::Refused(refused) => Err(refused.error.clone()),
+            _ => Ok(()),
         }
     }
 
@@ -39,7 +64,7 @@ impl Storage {
     pub(crate) const fn gpu(&self) -> Option<&std::sync::Arc<kernels::cuda::Gpu>> {
         match self {
             Self::Cuda(s) => Some(s.gpu()),
-            Self::Cpu(_) | Self::Meta(_) => None,
+            Self::Cpu(_) | Self::Meta(_) | Self::Refused(_) => None,
         }
     }
 
@@ -51,6 +76,7 @@ impl Storage {
             #[cfg(feature = "cuda")]
             Self::Cuda(s) => s.dtype(),
             Self::Meta(dtype) => *dtype,
+            Self::Refused(refused) => refused.dtype,
         }
     }
 
@@ -61,7 +87,7 @@ impl Storage {
             Self::Cpu(s) => s.len() * s.dtype().bytes(),
             #[cfg(feature = "cuda")]
             Self::Cuda(s) => s.len() * s.dtype().bytes(),
-            Self::Meta(_) => 0,
+            Self::Meta(_) | Self::Refused(_) => 0,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a layer saw and what came back to it: the data of all curvature.
 
+use crate::storage::CpuStorage;
 use crate::tensor::Tensor;
-use crate::{Error, ParamId, Result};
+use crate::{Error, ParamId, Result, Shape};
 use kernels::conv::Conv2d;
 use kernels::unfold::Window;
 
@@ -322,15 +323,16 @@ fn patches_and_pixels(
         return (0..groups).map(|k| pair((k, rows(k)?))).collect();
     }
     let (c, (h, w)) = (conv.in_channels, conv.input);
-    let columns = crate::for_float!(image.dtype(), T => {
-        let mut columns = vec![T::default(); n * groups * width * positions];
+    let shape = Shape::new(&[n, groups, width, positions])?;
+    let mut columns = CpuStorage::of_op("rows", image.dtype(), shape.numel())?;
+    crate::for_float!(image.dtype(), T => {
         let images = image.as_slice::<T>()?.chunks_exact((c * h * w).max(1));
-        let tiles = columns.chunks_exact_mut((groups * width * positions).max(1));
+        let tiles = columns.slice_mut::<T>().chunks_exact_mut((groups * width * positions).max(1));
         for (image, tile) in images.zip(tiles) {
             kernels::unfold::unfold(image, c, h, w, &geometry.window, tile);
         }
-        Tensor::from_vec(columns, [n, groups, width, positions])?
     });
+    let columns = Tensor::from_cpu(columns, shape);
     let rows =
         |k: usize| columns.narrow(1, k, 1)?.permute(&[0, 3, 1, 2])?.reshape([n * positions, width]);
     (0..groups).map(|k| pair((k, rows(k)?))).collect()

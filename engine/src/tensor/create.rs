@@ -8,7 +8,7 @@ use rand_distr::{Distribution, StandardNormal, StandardUniform};
 use super::{Plain, Tensor};
 use crate::dtype::for_element;
 use crate::rng::Rng;
-use crate::storage::CpuStorage;
+use crate::storage::{CpuStorage, Refused};
 use crate::{DType, Device, Element, Error, Layout, Number, Result, Shape, Storage};
 
 impl Tensor {
@@ -17,7 +17,7 @@ impl Tensor {
     /// # Errors
     /// [`Error::Shape`] when the vector's length is not the shape's number of elements.
     pub fn from_vec<T: Element>(values: Vec<T>, shape: impl Into<Shape>) -> Result<Self> {
-        let shape = shape.into();
+        let shape = shape.into().checked("from_vec")?;
         if values.len() != shape.numel() {
             let expected = format!("{} values for shape {shape}", shape.numel());
             return Err(Error::shape("from_vec", expected, &[&Shape::from([values.len()])]));
@@ -41,6 +41,28 @@ impl Tensor {
         Self::from_vec(values.to_vec(), shape)
     }
 
+    /// A tensor of which `write` writes every element, or one that has no memory and says why.
+    fn written(
+        op: &'static str,
+        shape: Shape,
+        dtype: DType,
+        write: impl FnOnce(&mut CpuStorage),
+    ) -> Self {
+        let memory = |shape: Shape| CpuStorage::of_op(op, dtype, shape.numel());
+        match shape.checked(op).and_then(memory) {
+            Ok(mut storage) => {
+                write(&mut storage);
+                Self::from_cpu(storage, shape)
+            }
+            Err(error) => Self::refused(error, shape, dtype, Device::Cpu),
+        }
+    }
+
+    fn refused(error: Error, shape: Shape, dtype: DType, device: Device) -> Self {
+        let storage = Storage::Refused(Box::new(Refused { device, dtype, error }));
+        Self::from_parts(Arc::new(storage), Layout::contiguous(shape), Plain)
+    }
+
     pub(crate) fn from_cpu(storage: CpuStorage, shape: Shape) -> Self {
         Self::from_parts(Arc::new(Storage::Cpu(storage)), Layout::contiguous(shape), Plain)
     }
@@ -56,19 +78,21 @@ impl Tensor {
         Self::full((), value, dtype)
     }
 
-    /// The same number everywhere: the nearest of the dtype; in integers, a float cut towards zero.
+    /// The same number everywhere: the nearest of the dtype; in integers, a float cut towards zero. If
+    /// there is no memory, see [`Tensor::made`].
     #[must_use]
     pub fn full(shape: impl Into<Shape>, value: impl Into<Number>, dtype: DType) -> Self {
-        let (shape, value) = (shape.into(), value.into());
-        let mut storage = CpuStorage::unspecified(dtype, shape.numel());
-        for_element!(dtype, T => storage.slice_mut::<T>().fill(T::of_number(value)));
-        Self::from_cpu(storage, shape)
+        let value = value.into();
+        Self::written("full", shape.into(), dtype, |storage| {
+            for_element!(dtype, T => storage.slice_mut::<T>().fill(T::of_number(value)));
+        })
     }
 
     /// The same number everywhere, on a device; as [`Tensor::full`].
     ///
     /// # Errors
-    /// [`Error::NoDevice`] for a device that cannot be used, or `Error::Cuda` when it is full.
+    /// [`Error::NoDevice`] for a device that cannot be used; [`Error::OutOfMemory`], or `Error::Cuda`,
+    /// when it is full; [`Error::Argument`] for a shape that no tensor can have.
     pub fn full_on(
         device: Device,
         shape: impl Into<Shape>,
@@ -76,11 +100,12 @@ impl Tensor {
         dtype: DType,
     ) -> Result<Self> {
         match device {
-            Device::Cpu => Ok(Self::full(shape, value, dtype)),
-            Device::Meta => Ok(Self::meta(shape, dtype)),
+            Device::Cpu => Self::full(shape, value, dtype).made(),
+            Device::Meta => Self::meta(shape, dtype).made(),
             #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => {
-                let (gpu, shape) = (crate::device::open(ordinal)?, shape.into());
+                let shape = shape.into().checked("full_on")?;
+                let gpu = crate::device::open(ordinal)?;
                 let storage =
                     crate::storage::CudaStorage::filled(&gpu, dtype, shape.numel(), value.into())?;
                 Ok(Self::from_cuda(storage, shape))
@@ -104,6 +129,26 @@ impl Tensor {
         Self::full(shape, 1.0, dtype)
     }
 
+    /// The tensor, if it could be made. `zeros`, `full`, `normal` and their like return a tensor, not a
+    /// `Result`: one for which there is no memory, or whose shape no tensor can have, carries the error.
+    /// This returns it at once, any op and any read later on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Argument`] for a shape of more than
+    /// [`MAX_NUMEL`](crate::shape::MAX_NUMEL) elements.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::{DType, Error, Tensor};
+    /// assert!(Tensor::zeros([2, 3], DType::F32).made().is_ok());
+    /// let x = Tensor::zeros([1 << 45], DType::F32);
+    /// assert!(matches!(x.relu(), Err(Error::OutOfMemory { op: "full", bytes }) if bytes == 1 << 47));
+    /// assert!(Tensor::zeros([1 << 32, 1 << 32], DType::F32).made().is_err());
+    /// ```
+    pub fn made(self) -> Result<Self> {
+        self.storage().made().map(|()| self)
+    }
+
     /// The identity matrix `[n, n]`.
     #[must_use]
     pub fn eye(n: usize, dtype: DType) -> Self {
@@ -119,13 +164,12 @@ impl Tensor {
 
     /// Element `i` (in row-major order) is `f(i)`, called in order.
     pub fn from_fn(shape: impl Into<Shape>, dtype: DType, mut f: impl FnMut(usize) -> f64) -> Self {
-        let shape = shape.into();
-        let mut storage = CpuStorage::unspecified(dtype, shape.numel());
-        for_element!(dtype, T => {
-            let all = storage.slice_mut::<T>().iter_mut().enumerate();
-            all.for_each(|(i, x)| *x = <T as Element>::from_f64(f(i)));
-        });
-        Self::from_cpu(storage, shape)
+        Self::written("from_fn", shape.into(), dtype, |storage| {
+            for_element!(dtype, T => {
+                let all = storage.slice_mut::<T>().iter_mut().enumerate();
+                all.for_each(|(i, x)| *x = <T as Element>::from_f64(f(i)));
+            });
+        })
     }
 
     /// Independent draws from the uniform distribution on `[low, high)`, where `low < high`: never `high`,
@@ -146,23 +190,22 @@ impl Tensor {
         dtype: DType,
         rng: &mut Rng,
     ) -> Self {
-        let shape = shape.into();
         let ordered = low < high;
-        let mut storage = CpuStorage::unspecified(dtype, shape.numel());
-        for_element!(dtype, T => {
-            let (first, last) = bounds::<T>(low, high);
-            for x in storage.slice_mut::<T>() {
-                let u: f64 = StandardUniform.sample(rng);
-                let draw = between(low, high, u);
-                let near = <T as Element>::from_f64(if dtype == DType::I64 { draw.floor() } else { draw });
-                *x = match near.to_f64() {
-                    x if ordered && x >= high => last,
-                    x if ordered && x < low => first,
-                    _ => near,
-                };
-            }
-        });
-        Self::from_cpu(storage, shape)
+        Self::written("uniform", shape.into(), dtype, |storage| {
+            for_element!(dtype, T => {
+                let (first, last) = bounds::<T>(low, high);
+                for x in storage.slice_mut::<T>() {
+                    let u: f64 = StandardUniform.sample(rng);
+                    let draw = between(low, high, u);
+                    let near = <T as Element>::from_f64(if dtype == DType::I64 { draw.floor() } else { draw });
+                    *x = match near.to_f64() {
+                        x if ordered && x >= high => last,
+                        x if ordered && x < low => first,
+                        _ => near,
+                    };
+                }
+            });
+        })
     }
 
     /// Independent draws from the normal distribution.
@@ -182,7 +225,7 @@ impl Tensor {
     /// Independent draws from 0, 1, …, bound − 1.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `bound` is 0, or beyond the integers.
+    /// [`Error::Argument`] when `bound` is 0, or beyond the integers; and as [`Tensor::made`].
     pub fn random_indices(shape: impl Into<Shape>, bound: usize, rng: &mut Rng) -> Result<Self> {
         if bound == 0 || i64::try_from(bound).is_err() {
             return Err(Error::Argument {
@@ -192,19 +235,26 @@ impl Tensor {
                 got: bound.to_string(),
             });
         }
-        let shape = shape.into();
-        let mut storage = CpuStorage::unspecified(DType::I64, shape.numel());
-        for x in storage.slice_mut::<i64>() {
-            // Lemire 2019: the high half of a 128-bit product; the bias is below bound / 2⁶⁴.
-            *x = ((u128::from(rng.next_u64()) * bound as u128) >> 64) as i64;
-        }
-        Ok(Self::from_cpu(storage, shape))
+        let random = Self::written("random_indices", shape.into(), DType::I64, |storage| {
+            for x in storage.slice_mut::<i64>() {
+                // Lemire 2019: the high half of a 128-bit product; the bias is below bound / 2⁶⁴.
+                *x = ((u128::from(rng.next_u64()) * bound as u128) >> 64) as i64;
+            }
+        });
+        random.made()
     }
 
     /// A shape and a dtype without numbers: for dry runs on [`Device::Meta`].
     #[must_use]
     pub fn meta(shape: impl Into<Shape>, dtype: DType) -> Self {
-        Self::from_parts(Arc::new(Storage::Meta(dtype)), Layout::contiguous(shape.into()), Plain)
+        let shape = shape.into();
+        match shape.checked("meta") {
+            Ok(shape) => {
+                let storage = Arc::new(Storage::Meta(dtype));
+                Self::from_parts(storage, Layout::contiguous(shape), Plain)
+            }
+            Err(error) => Self::refused(error, shape, dtype, Device::Meta),
+        }
     }
 }
 

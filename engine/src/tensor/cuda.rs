@@ -28,6 +28,7 @@ impl Tensor {
     /// # Errors
     /// [`Error::NoKernel`] for elements elsewhere; [`Error::Cuda`] when the device has no memory left.
     pub fn make_cuda_mut(&mut self) -> Result<SliceMut<'_>> {
+        self.storage().made()?;
         let elsewhere = Error::NoKernel { op: "make_cuda_mut", device: self.device() };
         let whole = self.layout().is_contiguous()
             && self.numel() * self.dtype().bytes() == self.storage().bytes();
@@ -49,7 +50,7 @@ impl Tensor {
     fn cuda(&self) -> Option<&CudaStorage> {
         match self.storage() {
             Storage::Cuda(storage) => Some(storage),
-            Storage::Cpu(_) | Storage::Meta(_) => None,
+            Storage::Cpu(_) | Storage::Meta(_) | Storage::Refused(_) => None,
         }
     }
 }

@@ -9,6 +9,8 @@ mod read;
 
 use std::sync::Arc;
 
+pub(crate) use read::room;
+
 use crate::op::{self, Op};
 pub use crate::tape::Taped;
 use crate::{DType, Device, Layout, Result, Shape, Storage};
@@ -175,6 +177,6 @@ impl<H: History> Tensor<H> {
     /// Bytes of the elements (not of the storage, which may be shared).
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.numel() * self.dtype().bytes()
+        self.numel().saturating_mul(self.dtype().bytes())
     }
 }

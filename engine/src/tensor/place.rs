@@ -22,6 +22,7 @@ impl Tensor {
     /// # Ok::<(), alcyon_engine::Error>(())
     /// ```
     pub fn to_device(&self, device: Device) -> Result<Self> {
+        self.storage().made()?;
         if self.device() == device {
             return Ok(self.clone());
         }
@@ -36,7 +37,7 @@ impl Tensor {
             (Storage::Cpu(_), Device::Cuda(ordinal)) => {
                 Device::cuda(ordinal).and_then(|device| self.to_device(device))
             }
-            (Storage::Cpu(_), Device::Cpu) => Ok(self.clone()),
+            (Storage::Cpu(_) | Storage::Refused(_), _) => Ok(self.clone()),
         }
     }
 
@@ -58,7 +59,7 @@ impl Tensor {
                 let storage = crate::storage::CudaStorage::from_cpu(&gpu, cpu)?;
                 Ok(Self::from_cuda(storage, *self.shape()))
             }
-            Storage::Cuda(_) | Storage::Meta(_) => Ok(plain),
+            Storage::Cuda(_) | Storage::Meta(_) | Storage::Refused(_) => Ok(plain),
         }
     }
 }

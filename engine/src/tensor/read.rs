@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::{History, Plain, Tensor};
+use kernels::pool::{OutOfMemory, expect_room};
+
 use crate::dtype::for_element;
 use crate::storage::CpuStorage;
-use crate::{DType, Device, Element, Error, Layout, Result, Storage};
+use crate::{DType, Device, Element, Error, Result, Storage};
 
 impl<H: History> Tensor<H> {
     /// The numbers alone, as a plain tensor that shares the memory.
@@ -19,7 +21,7 @@ impl<H: History> Tensor<H> {
     ///
     /// # Errors
     /// [`Error::DType`] when `T` is not the tensor's dtype, [`Error::NoKernel`] when there are no
-    /// numbers (meta device).
+    /// numbers (meta device), [`Error::OutOfMemory`] when there is no memory for the copy.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         #[cfg(feature = "cuda")]
         if self.storage().gpu().is_some() {
@@ -27,19 +29,8 @@ impl<H: History> Tensor<H> {
         }
         let cpu = self.cpu("to_vec")?;
         check_dtype::<T>("to_vec", self.dtype())?;
-        let all = cpu.slice::<T>();
-        let layout = self.layout();
-        if layout.is_contiguous() {
-            return Ok(all[layout.offset()..layout.offset() + self.numel()].to_vec());
-        }
-        let mut out = vec![T::default(); self.numel()];
-        kernels::elementwise::copy_strided(
-            all,
-            layout.shape(),
-            layout.strides(),
-            layout.offset(),
-            &mut out,
-        );
+        let mut out = room::<T>("to_vec", self.numel())?;
+        self.copy_into(cpu, &mut out);
         Ok(out)
     }
 
@@ -49,6 +40,8 @@ impl<H: History> Tensor<H> {
     /// # Errors
     /// [`Error::NoKernel`] when there are no numbers (meta device).
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        let bytes = self.numel().saturating_mul(size_of::<f64>());
+        expect_room(bytes).map_err(Error::no_memory("to_f64_vec"))?;
         for_element!(self.dtype(), T => {
             Ok(self.to_vec::<T>()?.into_iter().map(Element::to_f64).collect())
         })
@@ -76,12 +69,31 @@ impl<H: History> Tensor<H> {
         Ok(self.to_f64_vec()?[0])
     }
 
+    /// The same numbers in memory of their own, row-major.
+    fn copy(&self) -> Result<Tensor> {
+        let cpu = self.cpu("copy")?;
+        let mut out = CpuStorage::of_op("copy", self.dtype(), self.numel())?;
+        for_element!(self.dtype(), T => self.copy_into::<T>(cpu, out.slice_mut()));
+        Ok(Tensor::from_cpu(out, *self.shape()))
+    }
+
+    fn copy_into<T: Element>(&self, cpu: &CpuStorage, out: &mut [T]) {
+        let (all, layout) = (cpu.slice::<T>(), self.layout());
+        if layout.is_contiguous() {
+            out.copy_from_slice(&all[layout.offset()..layout.offset() + out.len()]);
+        } else {
+            let (shape, strides) = (layout.shape(), layout.strides());
+            kernels::elementwise::copy_strided(all, shape, strides, layout.offset(), out);
+        }
+    }
+
     fn cpu(&self, op: &'static str) -> Result<&CpuStorage> {
         match self.storage() {
             Storage::Cpu(s) => Ok(s),
             #[cfg(feature = "cuda")]
             Storage::Cuda(s) => Err(Error::NoKernel { op, device: s.device() }),
             Storage::Meta(_) => Err(Error::NoKernel { op, device: Device::Meta }),
+            Storage::Refused(refused) => Err(refused.error.clone()),
         }
     }
 
@@ -91,7 +103,7 @@ impl<H: History> Tensor<H> {
         let plain = crate::op::contiguous(self)?;
         match plain.storage() {
             Storage::Cuda(s) => s.read(plain.layout().offset(), plain.numel()),
-            Storage::Cpu(_) | Storage::Meta(_) => Ok(Vec::new()),
+            Storage::Cpu(_) | Storage::Meta(_) | Storage::Refused(_) => Ok(Vec::new()),
         }
     }
 }
@@ -122,9 +134,7 @@ impl Tensor {
         check_dtype::<T>("make_mut", self.dtype())?;
         let whole = self.layout().is_contiguous() && self.layout().offset() == 0;
         if !whole || Arc::get_mut(&mut self.storage).is_none() {
-            let copy = self.to_vec::<T>()?;
-            self.storage = Arc::new(Storage::Cpu(CpuStorage::from_vec(copy)));
-            self.layout = Layout::contiguous(*self.shape());
+            *self = self.copy()?;
         }
         let n = self.numel();
         match self.storage_mut() {
@@ -132,6 +142,16 @@ impl Tensor {
             _ => Err(Error::NoKernel { op: "make_mut", device: Device::Meta }),
         }
     }
+}
+
+/// A vector of zeros for a caller: its length is that of a tensor, which may be a view of little memory.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn room<T: Element>(op: &'static str, len: usize) -> Result<Vec<T>> {
+    let bytes = len.saturating_mul(size_of::<T>());
+    let allocate = || bytemuck::allocation::try_zeroed_vec(len).map_err(|()| OutOfMemory { bytes });
+    expect_room(bytes).and_then(|()| allocate()).map_err(Error::no_memory(op))
 }
 
 fn check_dtype<T: Element>(op: &'static str, got: DType) -> Result<()> {

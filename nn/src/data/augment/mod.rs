@@ -27,9 +27,10 @@ pub use view::View;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use engine::{Error, Result, Rng, Shape, Tensor};
+use engine::{DType, Error, Result, Rng, Shape, Tensor};
 use rand_distr::{Beta, Distribution, StandardUniform};
 
+use super::picture::Picture;
 use super::{Batch, Draw, Examples, Images};
 
 /// One way of changing what is seen of a picture.
@@ -120,17 +121,30 @@ impl Augmented {
         Ok(Self { mixup: Some(weight), ..self })
     }
 
-    /// Shape and numbers of one example.
-    fn example(&self, place: usize, rng: &mut Rng) -> Result<(Shape, Vec<f32>)> {
+    /// A picture and what is seen of it.
+    fn seen(&self, place: usize, rng: &mut Rng) -> Result<Seen<'_>> {
         let picture = self.images.picture(place)?;
         let [channels, height, width] = picture.shape;
         let mut view = View::whole([height, width]);
         self.changes.iter().for_each(|change| change.change(&mut view, rng));
         let [height, width] = view.size();
-        let shape = Shape::from([channels, height, width]);
-        let mut numbers = vec![0.0; shape.numel()];
-        view.render(&picture, &self.images.normalise.lines(channels)?, &mut numbers);
-        Ok((shape, numbers))
+        let lines = self.images.normalise.lines(channels)?;
+        Ok(Seen { picture, view, lines, shape: Shape::from([channels, height, width]) })
+    }
+}
+
+/// One example before its numbers are computed.
+struct Seen<'a> {
+    picture: Picture<'a>,
+    view: View,
+    lines: Vec<[f32; 2]>,
+    /// `[C, H, W]` of the numbers.
+    shape: Shape,
+}
+
+impl Seen<'_> {
+    fn render(&self, out: &mut [f32]) {
+        self.view.render(&self.picture, &self.lines, out);
     }
 }
 
@@ -145,28 +159,34 @@ impl Examples for Augmented {
             return Err(Error::Index { op: "augmented", index: places[at] as i64, at, bound });
         }
         let (classes, labels) = (self.images.classes.len(), self.images.labels());
-        let (mut inputs, mut mixed) = (Vec::new(), Vec::new());
-        let mut shape = None;
-        for &place in places {
+        let zeros = |shape: &[usize]| Tensor::zeros(Shape::new(shape)?, DType::F32).made();
+        let mut inputs = zeros(&[places.len(), 0, 0, 0])?;
+        let mut mixed = zeros(&[if self.mixup.is_some() { places.len() } else { 0 }, classes])?;
+        let (mut first, mut other) = (None, Vec::new());
+        for (i, &place) in places.iter().enumerate() {
             let mut rng = draw.example(place);
-            let (of_this, mut numbers) = self.example(place, &mut rng)?;
+            let seen = self.seen(place, &mut rng)?;
+            let shape = *first.get_or_insert(seen.shape);
+            same(shape, seen.shape)?;
+            if i == 0 {
+                inputs = zeros(&[&[places.len()], &*shape].concat())?;
+            }
+            let numbers = &mut inputs.make_mut::<f32>()?[i * shape.numel()..][..shape.numel()];
+            seen.render(numbers);
             if let Some(weight) = &self.mixup {
                 let (share, partner) = (weight.sample(&mut rng), below(&mut rng, bound));
-                let (of_other, other) = self.example(partner, &mut rng)?;
-                same(of_this, of_other)?;
-                mix(&mut numbers, &other, share as f32);
-                let mut row = vec![0.0_f32; classes];
+                let seen = self.seen(partner, &mut rng)?;
+                same(shape, seen.shape)?;
+                other.resize(shape.numel(), 0.0);
+                seen.render(&mut other);
+                mix(numbers, &other, share as f32);
+                let row = &mut mixed.make_mut::<f32>()?[i * classes..][..classes];
                 row[labels[place] as usize] += share as f32;
                 row[labels[partner] as usize] += 1.0 - share as f32;
-                mixed.extend(row);
             }
-            same(*shape.get_or_insert(of_this), of_this)?;
-            inputs.extend(numbers);
         }
-        let one = shape.unwrap_or_else(|| Shape::from([0, 0, 0]));
-        let inputs = Tensor::from_vec(inputs, [places.len(), one[0], one[1], one[2]])?;
         let targets = if self.mixup.is_some() {
-            Tensor::from_vec(mixed, [places.len(), classes])?
+            mixed
         } else {
             let labels = places.iter().map(|&place| labels[place]).collect();
             Tensor::from_vec(labels, [places.len()])?
