@@ -116,7 +116,8 @@ mod tests {
             let at = |word: u16| {
                 let (below, above) = (f64::from(of(word)), f64::from(of(word + 1)));
                 let tie = (below + (above - below) / 2.0) as f32;
-                let near = move |x: f32| nearest(f64::from(x), below, above, word % 2 == 0);
+                let near =
+                    move |x: f32| nearest(f64::from(x), below, above, word.is_multiple_of(2));
                 [tie.next_down(), tie, tie.next_up()].map(|x| (x, near(x)))
             };
             (0..infinite - 1).flat_map(at).unzip()

@@ -1,4 +1,5 @@
 //! What does not fit in memory, or in any memory, is a typed error: not an abort, not a wrong size.
+#![allow(clippy::needless_pass_by_value, reason = "a result that was asked for is used up")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
 use std::fmt::Debug;
@@ -67,7 +68,7 @@ fn a_tensor_without_memory_says_so_whatever_is_done_with_it() {
 fn an_output_or_a_copy_without_memory_is_an_error_of_its_op() {
     let lacks = |name: &str, got: Result<Tensor>| match got {
         Err(Error::OutOfMemory { op, bytes }) => {
-            assert!(op == name && bytes >= HUGE, "{op} {bytes}")
+            assert!(op == name && bytes >= HUGE, "{op} {bytes}");
         }
         got => panic!("{name}: {got:?}"),
     };
@@ -148,7 +149,7 @@ fn an_output_whose_product_overflows_is_refused_on_every_device() {
         is_no_shape("linear", column.linear(&row.transpose(0, 1).unwrap(), None));
         is_no_shape(
             "stack",
-            Tensor::concat(&vec![&column.broadcast_to([BIG, 1 << 27]).unwrap(); 4], 1),
+            Tensor::concat(&[&column.broadcast_to([BIG, 1 << 27]).unwrap(); 4], 1),
         );
     }
     let (column, row) = (Tensor::meta([BIG, 1], DType::F32), Tensor::meta([1, BIG], DType::F32));

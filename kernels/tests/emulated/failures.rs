@@ -152,7 +152,7 @@ fn compiled(text: &str, to: &Path) -> bool {
     fs::remove_file(source).unwrap();
     let done = status.is_ok_and(|status| status.success());
     if !done {
-        println!("*** SKIPPED: no C compiler `cc` that makes a library ***");
+        eprintln!("*** SKIPPED: no C compiler `cc` that makes a library ***");
     }
     done
 }
