@@ -1,13 +1,11 @@
 //! max: the largest element along an axis.   It gets g, the first of equal ones all of it.
 
-#[cfg(feature = "cuda")]
-use crate::DType;
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
 use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
-use crate::{Error, OpSpec, Result, Sample, Shape, for_float};
+use crate::{DType, Error, OpSpec, Result, Sample, Shape, for_float};
 
 /// The axis stays, with size 1.
 #[derive(Debug)]

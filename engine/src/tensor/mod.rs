@@ -9,6 +9,7 @@ mod read;
 
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
 pub(crate) use read::room;
 
 use crate::op::{self, Op};
