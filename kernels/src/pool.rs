@@ -199,7 +199,7 @@ pub fn or_out_of_memory<R>(kernel: impl FnOnce() -> R) -> Result<R, OutOfMemory>
 }
 
 /// Leaves a kernel: in silence if there may be somebody to tell.
-#[allow(clippy::panic, reason = "a kernel has no other way to say it, and `# Panics` does")]
+#[allow(clippy::panic, reason = "a kernel returns no error, and nobody has asked to be told")]
 fn unwind(error: OutOfMemory) -> ! {
     if CALLS.load(Ordering::Relaxed) > 0 {
         panic::resume_unwind(Box::new(error))

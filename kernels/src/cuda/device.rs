@@ -44,7 +44,7 @@ impl Gpu {
     /// Opens a device, or returns it if it is open already.
     ///
     /// # Errors
-    /// [`CudaError::Absent`](super::CudaError::Absent) with the reason why it cannot be used.
+    /// [`CudaError::Absent`] with the reason why it cannot be used.
     pub fn open(ordinal: usize) -> Result<Arc<Self>> {
         Self::open_with(ordinal, Cache::of_user())
     }
@@ -127,7 +127,7 @@ impl Gpu {
     /// Copies numbers to the device. What is written while a graph is captured is a constant of the graph.
     ///
     /// # Errors
-    /// [`CudaError::OutOfMemory`](super::CudaError::OutOfMemory), or what the driver refuses.
+    /// [`CudaError::OutOfMemory`], or what the driver refuses.
     pub fn write<T: bytemuck::Pod>(&self, values: &[T]) -> Result<Buffer> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let beside = self.capturing.stream_beside();
@@ -147,7 +147,7 @@ impl Gpu {
     /// memory sees them too, so it takes who has it alone.
     ///
     /// # Errors
-    /// [`CudaError::Length`](super::CudaError::Length); what the driver refuses; [`CudaError::Captured`](super::CudaError::Captured) while capturing.
+    /// [`CudaError::Length`]; what the driver refuses; [`CudaError::Captured`] while capturing.
     pub fn refill<T: bytemuck::Pod>(&self, to: &SliceMut<'_>, values: &[T]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         length("refill", "bytes", bytes.len(), &[to.len(), to.scalar().bytes()])?;
@@ -159,7 +159,7 @@ impl Gpu {
     /// The same with numbers that are on the device.
     ///
     /// # Errors
-    /// [`CudaError::Length`](super::CudaError::Length) or [`CudaError::Scalar`](super::CudaError::Scalar); what the
+    /// [`CudaError::Length`] or [`CudaError::Scalar`]; what the
     /// driver refuses.
     pub fn refill_from(&self, to: &SliceMut<'_>, from: Slice<'_>) -> Result<()> {
         length("refill", "what comes", from.len(), &[to.len()])?;
@@ -191,9 +191,9 @@ impl Gpu {
     /// queued, and counts.
     ///
     /// # Errors
-    /// What the driver refuses; [`CudaError::Captured`](super::CudaError::Captured) while a graph is
+    /// What the driver refuses; [`CudaError::Captured`] while a graph is
     /// captured, when there are no numbers yet. What went wrong in kernels queued before shows here, an index out of
-    /// range too ([`CudaError::Index`](super::CudaError::Index)).
+    /// range too ([`CudaError::Index`]).
     pub fn read<T: bytemuck::Pod>(
         &self,
         buffer: &Buffer,

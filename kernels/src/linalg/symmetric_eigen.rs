@@ -54,6 +54,9 @@ pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
             .collect();
         return Ok(with_zeros(&symmetric_eigen(&part, live.len())?, &live, n));
     }
+    // The library drops what is small beside 1, not beside the matrix: so its largest entry becomes about 1.
+    let unit = power_of_two(&a);
+    a.iter_mut().for_each(|x| *x /= unit);
     let norm = dot(&a, &a).sqrt();
     let tolerance = 1e-13 * (n as f64 + 10.0) * norm;
     let mut least = f64::INFINITY;
@@ -65,10 +68,19 @@ pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
         eigen.values.iter_mut().for_each(|x| *x -= shift);
         least = residual(&a, &eigen, n);
         if least <= tolerance {
+            eigen.values.iter_mut().for_each(|x| *x *= unit);
             return Ok(eigen);
         }
     }
-    Err(LinalgError::NoConvergence { routine: ROUTINE, residual: least, tolerance })
+    let (residual, tolerance) = (least * unit, tolerance * unit);
+    Err(LinalgError::NoConvergence { routine: ROUTINE, residual, tolerance })
+}
+
+/// The power of two at or below the largest entry, by which one divides exactly; 1 for denormal numbers.
+fn power_of_two(a: &[f64]) -> f64 {
+    let largest = a.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+    let unit = f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits());
+    if unit >= f64::MIN_POSITIVE { unit } else { 1.0 }
 }
 
 /// The library's answer, if it has one.
@@ -141,6 +153,25 @@ mod tests {
     use crate::linalg::examples::{identity, positive, product};
     use crate::linalg::reassemble;
     use crate::oracle::{assert_close, noise};
+
+    #[test]
+    fn eigenvalues_scale_with_the_matrix_however_small_it_is() {
+        // λ = 10^(−i), in a basis that mixes all: a reflection.
+        let n = 24;
+        let reflect = |i: usize, j: usize| f64::from(u8::from(i == j)) - 2.0 / n as f64;
+        let mixed = |scale: f64| -> Vec<f64> {
+            let term = |at: usize, k: usize| reflect(at / n, k) * reflect(k, at % n);
+            let entry = |at| (0..n).map(|k| term(at, k) * 10_f64.powi(-(k as i32))).sum::<f64>();
+            (0..n * n).map(|at| scale * entry(at)).collect()
+        };
+        let one = symmetric_eigen(&mixed(1.0), n).unwrap();
+        for power in [-400, -100, -60, -30, -16, 40, 400] {
+            let scale = 2_f64.powi(power);
+            let scaled = symmetric_eigen(&mixed(scale), n).unwrap();
+            assert_eq!(scaled.vectors, one.vectors, "2^{power}");
+            assert!(scaled.values.iter().zip(&one.values).all(|(s, v)| *s == v * scale));
+        }
+    }
 
     #[test]
     fn the_factors_multiply_to_the_matrix_and_the_vectors_are_orthonormal() {
