@@ -118,14 +118,17 @@ fn on_gradients(plan: &Plan) -> bool {
     plan.accumulate > 1 || plan.clip_norm.is_some() || scaled || plan.graph
 }
 
-/// The values of a model's buffers. Those on a GPU are written in place there, and stay as they become.
-fn buffers_of<M: Parameters>(model: &M) -> Vec<Tensor> {
-    model.buffers().into_iter().map(|(_, buffer)| buffer.value().clone()).collect()
+/// The values of a model's buffers in main memory. Those on a GPU are written in place there: a second owner
+/// would move them, and a captured pass would be captured again. They stay as they become.
+fn buffers_of<M: Parameters>(model: &M) -> Vec<Option<Tensor>> {
+    let here = |value: &Tensor| !matches!(value.device(), Device::Cuda(_));
+    let values = model.buffers().into_iter().map(|(_, buffer)| buffer.value());
+    values.map(|value| here(value).then(|| value.clone())).collect()
 }
 
-fn set_buffers<M: Parameters>(model: &mut M, values: Vec<Tensor>) {
+fn set_buffers<M: Parameters>(model: &mut M, values: Vec<Option<Tensor>>) {
     for ((_, buffer), value) in model.buffers_mut().into_iter().zip(values) {
-        if !matches!(value.device(), Device::Cuda(_)) {
+        if let Some(value) = value {
             *buffer.value_mut() = value;
         }
     }
