@@ -41,7 +41,7 @@ pub trait LayerRule: std::fmt::Debug {
     /// Refuses constants out of their ranges.
     ///
     /// # Errors
-    /// [`Error::Argument`](engine::Error::Argument).
+    /// [`Error::Argument`].
     fn check(&self) -> Result<()>;
 
     /// The part that all rules share.
@@ -167,7 +167,7 @@ impl<R: LayerRule> Layerwise<R> {
     /// An optimizer that has not taken a step.
     ///
     /// # Errors
-    /// [`Error::Argument`](engine::Error::Argument) when a constant is outside its range.
+    /// [`Error::Argument`] when a constant is outside its range.
     pub fn new(rule: R) -> Result<Self> {
         let (op, step) = (rule.name(), *rule.common());
         not_negative(op, "rate", step.rate)?;

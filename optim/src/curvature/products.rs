@@ -46,8 +46,8 @@ impl<'a> Hessian<'a> {
     /// H v
     ///
     /// # Errors
-    /// [`Error::NotTwiceDifferentiable`](engine::Error::NotTwiceDifferentiable), and
-    /// [`Error::Argument`](engine::Error::Argument) for a v of another length.
+    /// [`Error::NotTwiceDifferentiable`], and
+    /// [`Error::Argument`] for a v of another length.
     pub fn times(&self, model: &dyn Parameters, v: &[f64]) -> Result<Vec<f64>> {
         match flat::inner(model, &self.recorded, v)? {
             Some(inner) if inner.is_recorded() => {

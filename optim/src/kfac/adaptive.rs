@@ -15,7 +15,7 @@
 //! no ℓ₂ penalty, inverses are made at every step (λ is in them), the block-tridiagonal form is not
 //! offered. A step after which the loss is not finite is taken back and counts as ρ = 0. ρ is judged on the batch of
 //! the step; the paper's batches are large and grow. So that small ones do not lead astray, λ also grows where the
-//! loss of new batches has risen since the last look, and a loss far above the first one is [`Error::Diverged`]
+//! loss of new batches has risen since the last look, and a loss far above the first one is [`Diverged`](engine::Error::Diverged)
 //! (`adaptive/trend.rs`).
 
 mod trend;
