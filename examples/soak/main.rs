@@ -28,6 +28,9 @@ struct Cli {
     /// Divides the numbers of steps.
     #[arg(long, value_name = "N", default_value_t = 1)]
     fewer: u64,
+    /// Two lines of two thousand steps, a few seconds: `--only "mlp ada" --fewer 10`.
+    #[arg(long)]
+    quick: bool,
     /// Only this line; prints its numbers.
     #[arg(long, value_name = "NAME")]
     row: Option<String>,
@@ -48,7 +51,10 @@ struct Held {
 
 fn main() -> ExitCode {
     alcyon::kernels::parallel::work_here();
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if cli.quick {
+        (cli.fewer, cli.only) = (10, "mlp ada".into());
+    }
     let done = match &cli.row {
         Some(name) => one(name, &cli).map(|()| true),
         None => table(&cli),
