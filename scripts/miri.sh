@@ -13,8 +13,9 @@ if ! cargo +nightly miri --version >/dev/null 2>&1; then
     echo "*** SKIPPED: no Miri: rustup +nightly component add miri rust-src ***" >&2
     exit 0
 fi
+# By tree borrows: crossbeam-epoch, which rayon stands on, is refused by stacked borrows.
 # Threads are not to outlive the test that started them, and sizes may be looked up on the machine.
-export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks"
+export MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-disable-isolation -Zmiri-ignore-leaks"
 export RAYON_NUM_THREADS=2 PROPTEST_CASES=4
 filters=("$@")
 ((${#filters[@]})) || filters=(
