@@ -26,6 +26,7 @@ pub mod op;
 pub mod ops;
 pub mod parameter;
 pub mod rng;
+pub mod room;
 pub mod shape;
 pub mod storage;
 pub mod tape;

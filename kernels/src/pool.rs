@@ -37,6 +37,9 @@ impl Pooled for half::bf16 {}
 /// Buffers of fewer bytes are left to the allocator, which is faster than a list for them.
 const SMALLEST: usize = 1024;
 
+/// Of fewer bytes than these the system is not asked whether it has them.
+const PROBED: usize = 1 << 16;
+
 /// A fixed-length, heap-allocated run of numbers that returns to the pool when dropped.
 ///
 /// # Example
@@ -158,8 +161,9 @@ pub struct OutOfMemory {
     pub bytes: usize,
 }
 
-/// Refuses memory that is not a buffer's, a vector that a user gets, if it is more than the machine has
-/// beside the buffers in use.
+/// Refuses memory that is not a buffer's (a vector that a user gets, what another library allocates), if it is
+/// more than the machine has beside the buffers in use, or if the system does not give it: so much is taken
+/// and given back at once.
 ///
 /// # Errors
 /// [`OutOfMemory`].
@@ -170,7 +174,13 @@ pub struct OutOfMemory {
 /// assert_eq!(expect_room(1 << 50), Err(OutOfMemory { bytes: 1 << 50 }));
 /// ```
 pub fn expect_room(bytes: usize) -> Result<(), OutOfMemory> {
-    POOL.expect_room(bytes)
+    POOL.expect_room(bytes)?;
+    let is_given = || std::hint::black_box(&mut Vec::<u8>::new()).try_reserve_exact(bytes).is_ok();
+    if bytes < PROBED || is_given() {
+        return Ok(());
+    }
+    clear();
+    if is_given() { Ok(()) } else { Err(OutOfMemory { bytes }) }
 }
 
 /// Calls in [`or_out_of_memory`] that have not returned.

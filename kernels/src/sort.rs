@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use crate::float::Float;
 use crate::parallel;
+use crate::pool::Buffer;
 use crate::sizes::elements;
 
 /// Writes to out\[o, r, i\] where in x\[o, ·, i\] the element of rank r is. Equal elements keep their
@@ -31,11 +32,10 @@ pub fn argsort<T: Float>(
     let log = usize::BITS as usize - n.leading_zeros() as usize;
     parallel::rows(out, n * inner, n * inner * (1 + log), |o, out| {
         let x = &x[o * n * inner..(o + 1) * n * inner];
-        let mut order: Vec<i64> = Vec::with_capacity(n);
+        let mut order = Buffer::<i64>::unspecified(n);
         for i in 0..inner {
             let at = |j: &i64| x[*j as usize * inner + i];
-            order.clear();
-            order.extend(0..n as i64);
+            order.iter_mut().zip(0..).for_each(|(place, j)| *place = j);
             if descending {
                 order.sort_by(|a, b| compare(at(b), at(a)));
             } else {

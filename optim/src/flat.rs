@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{DType, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, Var};
+use engine::{DType, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, Var, room};
 
 use crate::moments::all_finite;
 use crate::saved::Saved;
@@ -12,19 +12,30 @@ fn trainable(model: &dyn Parameters) -> impl Iterator<Item = (String, &Parameter
     model.parameters().into_iter().filter(|(_, parameter)| parameter.is_trainable())
 }
 
-/// θ
+/// Vectors of all parameters that an optimizer which works on them makes in a step, beside what it keeps.
+const WORKSPACE: usize = 8;
+
+/// θ. Here such an optimizer begins its step: what that works in has to fit.
 pub(crate) fn values(model: &dyn Parameters) -> Result<Vec<f64>> {
-    let each = trainable(model).map(|(_, p)| p.value().to_f64_vec());
-    Ok(each.collect::<Result<Vec<_>>>()?.concat())
+    let size = trainable(model).map(|(_, p)| p.value().numel()).sum();
+    room::expect("step", size * WORKSPACE * size_of::<f64>())?;
+    let mut all = room::empty("step", size)?;
+    for (_, parameter) in trainable(model) {
+        all.extend(parameter.value().to_f64_vec()?);
+    }
+    Ok(all)
 }
 
 /// ∇L; zeros for a parameter without a gradient.
 pub(crate) fn gradients(model: &dyn Parameters, grads: &Gradients) -> Result<Vec<f64>> {
-    let each = trainable(model).map(|(_, p)| match grads.of(p) {
-        Some(grad) => grad.to_f64_vec(),
-        None => Ok(vec![0.0; p.value().numel()]),
-    });
-    Ok(each.collect::<Result<Vec<_>>>()?.concat())
+    let mut all = room::empty("step", trainable(model).map(|(_, p)| p.value().numel()).sum())?;
+    for (_, parameter) in trainable(model) {
+        match grads.of(parameter) {
+            Some(grad) => all.extend(grad.to_f64_vec()?),
+            None => all.resize(all.len() + parameter.value().numel(), 0.0),
+        }
+    }
+    Ok(all)
 }
 
 /// θ ← x

@@ -20,7 +20,7 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor};
+use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, room};
 
 use crate::coverage::Coverage;
 use crate::curvature::communicator::{Communicator, Local, exchange};
@@ -224,14 +224,10 @@ impl<R: LayerRule> Layerwise<R> {
             let fits = |kept: &Kept| {
                 (kept.n, kept.m, kept.groups.len()) == (layer.n, layer.m, layer.groups.len())
             };
-            let mut kept = old.filter(fits).unwrap_or_else(|| Kept {
-                bias: layer.bias,
-                n: layer.n,
-                m: layer.m,
-                transposed: layer.transposed,
-                looks: 0,
-                groups: layer.groups.iter().map(|_| self.rule.start(layer.n, layer.m)).collect(),
-            });
+            let mut kept = match old.filter(fits) {
+                Some(kept) => kept,
+                None => self.first(&layer)?,
+            };
             kept.looks += 1;
             for (state, seen) in kept.groups.iter_mut().zip(&layer.groups) {
                 let done = self.rule.learn(kept.looks, seen, state, workers);
@@ -241,6 +237,18 @@ impl<R: LayerRule> Layerwise<R> {
         }
         self.learned = Some(Some(learned));
         Ok(())
+    }
+
+    /// What is kept of a layer that was not seen before.
+    fn first(&self, layer: &LayerSeen) -> Result<Kept> {
+        let LayerSeen { n, m, bias, transposed, .. } = *layer;
+        // Rules keep at most two matrices of each side and one of both, and work in as many again.
+        let sides = self.rule.common().sides;
+        let each = sides.of(n).numbers() + sides.of(m).numbers() + n.saturating_mul(m);
+        let numbers = each.saturating_mul(4 * layer.groups.len());
+        room::expect(self.rule.name(), numbers.saturating_mul(size_of::<f64>()))?;
+        let groups = layer.groups.iter().map(|_| self.rule.start(n, m)).collect();
+        Ok(Kept { bias, n, m, transposed, looks: 0, groups })
     }
 
     /// An error of one layer, by its path, or its sizes if no step has told that.

@@ -12,7 +12,7 @@
 //! The matrix is formed column by column, one product each, at every step: n products and n³ operations
 //! for n parameters. A λ that is grown 20 times in vain leaves θ where it is.
 
-use engine::{Error, Gradients, Parameter, Parameters, Result, Tape, Var};
+use engine::{Error, Gradients, Parameter, Parameters, Result, Tape, Var, room};
 use kernels::linalg;
 
 use crate::backward::refuse_elsewhere;
@@ -149,7 +149,7 @@ impl Newton {
     fn refuse_too_many(&self, model: &dyn Parameters) -> Result<()> {
         let (needed, most) = (self.bytes(model), self.config.most_bytes);
         if needed <= most {
-            return Ok(());
+            return room::expect(self.name(), needed);
         }
         let (name, expected) =
             ("most_bytes", "what the whole matrix takes, or an optimizer that keeps parts of it");

@@ -73,7 +73,7 @@ impl Op for Cumsum {
 fn running<T: FloatElement>(x: &[T], n: usize, inner: usize, backwards: bool, out: &mut [T]) {
     kernels::parallel::rows(out, n * inner, n * inner, |block, out| {
         let x = &x[block * n * inner..(block + 1) * n * inner];
-        let mut sums = vec![0.0_f64; inner];
+        let mut sums = kernels::Buffer::<f64>::zeros(inner);
         for j in 0..n {
             let row = if backwards { n - 1 - j } else { j } * inner;
             let row = row..row + inner;

@@ -63,7 +63,7 @@ impl CudaStorage {
     /// `len` elements from element `start` on, copied to main memory: the host waits.
     pub(crate) fn read<T: Element>(&self, start: usize, len: usize) -> Result<Vec<T>> {
         debug_assert_eq!(T::DTYPE, self.dtype, "checked by the caller");
-        let mut values = crate::tensor::room::<T>("to_vec", len)?;
+        let mut values = crate::room::zeros::<T>("to_vec", len)?;
         self.gpu.read(&self.buffer, start * self.dtype.bytes(), &mut values)?;
         Ok(values)
     }

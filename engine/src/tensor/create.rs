@@ -9,7 +9,7 @@ use super::{Plain, Tensor};
 use crate::dtype::for_element;
 use crate::rng::Rng;
 use crate::storage::{CpuStorage, Refused};
-use crate::{DType, Device, Element, Error, Layout, Number, Result, Shape, Storage};
+use crate::{DType, Device, Element, Error, Layout, Number, Result, Shape, Storage, room};
 
 impl Tensor {
     /// A tensor over a vector, row-major, without copying.
@@ -28,7 +28,7 @@ impl Tensor {
     /// A tensor with a copy of the values, row-major.
     ///
     /// # Errors
-    /// As [`Tensor::from_vec`].
+    /// As [`Tensor::from_vec`], and [`Error::OutOfMemory`].
     ///
     /// # Example
     /// ```
@@ -38,7 +38,9 @@ impl Tensor {
     /// # Ok::<(), alcyon_engine::Error>(())
     /// ```
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>) -> Result<Self> {
-        Self::from_vec(values.to_vec(), shape)
+        let mut copy = room::empty("from_slice", values.len())?;
+        copy.extend_from_slice(values);
+        Self::from_vec(copy, shape)
     }
 
     /// A tensor of which `write` writes every element, or one that has no memory and says why.

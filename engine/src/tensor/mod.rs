@@ -10,8 +10,6 @@ mod read;
 use std::sync::Arc;
 
 #[cfg(feature = "cuda")]
-pub(crate) use read::room;
-
 use crate::op::{self, Op};
 pub use crate::tape::Taped;
 use crate::{DType, Device, Layout, Result, Shape, Storage};

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use super::{History, Plain, Tensor};
-use kernels::pool::{OutOfMemory, expect_room};
-
 use crate::dtype::for_element;
 use crate::storage::CpuStorage;
-use crate::{DType, Device, Element, Error, Result, Storage};
+use crate::{DType, Device, Element, Error, Result, Storage, room};
 
 impl<H: History> Tensor<H> {
     /// The numbers alone, as a plain tensor that shares the memory.
@@ -29,7 +27,7 @@ impl<H: History> Tensor<H> {
         }
         let cpu = self.cpu("to_vec")?;
         check_dtype::<T>("to_vec", self.dtype())?;
-        let mut out = room::<T>("to_vec", self.numel())?;
+        let mut out = room::zeros::<T>("to_vec", self.numel())?;
         self.copy_into(cpu, &mut out);
         Ok(out)
     }
@@ -38,12 +36,10 @@ impl<H: History> Tensor<H> {
     /// rounded ([`Tensor::to_vec`] has them).
     ///
     /// # Errors
-    /// [`Error::NoKernel`] when there are no numbers (meta device).
+    /// [`Error::NoKernel`] when there are no numbers (meta device), [`Error::OutOfMemory`].
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
-        let bytes = self.numel().saturating_mul(size_of::<f64>());
-        expect_room(bytes).map_err(Error::no_memory("to_f64_vec"))?;
         for_element!(self.dtype(), T => {
-            Ok(self.to_vec::<T>()?.into_iter().map(Element::to_f64).collect())
+            room::collect("to_f64_vec", self.to_vec::<T>()?.into_iter().map(Element::to_f64))
         })
     }
 
@@ -142,16 +138,6 @@ impl Tensor {
             _ => Err(Error::NoKernel { op: "make_mut", device: Device::Meta }),
         }
     }
-}
-
-/// A vector of zeros for a caller: its length is that of a tensor, which may be a view of little memory.
-///
-/// # Errors
-/// [`Error::OutOfMemory`].
-pub(crate) fn room<T: Element>(op: &'static str, len: usize) -> Result<Vec<T>> {
-    let bytes = len.saturating_mul(size_of::<T>());
-    let allocate = || bytemuck::allocation::try_zeroed_vec(len).map_err(|()| OutOfMemory { bytes });
-    expect_room(bytes).and_then(|()| allocate()).map_err(Error::no_memory(op))
 }
 
 fn check_dtype<T: Element>(op: &'static str, got: DType) -> Result<()> {

@@ -3,6 +3,7 @@
 //! Only the lower triangle of A is read.
 
 use super::{LinalgError, check, check_length};
+use crate::pool::expect_room;
 use crate::reduce::dot;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt;
@@ -24,7 +25,7 @@ use faer::{MatMut, MatRef, Par};
 /// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
 /// ```
 pub fn cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
-    check("cholesky", a, n)?;
+    check("cholesky", a, n, 2)?;
     let mut l = a.to_vec();
     let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
     let done = llt::factor::cholesky_in_place(
@@ -50,7 +51,7 @@ pub fn cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
 /// # Errors
 /// As [`cholesky()`].
 pub fn reference_cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
-    check("reference_cholesky", a, n)?;
+    check("reference_cholesky", a, n, 1)?;
     let mut l = vec![0.0; n * n];
     for i in 0..n {
         for j in 0..=i {
@@ -86,6 +87,7 @@ pub fn reference_cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> 
 /// ```
 pub fn cholesky_inverse(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
     let l = cholesky(a, n)?;
+    expect_room(size_of_val(a).saturating_mul(2))?;
     let mut inverse = vec![0.0; n * n];
     llt::inverse::inverse(
         MatMut::from_row_major_slice_mut(&mut inverse, n, n),
@@ -150,6 +152,7 @@ pub fn cholesky_solve(
     const ROUTINE: &str = "cholesky_solve";
     check_length(ROUTINE, l.len(), [n, n])?;
     check_length(ROUTINE, b.len(), [n, columns])?;
+    expect_room(size_of_val(b).saturating_mul(2))?;
     let mut x = b.to_vec();
     let scratch = llt::solve::solve_in_place_scratch::<f64>(n, columns, Par::Seq);
     llt::solve::solve_in_place(

@@ -87,7 +87,7 @@ pub fn coupled_newton(
     tolerance: f64,
 ) -> Result<InverseRoot, LinalgError> {
     const ROUTINE: &str = "coupled_newton";
-    check(ROUTINE, a, n)?;
+    check(ROUTINE, a, n, 4)?;
     let (p, order) = (p.max(1), f64::from(p.max(1)));
     let mut m = a.to_vec();
     symmetrise(&mut m, n);

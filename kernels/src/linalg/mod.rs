@@ -15,6 +15,7 @@ pub use inverse_root::{InverseRoot, coupled_newton, power};
 pub use qr::orthonormal;
 pub use symmetric_eigen::{Eigen, symmetric_eigen};
 
+use crate::pool::{OutOfMemory, expect_room};
 use crate::sizes::product;
 
 /// Why a factorisation has no result.
@@ -59,6 +60,9 @@ pub enum LinalgError {
         /// Its value.
         value: f64,
     },
+    /// There is no memory for what the routine works in.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// The iteration ended, but the result does not satisfy its equation.
     #[error("{routine}: did not converge: residual {residual}, tolerance {tolerance}")]
     NoConvergence {
@@ -71,9 +75,11 @@ pub enum LinalgError {
     },
 }
 
-/// Checks that `a` is an n × n matrix of finite numbers.
-fn check(routine: &'static str, a: &[f64], n: usize) -> Result<(), LinalgError> {
+/// Checks that `a` is an n × n matrix of finite numbers, and that there is room for so many of its size: a
+/// routine's result and all that it works in, the library's part included.
+fn check(routine: &'static str, a: &[f64], n: usize, matrices: usize) -> Result<(), LinalgError> {
     check_length(routine, a.len(), [n, n])?;
+    expect_room(size_of_val(a).saturating_mul(matrices))?;
     match a.iter().position(|x| !x.is_finite()) {
         Some(at) => {
             Err(LinalgError::NotFinite { routine, row: at / n, column: at % n, value: a[at] })
@@ -82,7 +88,6 @@ fn check(routine: &'static str, a: &[f64], n: usize) -> Result<(), LinalgError> 
     }
 }
 
-/// Q·diag(w)·Qᵀ, exactly symmetric.
 fn check_length(routine: &'static str, got: usize, sizes: [usize; 2]) -> Result<(), LinalgError> {
     match product(&sizes) {
         Some(expected) if got == expected => Ok(()),
@@ -92,6 +97,7 @@ fn check_length(routine: &'static str, got: usize, sizes: [usize; 2]) -> Result<
     }
 }
 
+/// Q·diag(w)·Qᵀ, exactly symmetric.
 fn reassemble(vectors: &[f64], w: &[f64]) -> Vec<f64> {
     use crate::gemm::{Matrix, gemm};
     let n = w.len();

@@ -22,7 +22,7 @@ use faer::MatRef;
 /// # Ok::<(), alcyon_kernels::linalg::LinalgError>(())
 /// ```
 pub fn orthonormal(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
-    check("orthonormal", a, n)?;
+    check("orthonormal", a, n, 4)?;
     if n == 0 {
         return Ok(Vec::new());
     }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use engine::{Error, LayerRecord, ParamId, Parameter, Product, Result, Rows};
+use engine::{Error, LayerRecord, ParamId, Parameter, Product, Result, Rows, room};
 use kernels::gemm::{Matrix, gemm};
 use kernels::linalg;
 
@@ -53,10 +53,15 @@ impl ExactBlock {
     /// [`Error::Uncovered`] for a parameter that is used outside layers, in no layer, or in a layer
     /// whose rows are not those of the batch's examples (a table of positions that all examples share).
     pub fn new(batches: &[&RecordedBatch], parameters: &[&Parameter]) -> Result<Self> {
-        let mut root = Vec::new();
-        each_sweep(batches, parameters, |rows| root.extend_from_slice(rows))?;
         let sizes: Vec<usize> = parameters.iter().map(|p| p.value().numel()).collect();
-        Ok(Self { root, gram: OnceLock::new(), size: sizes.iter().sum(), sizes })
+        let size: usize = sizes.iter().sum();
+        let rows: usize = batches.iter().map(|b| b.examples() * b.sweeps().len()).sum();
+        let mut root = room::empty("exact block", rows.saturating_mul(size))?;
+        each_sweep(batches, parameters, |rows| root.extend_from_slice(rows))?;
+        // The gram matrix, when it is asked for.
+        let side = rows.min(size);
+        room::expect("exact block", side.saturating_mul(side).saturating_mul(size_of::<f64>()))?;
+        Ok(Self { root, gram: OnceLock::new(), size, sizes })
     }
 
     /// P, the numbers of all parameters together.
@@ -189,7 +194,7 @@ impl ExactBlock {
 /// As [`ExactBlock::new`].
 pub fn diagonal(batches: &[&RecordedBatch], parameters: &[&Parameter]) -> Result<Vec<f64>> {
     let size = parameters.iter().map(|p| p.value().numel()).sum();
-    let mut sum: Vec<f64> = vec![0.0; size];
+    let mut sum: Vec<f64> = room::zeros("exact block", size)?;
     each_sweep(batches, parameters, |rows| {
         for row in rows.chunks_exact(size.max(1)) {
             sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
@@ -215,7 +220,7 @@ fn each_sweep(
         covered(batch, parameters)?;
         let scale = batch.scale() / (terms.max(1) as f64).sqrt();
         for sweep in batch.sweeps() {
-            let mut rows = vec![0.0; batch.examples() * size];
+            let mut rows = room::zeros("exact block", batch.examples().saturating_mul(size))?;
             for record in sweep {
                 add(record, &places, batch.examples(), &mut rows)?;
             }

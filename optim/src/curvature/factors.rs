@@ -17,7 +17,7 @@
 
 mod entry;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map as map};
 
 use engine::{LayerObserver, LayerRecord, ParamId, Parameter, Result, Rng, Tensor};
 
@@ -334,14 +334,16 @@ impl KroneckerFactors {
             }
         }
         let start = self.start;
-        let first = || {
-            let mut entry = Entry::new(&new);
-            if start == Start::Identity {
-                entry.average.set_identity();
+        let entry = match self.entries.entry(weight) {
+            map::Entry::Occupied(known) => known.into_mut(),
+            map::Entry::Vacant(place) => {
+                let entry = place.insert(Entry::new(&new)?);
+                if start == Start::Identity {
+                    entry.average.set_identity();
+                }
+                entry
             }
-            entry
         };
-        let entry = self.entries.entry(weight).or_insert_with(first);
         if entry.fits(&new) {
             entry.batch.rows += new.rows as f64;
             entry.batch.a.add(new.a)?;

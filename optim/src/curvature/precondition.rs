@@ -20,6 +20,7 @@ pub(crate) mod there;
 
 use engine::{DType, Device, Element as _, Error, Result, Tensor, for_float};
 use kernels::linalg::{self, LinalgError};
+use kernels::pool::OutOfMemory;
 
 pub use super::factor::Factor;
 use super::pattern::Pattern;
@@ -352,7 +353,17 @@ pub(crate) fn of_factor(error: Error, side: &str) -> Error {
 }
 
 pub(crate) fn failed(error: &LinalgError) -> Error {
-    Error::Linalg { routine: "curvature", reason: error.to_string() }
+    failed_in("curvature", error)
+}
+
+/// The same in the name of another routine.
+pub(crate) fn failed_in(routine: &'static str, error: &LinalgError) -> Error {
+    match *error {
+        LinalgError::OutOfMemory(OutOfMemory { bytes }) => {
+            Error::OutOfMemory { op: routine, bytes }
+        }
+        _ => Error::Linalg { routine, reason: error.to_string() },
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use kernels::{linalg, parallel};
 use super::Statistics;
 use crate::LongSides;
 use crate::curvature::pattern::Pattern;
-use crate::curvature::precondition::of_side;
+use crate::curvature::precondition::{failed_in, of_side};
 use crate::moments::correction;
 
 /// So many failures in a row are borne with the previous roots.
@@ -245,18 +245,15 @@ impl Preconditioner {
                 }
                 Pattern::Blocks(_) => linalg::power(&moment, axis.side.size(), exponent, ridge),
             };
-            let failed = |reason: &dyn fmt::Display| Error::Linalg {
-                routine: "shampoo",
-                reason: reason.to_string(),
-            };
-            let root = root.map_err(|error| failed(&error))?;
+            let root = root.map_err(|error| failed_in("shampoo", &error))?;
             let root = Tensor::from_vec(root, axis.side.shape())?;
             let rounded = root.to_dtype(self.dtype)?;
             // A root can be too large for a float.
             if rounded.sum_all()?.item()?.is_finite() {
                 rounded.to_device(axis.moment.device())
             } else {
-                Err(failed(&"a root is not finite"))
+                let reason = "a root is not finite".into();
+                Err(Error::Linalg { routine: "shampoo", reason })
             }
         };
         let named = |(at, axis)| of_side(&format!("axis {at}"), root(axis));

@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 
-use engine::{DType, Device, Result, Tensor};
+use engine::{DType, Device, Result, Tensor, room};
 use kernels::parallel;
 
 use crate::curvature::block::BlockInverse;
 use crate::curvature::kronecker::Kronecker;
 use crate::curvature::numbers::Numbers;
+use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::DampingRule;
 use crate::curvature::second_moments::Moments;
 
@@ -47,11 +48,14 @@ pub(super) struct Sums {
 }
 
 impl Entry {
-    pub(super) fn new(new: &Moments) -> Self {
+    /// # Errors
+    /// [`Error::OutOfMemory`](engine::Error::OutOfMemory).
+    pub(super) fn new(new: &Moments) -> Result<Self> {
         let Moments { form, groups, bias, .. } = *new;
         let (inputs, outputs) = (new.inputs.clone(), new.outputs.clone());
-        let (a, g) = (vec![0.0; groups * inputs.numbers()], vec![0.0; groups * outputs.numbers()]);
-        Self::around(Kronecker { form, groups, bias, inputs, outputs, a, g })
+        let zeros = |side: &Pattern| room::zeros("factors", groups.saturating_mul(side.numbers()));
+        let (a, g) = (zeros(&inputs)?, zeros(&outputs)?);
+        Ok(Self::around(Kronecker { form, groups, bias, inputs, outputs, a, g }))
     }
 
     pub(super) fn around(average: Kronecker) -> Self {
