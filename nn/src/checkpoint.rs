@@ -7,15 +7,19 @@
 //! Writing is atomic: a temporary file in the same folder is written, flushed to the disk and
 //! renamed. Reading verifies everything before it changes anything.
 
+mod numbers;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use engine::parameter::{Member, MemberMut};
-use engine::{DType, Device, Error, Parameters, Result, Shape, Tensor};
+use engine::{Device, Error, Parameters, Result, Shape, Tensor, room};
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::TensorView;
+
+use self::numbers::{Taken, from_bytes, to_bytes};
 
 use crate::data::file::regular;
 use crate::data::limits::SAFETENSORS_HEADER;
@@ -48,12 +52,14 @@ const INCIDENTAL: [&str; 3] = ["num_batches_tracked", "relative_position_index",
 pub struct Checkpoint {
     file: PathBuf,
     model: BTreeMap<String, Tensor>,
+    /// Those of `model` that have another dtype in the file, and which.
+    converted: BTreeMap<String, String>,
     /// Tensors that are not the model's, by name: an optimizer's state.
     pub extra: BTreeMap<String, Tensor>,
     /// Counters, generator states and names, as text.
     pub metadata: BTreeMap<String, String>,
-    /// Tensors of the file that were not read, and why: their dtype is one that tensors do not have, or they
-    /// have too many axes. A model that needs one of them is refused.
+    /// Tensors of the file that were not read, and what they are: their dtype is one that tensors do not have,
+    /// or they have too many axes. A model that needs one of them is refused.
     pub left_out: BTreeMap<String, String>,
 }
 
@@ -151,11 +157,13 @@ impl Checkpoint {
         mut self,
         mut each: impl FnMut(&str, Tensor) -> Result<Option<(String, Tensor)>>,
     ) -> Result<Self> {
-        for (name, value) in std::mem::take(&mut self.model) {
-            let Some((name, value)) = each(&name, value)? else { continue };
+        let mut converted = std::mem::take(&mut self.converted);
+        for (old, value) in std::mem::take(&mut self.model) {
+            let Some((name, value)) = each(&old, value)? else { continue };
             if self.model.contains_key(&name) {
                 return Err(misfit(&self.file, "a name for each tensor", &format!("{name} twice")));
             }
+            self.converted.extend(converted.remove(&old).map(|was| (name.clone(), was)));
             self.model.insert(name, value);
         }
         Ok(self)
@@ -163,7 +171,7 @@ impl Checkpoint {
 
     /// Whether the model's members are exactly those of the file, with the same shapes and dtypes. Names
     /// that end in `num_batches_tracked`, `relative_position_index` or `position_ids` may be missing or
-    /// too many.
+    /// too many; and so may what no model here can have: [`Checkpoint::unused`] lists it.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] naming all that is missing, unexpected or misshapen; else
@@ -212,6 +220,31 @@ impl Checkpoint {
         Ok(missing)
     }
 
+    /// What the file has and a model does not take, and is no reason to refuse it: tensors of
+    /// [`left_out`](Self::left_out), and those of dtypes that no member of a model has (integers of other
+    /// sizes than 64 bits, booleans) under names that the model lacks. Each with its dtype and shape there.
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_nn::{Checkpoint, Linear, checkpoint};
+    /// use engine::Rng;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let file = dir.path().join("model.safetensors");
+    /// let mut model = Linear::new(2, 3, &mut Rng::new(0));
+    /// checkpoint::save(&file, &model, &[].into(), &[].into())?;
+    /// let checkpoint = checkpoint::load(&file, &mut model)?;
+    /// assert!(checkpoint.unused(&model).is_empty()); // a counter would be listed: "steps (I32 [1])"
+    /// # Ok::<(), engine::Error>(())
+    /// ```
+    #[must_use]
+    pub fn unused(&self, model: &dyn Parameters) -> Vec<String> {
+        let members = members(model);
+        let known = |name: &String| members.iter().any(|(path, _)| path == name);
+        let lacking = self.converted.iter().filter(|(name, _)| !known(name));
+        let all = lacking.chain(&self.left_out).map(|(name, what)| format!("{name} ({what})"));
+        all.collect()
+    }
+
     fn differences(&self, model: &dyn Parameters) -> Differences {
         let members = members(model);
         let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
@@ -227,8 +260,11 @@ impl Checkpoint {
                 Some(_) => {}
             }
         }
-        let known =
-            |name: &String| incidental(name) || members.iter().any(|(path, _)| path == name);
+        let known = |name: &String| {
+            incidental(name)
+                || self.converted.contains_key(name)
+                || members.iter().any(|(path, _)| path == name)
+        };
         let unexpected = self.model.keys().filter(|n| !known(n)).cloned().collect();
         Differences { missing, unexpected, misshapen }
     }
@@ -316,6 +352,8 @@ fn encode(
     }
     let metadata = serde_json::to_string(metadata).map_err(|e| refused(&e))?;
     let header = HashMap::from([(METADATA.to_owned(), metadata)]);
+    // The crate's own copy of them all.
+    room::expect("checkpoint", bytes.iter().map(|(_, bytes)| bytes.len()).sum())?;
     safetensors::serialize(views, Some(header)).map_err(|e| refused(&e))
 }
 
@@ -332,73 +370,19 @@ fn decode(file: &Path, bytes: &[u8]) -> Result<Checkpoint> {
         None => BTreeMap::new(),
     };
     let (mut model, mut extra) = (BTreeMap::new(), BTreeMap::new());
-    let mut left_out = BTreeMap::new();
+    let (mut converted, mut left_out) = (BTreeMap::new(), BTreeMap::new());
     for (name, view) in SafeTensors::deserialize(bytes).map_err(|e| broken(&e))?.tensors() {
-        let Some(tensor) = from_bytes(&view)? else {
-            left_out.insert(name, format!("{:?} {:?}", view.dtype(), view.shape()));
-            continue;
-        };
-        match name.strip_prefix(EXTRA) {
-            Some(name) => extra.insert(name.to_owned(), tensor),
-            None => model.insert(name, tensor),
-        };
-    }
-    Ok(Checkpoint { file: file.to_owned(), model, extra, metadata, left_out })
-}
-
-/// Numbers of one dtype, as the file has them: little-endian.
-macro_rules! little_endian {
-    ($($dtype:ident => $t:ty),*) => {
-        fn to_bytes(tensor: &Tensor) -> Result<(Dtype, Vec<u8>)> {
-            match tensor.dtype() {
-                $(DType::$dtype => {
-                    let numbers = tensor.to_vec::<$t>()?;
-                    Ok((Dtype::$dtype, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()))
-                })*
-                got => {
-                    let expected = "a dtype of the safetensors format".into();
-                    Err(Error::DType { op: "checkpoint", expected, got })
-                }
+        let what = || format!("{:?} {:?}", view.dtype(), view.shape());
+        match (from_bytes(&view)?, name.strip_prefix(EXTRA)) {
+            (None, _) => drop(left_out.insert(name, what())),
+            (Some(taken), Some(name)) => drop(extra.insert(name.to_owned(), taken.tensor)),
+            (Some(Taken { tensor, converted: is_converted }), None) => {
+                converted.extend(is_converted.then(|| (name.clone(), what())));
+                model.insert(name, tensor);
             }
         }
-
-        /// None for what tensors cannot hold: another dtype, too many axes, a number above i64's.
-        fn from_bytes(view: &TensorView<'_>) -> Result<Option<Tensor>> {
-            let Ok(shape) = Shape::new(view.shape()) else { return Ok(None) };
-            let bytes = view.data();
-            match view.dtype() {
-                $(Dtype::$dtype => {
-                    let numbers = bytes.as_chunks().0.iter().map(|&b| <$t>::from_le_bytes(b));
-                    Tensor::from_vec(numbers.collect(), shape).map(Some)
-                })*
-                other => {
-                    let whole = integers(other, bytes);
-                    whole.map(|numbers| Tensor::from_vec(numbers, shape)).transpose()
-                }
-            }
-        }
-    };
-}
-little_endian! { F32 => f32, F64 => f64, I64 => i64, F16 => half::f16, BF16 => half::bf16 }
-
-/// Integers of any size and booleans as i64.
-fn integers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<i64>> {
-    fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> i64) -> Option<Vec<i64>> {
-        Some(bytes.as_chunks::<N>().0.iter().map(|&b| number(b)).collect())
     }
-    match dtype {
-        Dtype::BOOL | Dtype::U8 => each(bytes, |[b]| i64::from(b)),
-        Dtype::I8 => each(bytes, |b| i64::from(i8::from_le_bytes(b))),
-        Dtype::I16 => each(bytes, |b| i64::from(i16::from_le_bytes(b))),
-        Dtype::U16 => each(bytes, |b| i64::from(u16::from_le_bytes(b))),
-        Dtype::I32 => each(bytes, |b| i64::from(i32::from_le_bytes(b))),
-        Dtype::U32 => each(bytes, |b| i64::from(u32::from_le_bytes(b))),
-        Dtype::U64 => {
-            let numbers = bytes.as_chunks().0.iter().map(|&b| u64::from_le_bytes(b).try_into());
-            numbers.collect::<std::result::Result<_, _>>().ok()
-        }
-        _ => None,
-    }
+    Ok(Checkpoint { file: file.to_owned(), model, converted, extra, metadata, left_out })
 }
 
 /// Writes a file whole: after a crash it is the old one or the new one. A link stays a link,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use engine::{DType, Error, Parameters, Rng, Tensor};
 use proptest::prelude::*;
 
+use safetensors::tensor::Dtype;
+
 use super::*;
 use crate::layer::{BatchNorm2d, Linear, Relu, Sequential};
 
@@ -184,6 +186,50 @@ fn integers_of_any_size_are_read_and_what_tensors_cannot_hold_is_left_out() {
     let left_out: Vec<&str> = read.left_out.keys().map(String::as_str).collect();
     assert_eq!(left_out, ["above", "axes", "f8"]);
     assert_eq!(read.left_out["f8"], "F8_E4M3 [1]");
+}
+
+#[test]
+fn what_no_model_can_have_does_not_stop_one_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c");
+    let kept = model(0);
+    let numbers = values(&kept);
+    type Written = (String, Dtype, Vec<usize>, Vec<u8>);
+    let mut owned: Vec<Written> = Vec::new();
+    for (path, value) in members(&kept) {
+        let (dtype, bytes) = to_bytes(value).unwrap();
+        owned.push((path, dtype, value.shape().to_vec(), bytes));
+    }
+    owned.push(("steps".into(), Dtype::I32, vec![1], vec![7, 0, 0, 0]));
+    owned.push(("mask".into(), Dtype::BOOL, vec![2], vec![0, 1]));
+    owned.push(("scale".into(), Dtype::F8_E4M3, vec![1], vec![0]));
+    let write = |owned: &[Written]| {
+        let views = owned.iter().map(|(name, dtype, shape, bytes)| {
+            (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+        });
+        fs::write(&file, safetensors::serialize(views, None).unwrap()).unwrap();
+    };
+    write(&owned);
+    let mut other = model(1);
+    let checkpoint = load(&file, &mut other).unwrap();
+    assert_eq!(values(&other), numbers);
+    let told = ["mask (BOOL [2])", "steps (I32 [1])", "scale (F8_E4M3 [1])"];
+    assert_eq!(checkpoint.unused(&other), told);
+    assert_eq!(Checkpoint::read(&file).unwrap().restore_part(&mut other).unwrap(), [""; 0]);
+    let renamed = |name: &str, value| Ok(Some((name.replace("steps", "count"), value)));
+    let renamed = checkpoint.translate(renamed).unwrap();
+    renamed.restore(&mut other).unwrap();
+    assert_eq!(renamed.unused(&other), ["count (I32 [1])", told[0], told[2]]);
+    // A float, or an integer as models have them, is what another model has.
+    for (dtype, bytes) in [(Dtype::I64, vec![0; 8]), (Dtype::F32, vec![0; 4])] {
+        owned.push(("more".into(), dtype, vec![1], bytes));
+        write(&owned);
+        let Error::Checkpoint { unexpected, .. } = load(&file, &mut other).unwrap_err() else {
+            panic!()
+        };
+        assert_eq!(unexpected, ["more"]);
+        owned.pop();
+    }
 }
 
 #[test]
