@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use engine::{Error, Result};
+use engine::{Error, Result, room};
 
 /// Weights tried for the prior.
 const WEIGHTS: [f64; 12] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4];
@@ -22,7 +22,7 @@ const WEIGHTS: [f64; 12] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3
 ///
 /// # Errors
 /// [`Error::Index`] for a token outside `0..vocabulary`, [`Error::Argument`] when either part has
-/// fewer than two tokens.
+/// fewer than two tokens, [`Error::OutOfMemory`] for a vocabulary that does not fit.
 ///
 /// # Source
 /// MacKay & Peto 1995, "A hierarchical Dirichlet language model", equation 10, with one β for all.
@@ -53,11 +53,11 @@ pub fn bigram_perplexity(train: &[i64], validation: &[i64], vocabulary: usize) -
         }
     }
     let (most, last) = train.split_at(train.len() - train.len().div_ceil(10));
-    let counts = Counts::of(most, vocabulary);
+    let counts = Counts::of(most, vocabulary)?;
     let loss = |weight: f64| counts.loss(last, weight);
     let best = WEIGHTS.into_iter().min_by(|a, b| loss(*a).total_cmp(&loss(*b)));
     let weight = best.unwrap_or(1.0);
-    Ok(Counts::of(train, vocabulary).loss(validation, weight).exp())
+    Ok(Counts::of(train, vocabulary)?.loss(validation, weight).exp())
 }
 
 struct Counts {
@@ -70,15 +70,16 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(tokens: &[i64], vocabulary: usize) -> Self {
+    fn of(tokens: &[i64], vocabulary: usize) -> Result<Self> {
         let mut pairs = HashMap::new();
-        let (mut words, mut firsts) = (vec![0; vocabulary], vec![0; vocabulary]);
+        let zeros = || room::zeros("bigram_perplexity", vocabulary);
+        let (mut words, mut firsts) = (zeros()?, zeros()?);
         tokens.iter().for_each(|&word| words[word as usize] += 1);
         for pair in tokens.windows(2) {
             *pairs.entry((pair[0], pair[1])).or_default() += 1;
             firsts[pair[0] as usize] += 1;
         }
-        Self { pairs, words, firsts, total: tokens.len() }
+        Ok(Self { pairs, words, firsts, total: tokens.len() })
     }
 
     /// p(w | v)
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn probabilities_of_all_next_words_sum_to_one() {
-        let counts = Counts::of(&[0, 1, 2, 1, 0, 1], 4);
+        let counts = Counts::of(&[0, 1, 2, 1, 0, 1], 4).unwrap();
         for v in 0..4 {
             let sum: f64 = (0..4).map(|w| counts.probability(v, w, 0.7)).sum();
             assert!((sum - 1.0).abs() < 1e-12, "{v}: {sum}");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-use engine::{Error, Result, Tensor};
+use engine::{Error, Result, Tensor, room};
 
 use super::Dataset;
 use super::file;
@@ -107,13 +107,14 @@ impl Table {
 
         let (mut inputs, mut labels) = (Vec::new(), Vec::new());
         let mut classes = Classes::new(known);
-        let mut row = vec![0.0_f32; features.len()];
+        let mut row: Vec<f32> = room::zeros("csv", features.len())?;
         for record in reader.records() {
             let record = record.map_err(broken)?;
             let line = || line_of(&bytes, record.position());
             for (i, field) in record.iter().enumerate() {
                 if i == column {
                     let class = classes.number(field);
+                    room::more("csv", &mut labels, 1)?;
                     labels.push(class.map_err(|expected| misfit(file, line(), &expected, field))?);
                 } else {
                     let number = field.parse::<f32>().ok().filter(|x| x.is_finite());
@@ -121,6 +122,7 @@ impl Table {
                         number.ok_or_else(|| misfit(file, line(), "a finite number", field))?;
                 }
             }
+            room::more("csv", &mut inputs, row.len())?;
             inputs.extend_from_slice(&row);
         }
         if labels.is_empty() {
@@ -279,6 +281,12 @@ mod tests {
         let table = parse("a, b ,c\r\n 1 ,2,\"x, y\"\r\n3,4,\"x, y\"\r\n").unwrap();
         assert_eq!((table.features.join("|"), table.classes), ("a|b".into(), vec!["x, y".into()]));
         assert_eq!(table.dataset.labels.to_vec::<i64>().unwrap(), [0, 0]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_name() {
+        let table = parse("\u{feff}a,b,c\r\n1,2,x\r\n").unwrap();
+        assert_eq!((table.features.join("|"), table.classes), ("a|b".into(), vec!["x".into()]));
     }
 
     #[test]

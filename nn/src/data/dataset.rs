@@ -1,6 +1,6 @@
 //! Inputs with labels.
 
-use engine::{DType, Error, Result, Tensor};
+use engine::{DType, Error, Result, Tensor, room};
 
 /// N examples and their classes. Cloning shares the memory.
 ///
@@ -100,11 +100,12 @@ impl Dataset {
     /// # Errors
     /// [`Error::Index`] for a place that does not exist.
     pub fn select(&self, places: &[usize]) -> Result<Self> {
-        let index = Tensor::from_vec(places.iter().map(|&i| i as i64).collect(), [places.len()])?;
+        let index = room::collect("dataset", places.iter().map(|&i| i as i64))?;
+        let index = Tensor::from_vec(index, [places.len()])?;
         let inputs = self.inputs.gather(0, &index)?;
         // The gather has checked the places.
         let all = self.labels.as_slice::<i64>()?;
-        let labels: Vec<i64> = places.iter().map(|&i| all[i]).collect();
+        let labels = room::collect("dataset", places.iter().map(|&i| all[i]))?;
         Ok(Self {
             name: self.name.clone(),
             inputs,

@@ -6,7 +6,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use engine::{Result, Shape};
+use engine::{Result, Shape, room};
 
 use super::Images;
 use super::file::{self, misfit, unreadable};
@@ -72,7 +72,7 @@ pub fn images(name: &str, images: Idx, labels: &Idx, classes: usize) -> Result<I
     if labels.shape != Shape::from([count]) {
         return labels.misfit(format!("{count} labels, one for each image"));
     }
-    let labels = labels.bytes.iter().map(|&b| i64::from(b)).collect();
+    let labels = room::collect("idx", labels.bytes.iter().map(|&b| i64::from(b)))?;
     let names: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
     Images::new(name, [1, height, width], images.bytes, labels, &names)
 }

@@ -11,6 +11,7 @@ use engine::Result;
 
 use super::file::misfit;
 use super::limits::LIST;
+use super::text::without_mark;
 use super::tree::{Place, Tree};
 use super::{Images, Normalise, PassedOver};
 
@@ -210,8 +211,9 @@ fn is_picture(path: &str) -> bool {
 }
 
 fn text(place: &Place) -> Result<String> {
-    String::from_utf8(place.plain(LIST)?)
-        .map_err(|e| misfit(place.file(), "UTF-8 text", e.utf8_error().to_string()))
+    let bytes = place.plain(LIST)?;
+    let text = std::str::from_utf8(without_mark(&bytes));
+    text.map(str::to_owned).map_err(|e| misfit(place.file(), "UTF-8 text", e.to_string()))
 }
 
 #[cfg(test)]
@@ -287,8 +289,8 @@ mod tests {
             assert_eq!((train.len(), train.classes.join(" ")), (2, "a b".into()), "{train:?}");
             let passed_over = train.passed_over();
             assert_eq!((passed_over.count(".webp"), passed_over.count(".bmp")), (1, 1));
-            // A folder walks past the two hidden folders, an archive past what is in them.
-            assert!(passed_over.count("hidden") >= 6, "{passed_over}");
+            // Two hidden folders, whatever is in them, and four files.
+            assert_eq!(passed_over.count("hidden"), 6, "{passed_over}");
             assert!(train.source.contains("(passed over: 1 .bmp, 1 .webp, "), "{}", train.source);
         }
         write(&root, "train/empty/x.gif", b"GIF");
@@ -298,6 +300,43 @@ mod tests {
             let message = message(place);
             assert!(message.contains("train/empty: expected a class with a .jpg"), "{message}");
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_and_its_archive_pass_over_the_same_and_count_it_the_same() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("pets");
+        for split in ["train", "val"] {
+            write(&root, &format!("{split}/a/1.png"), &png(4, 4));
+            for file in [".DS_Store", "._1.png", ".thumbnails/1.png", ".thumbnails/x/2.png"] {
+                write(&root, &format!("{split}/a/{file}"), b"hidden");
+            }
+            write(&root, &format!("{split}/a/2.png/3.gif"), b"a folder that is called a picture");
+        }
+        write(&root, "train/a/b/c/d/deep.png", &png(4, 4));
+        write(&root, "train/a/b/c/d/e/too/deep.png", &png(4, 4));
+        write(&root, "train/a/b/c/d/e/deep.gif", b"GIF");
+        for name in [&b"\xff.png"[..], b"\xfe/1.png", b"\xfe/2.png"] {
+            let file = root.join("train/a").join(OsStr::from_bytes(name));
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, png(4, 4)).unwrap();
+        }
+        write(&root, "train/a/two\nlines.png", &png(4, 4));
+        let archive = dir.path().join("pets.tar");
+        pack(&root, &archive);
+        // The archive has one folder more, `inside`: so has this.
+        let around = dir.path().join("around");
+        fs::create_dir(&around).unwrap();
+        fs::rename(&root, around.join("inside")).unwrap();
+        let [folder, archive] = [&around, &archive].map(|place| open(place).unwrap().0);
+        let counted = folder.passed_over().to_string();
+        let expected = "2 .gif, 6 hidden, 1 too deep a folder, 2 with a name that is not UTF-8";
+        assert_eq!(counted, expected);
+        assert_eq!(archive.passed_over().to_string(), counted);
+        assert_eq!((folder.len(), archive.len()), (3, 3));
     }
 
     #[test]
@@ -320,7 +359,7 @@ mod tests {
     #[test]
     fn tiny_imagenet_is_labelled_by_its_lists() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), "wnids.txt", b"n02\nn01\n");
+        write(dir.path(), "wnids.txt", "\u{feff}n02\r\nn01\r\n".as_bytes());
         write(dir.path(), "train/n01/images/n01_0.JPEG", &jpeg(8, 8));
         write(dir.path(), "train/n02/images/n02_0.JPEG", &jpeg(8, 8));
         write(dir.path(), "val/images/val_0.JPEG", &jpeg(8, 8));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use engine::{Error, Result, Tensor};
+use engine::{Error, Result, Tensor, room};
 use rayon::prelude::*;
 
 use super::Dataset;
@@ -104,7 +104,7 @@ impl Images {
             source: "memory".into(),
             normalise: Normalise::none(),
             store: Arc::new(store),
-            places: (0..labels.len()).collect(),
+            places: room::collect("images", 0..labels.len())?,
             labels,
             passed_over: Arc::default(),
         })
@@ -154,10 +154,24 @@ impl Images {
             return Err(Error::Index { op: "images", index: places[at] as i64, at, bound });
         }
         Ok(Self {
-            places: places.iter().map(|&place| self.places[place]).collect(),
-            labels: places.iter().map(|&place| self.labels[place]).collect(),
-            ..self.clone()
+            places: room::collect("images", places.iter().map(|&place| self.places[place]))?,
+            labels: room::collect("images", places.iter().map(|&place| self.labels[place]))?,
+            ..self.sharing()
         })
+    }
+
+    /// The same pixels in none of the places.
+    fn sharing(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            classes: Arc::clone(&self.classes),
+            source: self.source.clone(),
+            normalise: self.normalise.clone(),
+            store: Arc::clone(&self.store),
+            places: Vec::new(),
+            labels: Vec::new(),
+            passed_over: Arc::clone(&self.passed_over),
+        }
     }
 
     /// The pictures `start .. start + count`.
@@ -170,7 +184,7 @@ impl Images {
             let (index, at, bound) = (end as i64 - 1, count.saturating_sub(1), self.len());
             return Err(Error::Index { op: "images", index, at, bound });
         }
-        self.select(&(start..end).collect::<Vec<_>>())
+        self.select(&room::collect("images", start..end)?)
     }
 
     /// The classes take turns: the first picture of each, the second of each, and so on. A data
@@ -204,7 +218,7 @@ impl Images {
         let Some(first) = (0..self.len()).next() else { return Ok(self.clone()) };
         let shape = self.picture(first)?.shape;
         let size: usize = shape.iter().product();
-        let mut bytes = vec![0; size * self.len()];
+        let mut bytes = room::zeros("images", size.saturating_mul(self.len()))?;
         bytes.par_chunks_mut(size.max(1)).enumerate().try_for_each(|(i, out)| {
             let picture = self.picture(i)?;
             picture.must_be(shape)?;
@@ -213,8 +227,9 @@ impl Images {
         })?;
         Ok(Self {
             store: Arc::new(Store::Pixels { shape, bytes }),
-            places: (0..self.len()).collect(),
-            ..self.clone()
+            places: room::collect("images", 0..self.len())?,
+            labels: room::collect("images", self.labels.iter().copied())?,
+            ..self.sharing()
         })
     }
 
@@ -227,8 +242,9 @@ impl Images {
         let shape = if self.is_empty() { none } else { self.picture(0)?.shape };
         let [channels, height, width] = shape;
         let lines = self.normalise.lines(channels)?;
-        let mut numbers = vec![0.0_f32; shape.iter().product::<usize>() * self.len()];
-        let size = shape.iter().product::<usize>().max(1);
+        let size = shape.iter().product::<usize>();
+        let mut numbers: Vec<f32> = room::zeros("images", size.saturating_mul(self.len()))?;
+        let size = size.max(1);
         numbers.par_chunks_mut(size).enumerate().try_for_each(|(i, out)| {
             let picture = self.picture(i)?;
             picture.must_be(shape)?;

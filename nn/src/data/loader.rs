@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Device, Error, Result, Rng};
+use engine::{Device, Error, Result, Rng, room};
 use rand::seq::SliceRandom;
 
 use super::prefetch::Prefetch;
@@ -40,7 +40,7 @@ impl Loader {
     /// Batches of a given size.
     ///
     /// # Errors
-    /// [`Error::Argument`] for batches of 0.
+    /// [`Error::Argument`] for batches of 0; [`Error::OutOfMemory`] for more examples than can be put in order.
     pub fn new(examples: &(impl Examples + Clone + 'static), batch_size: usize) -> Result<Self> {
         if batch_size == 0 {
             return Err(Error::Argument {
@@ -50,6 +50,8 @@ impl Loader {
                 got: "0".into(),
             });
         }
+        // The order of an epoch.
+        room::expect("loader", examples.len().saturating_mul(size_of::<usize>()))?;
         Ok(Self { examples: Arc::new(examples.clone()), batch_size, threads: 0, device: None })
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Cursor;
 use std::path::Path;
 
-use engine::Result;
+use engine::{Result, room};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
@@ -66,6 +66,8 @@ pub(super) fn decode(bytes: &[u8], file: &Path) -> Result<Picture<'static>> {
     if format == Some(ImageFormat::Jpeg) && (bytes.len() as u64) < pixels / MOST_OF_A_BYTE {
         return Err(cut_off(&format!("the data of {width} x {height} pixels")));
     }
+    // Small next to a batch, but for the few that are not.
+    room::expect("decode", (pixels * of_pixel) as usize)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     image.apply_orientation(orientation);

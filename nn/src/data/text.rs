@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine::{Error, Result};
+use engine::{Error, Result, room};
 
 use super::file::{self, misfit};
 use super::limits::TEXT;
@@ -11,7 +11,12 @@ use super::limits::TEXT;
 pub const TEXTS: [&str; 3] = ["tinyshakespeare", "wikitext2-small", "austen"];
 
 /// What some editors write in front of UTF-8.
-const BYTE_ORDER_MARK: char = '\u{feff}';
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// UTF-8 without the byte-order mark in front, which is no part of a text, a list or a JSON file.
+pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
 
 /// A text in three parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +79,11 @@ pub fn open_text(name: &str, data_dir: Option<&Path>) -> Result<Corpus> {
     match name {
         "tinyshakespeare" => {
             let text = part("tinyshakespeare.txt")?;
-            Ok(corpus(tenths(&text), "tinyshakespeare.txt, its last tenth held out"))
+            Ok(corpus(tenths(&text)?, "tinyshakespeare.txt, its last tenth held out"))
         }
         "wikitext2-small" => {
             let train = part("wikitext2-valid.txt")?;
-            let [validation, test] = halves(&part("wikitext2-test.txt")?, 1, 2);
+            let [validation, test] = halves(&part("wikitext2-test.txt")?, 1, 2)?;
             let source =
                 "WikiText-2 small: trained on the validation file, tested on the test file";
             Ok(corpus([train, validation, test], source))
@@ -86,13 +91,15 @@ pub fn open_text(name: &str, data_dir: Option<&Path>) -> Result<Corpus> {
         "austen" => {
             let novels = ["emma", "mansfieldpark", "prideprejudice", "sensesensibility"];
             let novels = novels.map(|novel| part(&format!("austen-{novel}.txt")));
-            let train = novels.into_iter().collect::<Result<Vec<_>>>()?.concat();
-            let [validation, test] = halves(&part("austen-persuasion.txt")?, 1, 2);
+            let novels = novels.into_iter().collect::<Result<Vec<_>>>()?;
+            room::expect("open_text", novels.iter().map(String::len).sum())?;
+            let train = novels.concat();
+            let [validation, test] = halves(&part("austen-persuasion.txt")?, 1, 2)?;
             Ok(corpus([train, validation, test], "four novels by Jane Austen; Persuasion held out"))
         }
         path if Path::new(path).is_file() => {
             let text = read_text(Path::new(path))?;
-            let mut corpus = corpus(tenths(&text), &format!("{path}, its last tenth held out"));
+            let mut corpus = corpus(tenths(&text)?, &format!("{path}, its last tenth held out"));
             corpus.name = Path::new(path).file_stem().unwrap_or_default().to_string_lossy().into();
             Ok(corpus)
         }
@@ -109,29 +116,27 @@ pub fn open_text(name: &str, data_dir: Option<&Path>) -> Result<Corpus> {
 /// # Errors
 /// [`Error::Io`] when it cannot be read, [`Error::File`] when it is empty or not UTF-8.
 pub fn read_text(file: &Path) -> Result<String> {
-    let bytes = file::read(file, TEXT)?;
-    let mut text = String::from_utf8(bytes).map_err(|e| {
+    let mut bytes = file::read(file, TEXT)?;
+    bytes.drain(..bytes.len() - without_mark(&bytes).len());
+    let text = String::from_utf8(bytes).map_err(|e| {
         let (at, utf8) = (e.utf8_error().valid_up_to(), e.as_bytes());
         misfit(file, "UTF-8 text", format!("byte {:#04x} at byte {at}", utf8[at]))
     })?;
-    if text.starts_with(BYTE_ORDER_MARK) {
-        text.drain(..BYTE_ORDER_MARK.len_utf8());
-    }
     if text.is_empty() {
         return Err(misfit(file, "text", "0 bytes"));
     }
     Ok(text)
 }
 
-fn tenths(text: &str) -> [String; 3] {
-    let [train, rest] = halves(text, 9, 10);
-    let [validation, test] = halves(&rest, 1, 2);
-    [train, validation, test]
+fn tenths(text: &str) -> Result<[String; 3]> {
+    let [train, rest] = halves(text, 9, 10)?;
+    let [validation, test] = halves(&rest, 1, 2)?;
+    Ok([train, validation, test])
 }
 
 /// The text up to the end of the line in which the given share of it ends, and the rest; a text
 /// with too few lines for that is cut between characters.
-fn halves(text: &str, share: usize, of: usize) -> [String; 2] {
+fn halves(text: &str, share: usize, of: usize) -> Result<[String; 2]> {
     let mut at = text.len() / of * share;
     while !text.is_char_boundary(at) {
         at += 1;
@@ -139,7 +144,8 @@ fn halves(text: &str, share: usize, of: usize) -> [String; 2] {
     if let Some(end) = text[..at].rfind('\n') {
         at = end + 1;
     }
-    [text[..at].to_owned(), text[at..].to_owned()]
+    room::expect("open_text", text.len())?;
+    Ok([text[..at].to_owned(), text[at..].to_owned()])
 }
 
 #[cfg(test)]
@@ -205,7 +211,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_cut_into_parts_that_join_to_it(text in "[a-zé\n]{0,60}") {
-            prop_assert_eq!(tenths(&text).concat(), text);
+            prop_assert_eq!(tenths(&text).unwrap().concat(), text);
         }
     }
 }

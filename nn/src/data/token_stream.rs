@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Error, Result, Tensor};
+use engine::{Error, Result, Tensor, room};
 
 use super::augment::below;
 use super::{Batch, Draw, Examples};
@@ -39,7 +39,7 @@ impl TokenWindows {
     /// the tokens. For models without state.
     ///
     /// # Errors
-    /// [`Error::Argument`] for windows of 0, or more than there are tokens for.
+    /// [`Error::Argument`] for windows of 0, or more than there are tokens for; [`Error::OutOfMemory`].
     pub fn random(tokens: &[i64], window: usize) -> Result<Self> {
         Self::new(tokens, window, None)
     }
@@ -56,6 +56,7 @@ impl TokenWindows {
     }
 
     fn new(tokens: &[i64], window: usize, streams: Option<usize>) -> Result<Self> {
+        room::expect("token_windows", size_of_val(tokens))?;
         let windows = Self { tokens: tokens.into(), window, streams };
         if window == 0 || streams == Some(0) || windows.is_empty() {
             return Err(Error::Argument {
@@ -80,7 +81,9 @@ impl Examples for TokenWindows {
     }
 
     fn batch(&self, places: &[usize], draw: Draw) -> Result<Batch> {
-        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        let all = places.len().saturating_mul(self.window);
+        let mut inputs = room::empty("token_windows", all)?;
+        let mut targets = room::empty("token_windows", all)?;
         for (at, &place) in places.iter().enumerate() {
             if place >= self.len() {
                 let (index, bound) = (place as i64, self.len());

@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use engine::{Error, Result};
+use engine::{Error, Result, room};
 
 use super::PassedOver;
 use super::file::{self, misfit, unreadable};
@@ -15,6 +16,9 @@ use super::limits::{ARCHIVE_ENTRY, ARCHIVE_EXPANSION, EXPANSION};
 
 /// Folders within folders.
 const DEPTH: usize = 6;
+
+/// What is passed over at a folder below these.
+const TOO_DEEP: &str = "too deep a folder";
 
 /// Where a file's bytes are.
 #[derive(Debug, Clone)]
@@ -95,19 +99,20 @@ impl Tree {
             fs::read_dir(folder).map_err(io)?.collect::<Result<Vec<_>, _>>().map_err(io)?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for path in entries.iter().map(fs::DirEntry::path) {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let Some(name) = name.filter(|name| !is_hidden(name)) else {
-                self.passed_over.add("hidden");
-                continue;
+            let name = match wanted(path.file_name().unwrap_or_default()) {
+                Ok(name) => format!("{prefix}{name}"),
+                Err(kind) => {
+                    self.passed_over.add(kind);
+                    continue;
+                }
             };
-            let name = format!("{prefix}{name}");
             // A link to nothing has no kind.
             match fs::metadata(&path).map(|entry| entry.file_type()) {
                 Ok(kind) if kind.is_dir() && depth > 0 => {
                     self.folders.insert(name.clone());
                     self.walk(&path, &format!("{name}/"), depth - 1, seen)?;
                 }
-                Ok(kind) if kind.is_dir() => self.passed_over.add("too deep a folder"),
+                Ok(kind) if kind.is_dir() => self.passed_over.add(TOO_DEEP),
                 Ok(kind) if kind.is_file() => self.files.push((name, Place::Disk(path))),
                 _ => self.passed_over.add("no regular file"),
             }
@@ -127,16 +132,25 @@ impl Tree {
         let mut tree = Self { root: root.to_owned(), ..Self::default() };
         let stream = file::gunzipped(file::regular(root)?, root, ARCHIVE_EXPANSION)?;
         let mut archive = tar::Archive::new(stream);
+        // What a folder's walk would turn back at, however much is behind it in the archive.
+        let mut turned_back = HashSet::new();
         for entry in archive.entries().map_err(broken)? {
             let mut entry = entry.map_err(broken)?;
             let kind = entry.header().entry_type();
             let path = entry.path().map_err(broken)?.into_owned();
-            let name = relative(&path).ok_or_else(|| {
+            let parts = relative(&path).ok_or_else(|| {
                 misfit(root, "paths that stay inside the archive", format!("`{}`", path.display()))
             })?;
-            if name.split('/').any(is_hidden) {
-                tree.passed_over.add("hidden");
-            } else if kind.is_dir() {
+            let name = match joined(&parts, kind.is_dir()) {
+                Ok(name) => name,
+                Err((kind, reached)) => {
+                    if turned_back.insert(reached) {
+                        tree.passed_over.add(kind);
+                    }
+                    continue;
+                }
+            };
+            if kind.is_dir() {
                 tree.folders.extend((!name.is_empty()).then_some(name));
             } else if !kind.is_file() || name.is_empty() {
                 tree.passed_over.add("no regular file");
@@ -148,6 +162,8 @@ impl Tree {
                     let got = format!("{} bytes: the archive ends early", bytes.len());
                     return Err(misfit(&shown, format!("{size} bytes"), got));
                 }
+                // Shared bytes are a copy.
+                room::expect("open", bytes.len())?;
                 tree.files.push((name, Place::Memory(shown, bytes.into())));
             }
         }
@@ -171,17 +187,36 @@ impl Tree {
     }
 }
 
-/// A path inside an archive as `a/b/c`; none if it is absolute, climbs, or is not text.
-fn relative(path: &Path) -> Option<String> {
+/// The parts of a path inside an archive; none if it is absolute or climbs.
+fn relative(path: &Path) -> Option<Vec<&OsStr>> {
     let mut parts = Vec::new();
     for part in path.components() {
         match part {
-            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::Normal(part) => parts.push(part),
             Component::CurDir => {}
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
         }
     }
-    Some(parts.join("/"))
+    Some(parts)
+}
+
+/// The parts as `a/b/c`; else the kind of the first one at which a walk turns back, and the path up to it.
+fn joined(parts: &[&OsStr], is_folder: bool) -> Result<String, (&'static str, PathBuf)> {
+    let mut names = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let reached = || parts[..=at].iter().collect::<PathBuf>();
+        names.push(wanted(part).map_err(|kind| (kind, reached()))?);
+        if at >= DEPTH && (is_folder || at + 1 < parts.len()) {
+            return Err((TOO_DEEP, reached()));
+        }
+    }
+    Ok(names.join("/"))
+}
+
+/// A file's or a folder's name, if it is one of those that are looked at; else the kind of what is passed over.
+fn wanted(name: &OsStr) -> Result<&str, &'static str> {
+    let name = name.to_str().ok_or("with a name that is not UTF-8")?;
+    if is_hidden(name) { Err("hidden") } else { Ok(name) }
 }
 
 /// What systems and programs leave behind: `.DS_Store`, `._x.jpg`, `.ipynb_checkpoints`, `__MACOSX`.

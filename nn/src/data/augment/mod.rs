@@ -27,7 +27,7 @@ pub use view::View;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use engine::{DType, Error, Result, Rng, Shape, Tensor};
+use engine::{DType, Error, Result, Rng, Shape, Tensor, room};
 use rand_distr::{Beta, Distribution, StandardUniform};
 
 use super::picture::Picture;
@@ -143,8 +143,8 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn render(&self, out: &mut [f32]) {
-        self.view.render(&self.picture, &self.lines, out);
+    fn render(&self, out: &mut [f32]) -> Result<()> {
+        self.view.render(&self.picture, &self.lines, out)
     }
 }
 
@@ -172,13 +172,15 @@ impl Examples for Augmented {
                 inputs = zeros(&[&[places.len()], &*shape].concat())?;
             }
             let numbers = &mut inputs.make_mut::<f32>()?[i * shape.numel()..][..shape.numel()];
-            seen.render(numbers);
+            seen.render(numbers)?;
             if let Some(weight) = &self.mixup {
                 let (share, partner) = (weight.sample(&mut rng), below(&mut rng, bound));
                 let seen = self.seen(partner, &mut rng)?;
                 same(shape, seen.shape)?;
-                other.resize(shape.numel(), 0.0);
-                seen.render(&mut other);
+                if other.len() != shape.numel() {
+                    other = room::zeros("augmented", shape.numel())?;
+                }
+                seen.render(&mut other)?;
                 mix(numbers, &other, share as f32);
                 let row = &mut mixed.make_mut::<f32>()?[i * classes..][..classes];
                 row[labels[place] as usize] += share as f32;
@@ -188,7 +190,7 @@ impl Examples for Augmented {
         let targets = if self.mixup.is_some() {
             mixed
         } else {
-            let labels = places.iter().map(|&place| labels[place]).collect();
+            let labels = room::collect("augmented", places.iter().map(|&place| labels[place]))?;
             Tensor::from_vec(labels, [places.len()])?
         };
         Ok(Batch { inputs, targets })

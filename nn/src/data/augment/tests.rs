@@ -66,7 +66,7 @@ fn random_windows_have_the_areas_and_aspects_asked_for() {
         let mut bytes = vec![0.0; 256];
         let picture =
             crate::data::picture::Picture { shape: [1, 100, 100], bytes: vec![255; 10_000].into() };
-        view.render(&picture, &[[1.0, 0.0]], &mut bytes);
+        view.render(&picture, &[[1.0, 0.0]], &mut bytes).unwrap();
         bytes
     };
     for view in views(&crop, [100, 100]).iter().take(50) {

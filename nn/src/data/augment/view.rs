@@ -3,6 +3,8 @@
 //! Crops, flips and changes of size are maps from the pixels that come out to the pixels of the
 //! picture; they compose exactly, so a picture is resampled once whatever is done to it.
 
+use engine::{Result, room};
+
 use crate::data::picture::Picture;
 
 /// Which part of a picture comes out, and how.
@@ -85,15 +87,20 @@ impl View {
     }
 
     /// Writes what is seen of the picture: `slope · byte + offset` in each channel, `[C, H, W]`.
-    pub(super) fn render(&self, picture: &Picture<'_>, lines: &[[f32; 2]], out: &mut [f32]) {
+    pub(super) fn render(
+        &self,
+        picture: &Picture<'_>,
+        lines: &[[f32; 2]],
+        out: &mut [f32],
+    ) -> Result<()> {
         let [_, height, width] = picture.shape;
         let rows = self.axes[0].taps(height);
         let columns = self.axes[1].taps(width);
         let (plane, to_plane) = (height * width, rows.len() * columns.len());
         if to_plane == 0 {
-            return;
+            return Ok(());
         }
-        let mut wide = vec![0.0; height * columns.len()];
+        let mut wide: Vec<f32> = room::zeros("augmented", height.saturating_mul(columns.len()))?;
         let needed = rows.iter().map(|taps| taps.first..taps.first + taps.weights.len());
         let needed = needed.filter(|rows| !rows.is_empty());
         let needed = needed.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);
@@ -123,6 +130,7 @@ impl View {
             }
             self.clear(out);
         }
+        Ok(())
     }
 
     fn clear(&self, plane: &mut [f32]) {
@@ -169,7 +177,7 @@ mod tests {
     fn seen(view: &View, bytes: &[u8], [height, width]: [usize; 2]) -> Vec<f32> {
         let picture = Picture { shape: [1, height, width], bytes: bytes.into() };
         let mut out = vec![f32::NAN; view.size().iter().product()];
-        view.render(&picture, &[[1.0, 0.0]], &mut out);
+        view.render(&picture, &[[1.0, 0.0]], &mut out).unwrap();
         out
     }
 
@@ -237,7 +245,7 @@ mod tests {
         view.crop([0.0, -1.0], [1.0, 3.0], [1, 3]);
         view.cut([0.0, 2.0], [1.0, 3.0]);
         let mut out = [f32::NAN; 3];
-        view.render(&picture, &[[0.5, -2.0]], &mut out);
+        view.render(&picture, &[[0.5, -2.0]], &mut out).unwrap();
         assert_eq!(out, [-2.0, 3.0, 0.0]);
     }
 }

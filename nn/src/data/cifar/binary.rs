@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use engine::Result;
+use engine::{Result, room};
 
 use super::super::file::misfit;
 use super::SIZE;
@@ -16,8 +16,8 @@ pub(super) fn parse(bytes: &[u8], hundred: bool, file: &Path) -> Result<(Vec<i64
         let expected = format!("records of {record} bytes, at least one");
         return Err(misfit(file, expected, format!("{} bytes", bytes.len())));
     }
-    let mut labels = Vec::with_capacity(bytes.len() / record);
-    let mut pixels = Vec::with_capacity(bytes.len() / record * SIZE);
+    let mut labels = room::empty("cifar", bytes.len() / record)?;
+    let mut pixels = room::empty("cifar", bytes.len() / record * SIZE)?;
     for (at, record) in bytes.chunks_exact(record).enumerate() {
         let (head, picture) = record.split_at(labels_each);
         let label = head[labels_each - 1];

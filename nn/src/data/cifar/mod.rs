@@ -10,7 +10,7 @@ mod python;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::{Error, Result};
+use engine::{Error, Result, room};
 
 use super::file::misfit;
 use super::image_folder;
@@ -162,6 +162,8 @@ fn whole(
         let (mut labels, mut bytes) = (Vec::new(), Vec::new());
         for place in train {
             let (more_labels, more_bytes) = read(place)?;
+            room::more("cifar", &mut labels, more_labels.len())?;
+            room::more("cifar", &mut bytes, more_bytes.len())?;
             labels.extend(more_labels);
             bytes.extend(more_bytes);
         }

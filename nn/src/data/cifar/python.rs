@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use engine::Result;
+use engine::{Result, room};
 
 use super::super::file::misfit;
 use super::SIZE;
@@ -28,5 +28,5 @@ pub(super) fn parse(bytes: &[u8], hundred: bool, file: &Path) -> Result<(Vec<i64
         let expected = format!("labels below {classes}");
         return Err(misfit(file, expected, format!("{} in record {at}", labels[at])));
     }
-    Ok((labels, pixels.to_vec()))
+    Ok((labels, room::collect("cifar", pixels.iter().copied())?))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine::{Error, Result};
+use engine::{Error, Result, room};
 use serde_json::Value;
 use tokenizers::AddedToken;
 use tokenizers::decoders::DecoderWrapper;
@@ -144,6 +144,7 @@ impl Bpe {
                 return Err(unknown(format!("{word}` at byte `{}", start + at)));
             }
             let encoded = self.inner.encode_fast(piece, false).map_err(failed)?;
+            room::more("encode", &mut tokens, encoded.get_ids().len())?;
             tokens.extend(encoded.get_ids().iter().map(|&id| i64::from(id)));
             Ok(())
         };
@@ -160,7 +161,7 @@ impl Bpe {
     }
 
     pub(super) fn decode(&self, tokens: &[i64]) -> Result<String> {
-        let ids: Vec<u32> = tokens.iter().map(|&token| token as u32).collect();
+        let ids = room::collect("decode", tokens.iter().map(|&token| token as u32))?;
         self.inner.decode(&ids, false).map_err(|e| Error::Unknown {
             what: "token",
             got: e.to_string(),

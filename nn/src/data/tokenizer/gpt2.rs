@@ -1,16 +1,21 @@
 //! GPT-2's files: `vocab.json`, tokens with their numbers; `merges.txt`, merges in the order of their
 //! making; and what transformers writes beside them, `added_tokens.json`.
+//!
+//! The files do not say which tokens are special (`<|endoftext|>`, RoBERTa's `<s>` and `<mask>`). But text can
+//! only become letters of bytes and what merges make of them: every other token is there to be written as it is.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use engine::Result;
 use serde_json::Value;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::super::file::{self, misfit};
 use super::super::limits::TOKENIZER;
-use super::super::text::read_text;
+use super::super::text::{read_text, without_mark};
 use super::bpe::Bpe;
 
 /// The two that have to be there.
@@ -37,9 +42,7 @@ pub(super) fn read(folder: &Path) -> Result<Bpe> {
         }
         pairs.push((left.to_owned(), right.to_owned()));
     }
-    let is_special = |token: &&String| token.starts_with("<|") && token.ends_with("|>");
-    let mut special: Vec<String> = tokens.keys().filter(is_special).cloned().collect();
-    special.sort_unstable();
+    let special = special(&tokens, &pairs);
     let built = BPE::builder().vocab_and_merges(tokens, pairs).build();
     let built =
         built.map_err(|e| misfit(&vocabulary, "an object of tokens and numbers", e.to_string()))?;
@@ -50,6 +53,21 @@ pub(super) fn read(folder: &Path) -> Result<Bpe> {
         .map_err(|e| misfit(&vocabulary, "special tokens", e.to_string()))?;
     add(&mut inner, &folder.join("added_tokens.json"))?;
     Bpe::of(inner).without_gaps(&vocabulary)
+}
+
+/// The tokens that no text becomes: no letter of a byte, and what no merge makes.
+fn special(tokens: &Vocab, merges: &[(String, String)]) -> Vec<String> {
+    let letters = ByteLevel::alphabet();
+    let made: HashSet<String> =
+        merges.iter().map(|(left, right)| format!("{left}{right}")).collect();
+    let is_letter = |token: &str| {
+        let mut characters = token.chars();
+        characters.next().is_some_and(|c| letters.contains(&c)) && characters.next().is_none()
+    };
+    let all = tokens.keys().filter(|token| !is_letter(token) && !made.contains(*token));
+    let mut special: Vec<String> = all.cloned().collect();
+    special.sort_unstable();
+    special
 }
 
 /// Tokens that were added later, which go on where `vocab.json` ends.
@@ -75,7 +93,8 @@ fn add(inner: &mut tokenizers::Tokenizer, file: &Path) -> Result<()> {
 fn numbered(file: &Path) -> Result<Vocab> {
     let broken = |got: String| misfit(file, "an object of tokens and numbers", got);
     let bytes = file::read(file, TOKENIZER)?;
-    let json: Value = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
+    let json: Value =
+        serde_json::from_slice(without_mark(&bytes)).map_err(|e| broken(e.to_string()))?;
     let entries = json.as_object().ok_or_else(|| broken("other JSON".into()))?;
     let number = |(token, number): (&String, &Value)| {
         let number = number.as_u64().and_then(|n| u32::try_from(n).ok());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use engine::{Error, Result};
+use engine::{Error, Result, room};
 
 use super::super::file::misfit;
 use super::{END_OF_LINE, UNKNOWN};
@@ -48,7 +48,7 @@ impl List {
 
     pub(super) fn encode_characters(&self, text: &str) -> Result<Vec<i64>> {
         let mut buffer = [0; 4];
-        let token = |c: char| {
+        let mut token = |c: char| {
             let place = self.places.get(&*c.encode_utf8(&mut buffer)).copied();
             place.ok_or_else(|| Error::Unknown {
                 what: "character",
@@ -56,21 +56,23 @@ impl List {
                 known: vec![format!("{} characters", self.tokens.len())],
             })
         };
-        text.chars().map(token).collect()
+        let mut tokens = room::empty("encode", text.chars().count())?;
+        for c in text.chars() {
+            tokens.push(token(c)?);
+        }
+        Ok(tokens)
     }
 
-    pub(super) fn encode_words(&self, text: &str) -> Vec<i64> {
+    pub(super) fn encode_words(&self, text: &str) -> Result<Vec<i64>> {
         let token = |word: &str| self.places.get(word).copied().unwrap_or(0);
-        let line = |line: &str| {
-            let mut tokens: Vec<i64> = line.split_whitespace().map(token).collect();
-            tokens.push(1);
-            tokens
-        };
-        text.lines().flat_map(line).collect()
+        room::collect(
+            "encode",
+            text.lines().flat_map(|line| line.split_whitespace().map(token).chain([1])),
+        )
     }
 
     /// The texts of tokens that are known to be in range.
-    pub(super) fn pick(&self, tokens: &[i64]) -> Vec<&str> {
-        tokens.iter().map(|&token| self.tokens[token as usize].as_str()).collect()
+    pub(super) fn pick(&self, tokens: &[i64]) -> Result<Vec<&str>> {
+        room::collect("decode", tokens.iter().map(|&token| self.tokens[token as usize].as_str()))
     }
 }

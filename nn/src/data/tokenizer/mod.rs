@@ -7,12 +7,13 @@ mod lost;
 
 use std::path::Path;
 
-use engine::{Error, Result};
+use engine::{Error, Result, room};
 
 use self::bpe::Bpe;
 use self::list::List;
 use super::file::{self, misfit};
 use super::limits::TOKENIZER;
+use super::text::without_mark;
 use crate::checkpoint::write_whole;
 
 /// A vocabulary, and how a text is cut into its tokens `0 .. V`.
@@ -83,8 +84,8 @@ impl Tokenizer {
 
     /// A tokenizer from a file that [`Tokenizer::save`] wrote, from a `tokenizer.json`, or from a
     /// folder with one of these or with GPT-2's `vocab.json` and `merges.txt`, to which `added_tokens.json`
-    /// may add. With the two files, tokens that look like `<|endoftext|>` are special: they are found in a
-    /// text before it is cut into words.
+    /// may add. With the two files, tokens that no text becomes (no letter of a byte, and made by no merge) are
+    /// special, as `<|endoftext|>` and `<mask>`: they are found in a text before it is cut into words.
     ///
     /// # Errors
     /// [`Error::Io`] when a file cannot be read, [`Error::File`] when it is none of them.
@@ -148,9 +149,9 @@ impl Tokenizer {
     /// what is unknown.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
         match &self.kind {
-            Kind::Bytes => Ok(text.bytes().map(i64::from).collect()),
+            Kind::Bytes => room::collect("encode", text.bytes().map(i64::from)),
             Kind::Characters(list) => list.encode_characters(text),
-            Kind::Words(list) => Ok(list.encode_words(text)),
+            Kind::Words(list) => list.encode_words(text),
             Kind::Pairs(pairs) => pairs.encode(text),
         }
     }
@@ -167,11 +168,11 @@ impl Tokenizer {
         }
         match &self.kind {
             Kind::Bytes => {
-                let bytes: Vec<u8> = tokens.iter().map(|&token| token as u8).collect();
+                let bytes = room::collect("decode", tokens.iter().map(|&token| token as u8))?;
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             }
-            Kind::Characters(list) => Ok(list.pick(tokens).concat()),
-            Kind::Words(list) => Ok(list.pick(tokens).join(" ")),
+            Kind::Characters(list) => Ok(list.pick(tokens)?.concat()),
+            Kind::Words(list) => Ok(list.pick(tokens)?.join(" ")),
             Kind::Pairs(pairs) => pairs.decode(tokens),
         }
     }
@@ -182,8 +183,8 @@ impl Tokenizer {
 
     fn parse(bytes: &[u8], file: &Path) -> Result<Self> {
         let expected = "a tokenizer in JSON";
-        let json: serde_json::Value =
-            serde_json::from_slice(bytes).map_err(|e| misfit(file, expected, e.to_string()))?;
+        let json: serde_json::Value = serde_json::from_slice(without_mark(bytes))
+            .map_err(|e| misfit(file, expected, e.to_string()))?;
         let Some(kind) = json.get("alcyon") else {
             return Bpe::of_json(&json, file).map(Self::of_pairs);
         };

@@ -105,6 +105,20 @@ const LETTERS: &str = r#""unk_token":"?","vocab":{"?":0,"a":1,"b":2,"\u2581":3,"
     "\u2581a":7,"\u0120a":8," ":9,"\n":10},"merges":["a b","\u2581 a","\u0120 a"]"#;
 
 #[test]
+fn a_byte_order_mark_in_front_of_a_tokenizers_files_is_no_part_of_them() {
+    let json = json("null", "null", LETTERS, "");
+    let marked = [&b"\xef\xbb\xbf"[..], &json].concat();
+    let [plain, marked] =
+        [json, marked].map(|json| Tokenizer::parse(&json, Path::new("t")).unwrap());
+    assert_eq!(plain.encode("abab").unwrap(), marked.encode("abab").unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(dir.path().join(file), text).unwrap();
+    write("vocab.json", "\u{feff}{\"a\":0,\"b\":1,\"ab\":2}");
+    write("merges.txt", "\u{feff}#version: 0.2\r\na b\r\n");
+    assert_eq!(Tokenizer::open(dir.path()).unwrap().encode("abb").unwrap(), [2, 1]);
+}
+
+#[test]
 fn settings_for_batches_are_not_applied_to_a_text_and_are_named() {
     let settings = r#""truncation":{"direction":"Right","max_length":4,"strategy":"LongestFirst","stride":0},
         "padding":{"strategy":{"Fixed":64},"direction":"Right","pad_to_multiple_of":null,"pad_id":0,
@@ -199,6 +213,44 @@ fn gpt_2s_special_and_added_tokens_are_kept() {
     write("added_tokens.json", r#"{"<img>":9}"#);
     let message = open().unwrap_err().to_string();
     assert!(message.ends_with("`<img>` under the next free number, Some(7), got 9"), "{message}");
+}
+
+/// The tokens that the letters of bytes can become, by merging whatever can be merged.
+fn from_letters<'a>(letters: &[&'a str], merges: &[(&'a str, &'a str)]) -> Vec<String> {
+    let mut reached: Vec<String> = letters.iter().map(|&letter| letter.to_owned()).collect();
+    loop {
+        let is = |token: &str| reached.iter().any(|known| known == token);
+        let new = merges.iter().find(|(a, b)| is(a) && is(b) && !is(&format!("{a}{b}")));
+        let Some((a, b)) = new else { return reached };
+        reached.push(format!("{a}{b}"));
+    }
+}
+
+#[test]
+fn exactly_the_tokens_that_no_text_becomes_are_special_in_gpt_2s_two_files() {
+    let letters = ["a", "b", "s", "<", ">", "/", "\u{120}", "k"];
+    let merges = [("a", "b"), ("\u{120}", "ab"), ("<", "s"), ("ab", "s")];
+    // RoBERTa's, GPT-2's, and what looks like either and is made of text.
+    let others = ["<s>", "</s>", "<mask>", "<|endoftext|>", "kab", "漢"];
+    let made = ["ab", "\u{120}ab", "<s", "abs"];
+    let all: Vec<&str> = letters.iter().chain(&made).chain(&others).copied().collect();
+    let vocabulary: serde_json::Map<_, _> =
+        all.iter().zip(0..).map(|(token, id)| ((*token).to_owned(), id.into())).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let text = serde_json::Value::Object(vocabulary).to_string();
+    fs::write(dir.path().join("vocab.json"), text).unwrap();
+    let lines: String = merges.iter().map(|(a, b)| format!("{a} {b}\n")).collect();
+    fs::write(dir.path().join("merges.txt"), format!("#version: 0.2\n{lines}")).unwrap();
+    let tokenizer = Tokenizer::open(dir.path()).unwrap();
+    let reached = from_letters(&letters, &merges);
+    let by_definition =
+        all.iter().zip(0_u32..).filter(|(token, _)| !reached.iter().any(|r| r == *token));
+    let by_definition: Vec<u32> = by_definition.map(|(_, id)| id).collect();
+    let Kind::Pairs(pairs) = &tokenizer.kind else { panic!() };
+    let mut special: Vec<u32> = pairs.inner.get_added_tokens_decoder().into_keys().collect();
+    special.sort_unstable();
+    assert_eq!((special.as_slice(), special.len()), (by_definition.as_slice(), others.len()));
+    assert_eq!(tokenizer.encode("ab<s>ab</s>").unwrap(), [8, 12, 8, 13]);
 }
 
 #[test]
