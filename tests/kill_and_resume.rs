@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 #![allow(clippy::print_stdout, reason = "the long test ends with a table")]
 
+#[path = "../nn/train/tests/folder/contents.rs"]
+mod contents;
 #[path = "kill_and_resume/program.rs"]
 mod program;
 #[path = "kill_and_resume/trials.rs"]
@@ -14,7 +16,9 @@ mod trials;
 
 use std::time::Duration;
 
-use program::{Program, contents, end, example, saved, signal};
+use alcyon::train::Snapshots;
+use contents::contents;
+use program::{Program, end, example, saved, signal};
 use trials::Draws;
 
 #[test]

@@ -310,6 +310,17 @@ pub enum Error {
         /// Its files, and what is wrong with each.
         files: Vec<(PathBuf, String)>,
     },
+    /// A folder without a run, in which files have the names of a run's.
+    #[error(
+        "{} holds no run, and files that a run would write over ({}): use another folder (`--out`), or move them",
+        folder.display(), files.join(", ")
+    )]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// The names of those files.
+        files: Vec<String>,
+    },
     /// A snapshot that is whole, and not of this model or optimizer.
     #[error("{}: the run in it cannot go on ({source}): {WAYS_OUT}", folder.display())]
     Resume {
@@ -361,7 +372,7 @@ impl Error {
 
     /// Whether a run's folder does not take this run.
     const fn refuses_the_folder(&self) -> bool {
-        matches!(self, Self::Settings { .. } | Self::InUse { .. })
+        matches!(self, Self::Settings { .. } | Self::InUse { .. } | Self::Foreign { .. })
             || matches!(self, Self::Lost { .. } | Self::Format { .. } | Self::Resume { .. })
     }
 

@@ -46,51 +46,17 @@ const CASES: [Case; 11] = [
         read: |file| outcome(image_folder::open(file)),
         limit: (20, 64 * MIB),
     },
-    Case {
-        name: "PNG, grey, the largest",
-        file: "train/a/1.png",
-        bytes: || picture(6_600, ExtendedColorType::L8),
-        read: pictures,
-        limit: (1, 256 * MIB),
-    },
-    Case {
-        name: "PNG, RGBA of 16 bits",
-        file: "train/a/1.png",
-        bytes: || picture(4_000, ExtendedColorType::Rgba16),
-        read: pictures,
-        limit: (1, 256 * MIB),
-    },
-    Case {
-        name: "PNG, too large",
-        file: "train/a/1.png",
-        bytes: || picture(8_000, ExtendedColorType::L8),
-        read: pictures,
-        limit: (1, 256 * MIB),
-    },
-    Case {
-        name: "JPEG, the largest",
-        file: "train/a/1.jpg",
-        bytes: || jpeg(4_700),
-        read: pictures,
-        limit: (1, 256 * MIB),
-    },
-    Case {
-        name: "CSV, a class a row",
-        file: "t.csv",
-        bytes: || {
-            let rows: String = (0..1_000_000).map(|i| format!("1,{i}\n")).collect();
-            format!("x,c\n{rows}").into_bytes()
-        },
-        read: |file| outcome(Table::read(file, &Label::Last)),
-        limit: (10, 256 * MIB),
-    },
-    Case {
-        name: "CSV, only commas",
-        file: "t.csv",
-        bytes: || vec![b','; 20 << 20],
-        read: |file| outcome(Table::read(file, &Label::Last)),
-        limit: (10, 256 * MIB),
-    },
+    of_picture("PNG, grey, the largest", "train/a/1.png", || picture(6_600, ExtendedColorType::L8)),
+    of_picture("PNG, RGBA of 16 bits", "train/a/1.png", || {
+        picture(4_000, ExtendedColorType::Rgba16)
+    }),
+    of_picture("PNG, too large", "train/a/1.png", || picture(8_000, ExtendedColorType::L8)),
+    of_picture("JPEG, the largest", "train/a/1.jpg", || jpeg(4_700)),
+    of_table("CSV, a class a row", || {
+        let rows: String = (0..1_000_000).map(|i| format!("1,{i}\n")).collect();
+        format!("x,c\n{rows}").into_bytes()
+    }),
+    of_table("CSV, only commas", || vec![b','; 20 << 20]),
     Case {
         name: "safetensors, all header",
         file: "t.safetensors",
@@ -126,6 +92,15 @@ const CASES: [Case; 11] = [
         limit: (3, 256 * MIB),
     },
 ];
+
+const fn of_picture(name: &'static str, file: &'static str, bytes: fn() -> Vec<u8>) -> Case {
+    Case { name, file, bytes, read: pictures, limit: (1, 256 * MIB) }
+}
+
+const fn of_table(name: &'static str, bytes: fn() -> Vec<u8>) -> Case {
+    let read: fn(&Path) -> String = |file| outcome(Table::read(file, &Label::Last));
+    Case { name, file: "t.csv", bytes, read, limit: (10, 256 * MIB) }
+}
 
 fn outcome<T>(read: engine::Result<T>) -> String {
     read.map_or_else(|e| e.to_string(), |_| "read".into())

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use alcyon::train::{Row, Run, Snapshots};
+use alcyon::train::{Row, Run};
 use safetensors::SafeTensors;
+
+use crate::contents::{contents, parts};
 
 /// The example, built with the profile of this test.
 pub(crate) fn example() -> PathBuf {
@@ -72,11 +74,6 @@ pub(crate) fn signal(child: &Child, name: &str) {
     let _ = Command::new("kill").args([&format!("-{name}"), &id]).stderr(Stdio::null()).status();
 }
 
-/// The parts of the snapshots that are whole, oldest first.
-pub(crate) fn parts(folder: &Path) -> Vec<PathBuf> {
-    Snapshots::new(folder).files().unwrap()
-}
-
 /// The step of the newest snapshot that is whole; 0 for none.
 pub(crate) fn saved(folder: &Path) -> u64 {
     let step = |file: &PathBuf| {
@@ -97,20 +94,6 @@ pub(crate) fn tensors(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 pub(crate) fn rows(folder: &Path, step: u64) -> Vec<Row> {
     let rows = Run::read(folder).unwrap().rows.into_iter().filter(|row| row.step <= step);
     rows.map(|row| Row { seconds: 0.0, ..row }).collect()
-}
-
-/// Every file of a run but the lock, with its bytes.
-pub(crate) fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => all.extend(contents(&path)),
-            false if path.ends_with("run.lock") => {}
-            false => drop(all.insert(path.clone(), fs::read(&path).unwrap())),
-        }
-    }
-    all
 }
 
 /// Makes a folder anew with the files of another one.

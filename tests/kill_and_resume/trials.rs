@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use alcyon::train::Run;
 
-use crate::program::{Program, contents, copy, end, parts, rows, saved, signal, tensors};
+use crate::contents::{contents, parts};
+use crate::program::{Program, copy, end, rows, saved, signal, tensors};
 
 /// Places and moments that follow from a seed: Steele, Lea & Flood 2014 (SplitMix64).
 pub(crate) struct Draws(pub(crate) u64);

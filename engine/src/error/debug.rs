@@ -76,6 +76,9 @@ impl Debug for Error {
                 show("InUse", &[("folder", folder), ("holder", holder)])
             }
             Self::Lost { folder, files } => show("Lost", &[("folder", folder), ("files", files)]),
+            Self::Foreign { folder, files } => {
+                show("Foreign", &[("folder", folder), ("files", files)])
+            }
             Self::Format { file, found, known } => {
                 show("Format", &[("file", file), ("found", found), ("known", known)])
             }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use engine::{Error, Parameters, Result};
 use nn::checkpoint::{self, Checkpoint};
 
-use crate::disk::{make_folder, write_whole};
+use crate::disk::write_whole;
 use crate::{Best, seal};
 
 /// Keys of the header: score and step, and the checksum of the file with zeros in its place.
@@ -26,7 +26,6 @@ pub(crate) fn file(folder: &Path) -> PathBuf {
 
 /// Writes it, whole.
 pub(crate) fn save(folder: &Path, model: &dyn Parameters, best: &Best) -> Result<()> {
-    make_folder(folder)?;
     let file = file(folder);
     let which = serde_json::to_string(best).map_err(|e| Error::io(&file, e.into()))?;
     let header = BTreeMap::from([(BEST.to_owned(), which), (PROOF.to_owned(), ZEROS.to_owned())]);

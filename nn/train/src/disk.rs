@@ -2,6 +2,7 @@
 //! there after a power cut, and that nothing damaged is thrown away.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use engine::{Error, Result};
@@ -16,7 +17,7 @@ pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     let parent = folder.parent().unwrap_or(Path::new(""));
     make_folder(parent)?;
     match fs::create_dir(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io(folder, e)),
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(Error::io(folder, e)),
         _ => sync_folder(parent),
     }
 }
@@ -33,7 +34,7 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 /// Waits until what was added to a file is on the disk, if the file is there.
 pub(crate) fn sync(file: &Path) -> Result<()> {
     match File::options().append(true).open(file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         open => open.and_then(|f| f.sync_all()).map_err(|e| Error::io(file, e)),
     }
 }
@@ -56,10 +57,24 @@ pub(crate) fn set_aside(file: &Path) -> Result<PathBuf> {
     Ok(kept)
 }
 
+/// Whether an error says something about a file, and not about the process that reads it: without memory, file
+/// descriptors or permission a whole file cannot be read, and is none the worse for it.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::OutOfMemory { .. } => false,
+        Error::Io { source, .. } => {
+            let of_process = [ErrorKind::OutOfMemory, ErrorKind::PermissionDenied];
+            let descriptors = cfg!(unix) && [Some(23), Some(24)].contains(&source.raw_os_error());
+            !of_process.contains(&source.kind()) && !descriptors
+        }
+        _ => true,
+    }
+}
+
 /// Removes a file, if it is there.
 pub(crate) fn remove(file: &Path) -> Result<()> {
     match fs::remove_file(file) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(file, e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(file, e)),
         _ => Ok(()),
     }
 }
@@ -67,7 +82,7 @@ pub(crate) fn remove(file: &Path) -> Result<()> {
 /// The files in a folder, by name; none of a folder that is not there.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|e| Error::io(folder, e))?,
     };
     let mut files = Vec::new();
@@ -104,6 +119,19 @@ mod tests {
         }
         assert_eq!(files(&dir.path().join("a/b")).unwrap().len(), 3);
         assert!(files(&dir.path().join("c")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_this_process_cannot_read_is_not_taken_for_a_damaged_one() {
+        let io = |kind| Error::io("step-3.json", std::io::Error::from(kind));
+        // ENFILE and EMFILE.
+        let descriptors = [23, 24].map(|n| Error::io("a", std::io::Error::from_raw_os_error(n)));
+        let process = [io(ErrorKind::OutOfMemory), io(ErrorKind::PermissionDenied)];
+        let memory = [Error::OutOfMemory { op: "checkpoint", bytes: 7 }];
+        let others = process.iter().chain(&memory);
+        assert!(!others.chain(descriptors.iter().filter(|_| cfg!(unix))).any(is_damage));
+        let wrong = Error::File { file: "a".into(), expected: "b".into(), got: "c".into() };
+        assert!([io(ErrorKind::NotFound), io(ErrorKind::Other), wrong].iter().all(is_damage));
     }
 
     #[test]

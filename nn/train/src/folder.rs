@@ -24,17 +24,35 @@ pub(crate) struct Folder {
 const WRITTEN: [&str; 5] =
     ["metrics.jsonl", "metrics.csv", "factors.jsonl", "best.safetensors", "report.html"];
 
+/// A run's record is its first file and its last one: without one, and without a snapshot, these files are
+/// somebody else's.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let name = |file: PathBuf| Some(file.file_name()?.to_str()?.to_owned());
+    let names = |folder: &Path| Ok::<_, Error>(files(folder)?.into_iter().filter_map(name));
+    if names(&path.join("snapshots"))?.any(|name| name.starts_with("step-")) {
+        return Ok(());
+    }
+    let files: Vec<String> = names(path)?.filter(|name| WRITTEN.contains(&name.as_str())).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Foreign { folder: path.to_owned(), files })
+}
+
 impl Folder {
     /// Makes the folder if it is not there, takes its lock, and reads its record.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::Io`].
+    /// [`Error::InUse`], [`Error::Foreign`], [`Error::Io`].
     pub(crate) fn open(path: &Path) -> Result<Self> {
         make_folder(path)?;
         let lock = Lock::take(path)?;
         let file = path.join("run.json");
         let (before, damaged) = match fs::read(&file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => (None, None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                refuse_foreign(path)?;
+                (None, None)
+            }
             Err(e) => return Err(Error::io(&file, e)),
             Ok(bytes) => match seal::open(&file, &bytes) {
                 Ok(about) => (Some(about), None),

@@ -82,6 +82,8 @@ impl Snapshots {
     /// [`Error::Io`] when the folder does not let it; [`Error::File`] when what was written does not read back.
     pub(crate) fn save(&self, run: &Snapshot<'_>, whole: &mut Vec<Manifest>) -> Result<PathBuf> {
         let folder = self.shelf();
+        // A run's folder that has another name by now is not made again: its lock and record went with it.
+        fs::metadata(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
         make_folder(&folder)?;
         let manifest = run.write(&folder)?;
         manifest.prove(&folder)?;

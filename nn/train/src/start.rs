@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{Error, Parameters, Result};
 
-use crate::disk::{remove, set_aside};
+use crate::disk::{is_damage, remove, set_aside};
 use crate::factors::Factor;
 use crate::folder::Folder;
 use crate::snapshot::{Found, Manifest};
@@ -85,7 +85,10 @@ impl<M: Parameters> Trainer<'_, M> {
         if let Some(error) = stock.of_another_version() {
             return Err(error);
         }
-        let found = shelf.as_deref().and_then(|shelf| newest(shelf, &mut stock));
+        let found = match &shelf {
+            Some(shelf) => newest(shelf, &mut stock)?,
+            None => None,
+        };
         let budget = &self.plan.budget;
         let used = found.as_ref().map(|(found, _)| budget.used(&found.place, steps_per_epoch));
         // A budget that is less than what was done already says nothing of how that was done.
@@ -144,6 +147,9 @@ impl<M: Parameters> Trainer<'_, M> {
         if self.place.best.is_some()
             && let Err(error) = best::read(&folder)
         {
+            if !is_damage(&error) {
+                return Err(error);
+            }
             self.best_lost = true;
             findings.damaged.push((best::file(&folder), error));
         }
@@ -204,12 +210,13 @@ impl<M: Parameters> Trainer<'_, M> {
 }
 
 /// The newest snapshot whose bytes can be taken; others turn out to be damaged.
-fn newest(shelf: &Path, stock: &mut Stock) -> Option<(Found, Manifest)> {
+fn newest(shelf: &Path, stock: &mut Stock) -> Result<Option<(Found, Manifest)>> {
     while let Some(manifest) = stock.whole.last().cloned() {
         match Found::read(shelf, &manifest) {
-            Ok(found) => return Some((found, manifest)),
-            Err(error) => stock.withdraw(shelf, &manifest, error),
+            Ok(found) => return Ok(Some((found, manifest))),
+            Err(error) if is_damage(&error) => stock.withdraw(shelf, &manifest, error),
+            Err(error) => return Err(error),
         }
     }
-    None
+    Ok(None)
 }

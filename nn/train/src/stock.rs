@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{Error, Result};
 
-use crate::disk::{files, is_leftover};
+use crate::disk::{files, is_damage, is_leftover};
 use crate::snapshot::Manifest;
 
 /// All files of a folder of snapshots, sorted out. Nothing is changed.
@@ -28,7 +28,7 @@ impl Stock {
     /// Reads all of them.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder is there and cannot be read.
+    /// [`Error::Io`] when the folder is there and it, or a file in it, cannot be read by this process.
     pub(crate) fn of(folder: &Path) -> Result<Self> {
         let (mut stock, mut parts) = (Self::default(), Vec::new());
         for file in files(folder)? {
@@ -39,7 +39,7 @@ impl Stock {
                 stock.kept.push(file);
             } else if let Some(step) = between(name, "step-", ".json").and_then(|s| s.parse().ok())
             {
-                stock.sort_manifest(folder, file, step);
+                stock.sort_manifest(folder, file, step)?;
             } else if let Some(inner) = between(name, "step-", ".safetensors") {
                 match (inner.split_once('-'), inner.parse::<u64>()) {
                     (Some((step, _)), _) => {
@@ -63,7 +63,7 @@ impl Stock {
         Ok(stock)
     }
 
-    fn sort_manifest(&mut self, folder: &Path, file: PathBuf, step: u64) {
+    fn sort_manifest(&mut self, folder: &Path, file: PathBuf, step: u64) -> Result<()> {
         let proved = Manifest::read(&file).and_then(|manifest| {
             manifest.prove(folder)?;
             Ok(manifest)
@@ -76,8 +76,10 @@ impl Stock {
                 self.damaged.push((file.clone(), Error::File { file, expected, got }));
             }
             Err(error @ Error::Format { .. }) => self.foreign.push((file, error)),
-            Err(error) => self.damaged.push((file, error)),
+            Err(error) if is_damage(&error) => self.damaged.push((file, error)),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Why a run cannot go on from what another version saved: a later one, or one before manifests where

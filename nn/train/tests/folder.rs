@@ -1,8 +1,10 @@
 //! A run's folder is a record: its settings are fixed, nothing damaged is used, and nothing that is whole is lost.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
+#[path = "folder/contents.rs"]
+mod contents;
+
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,7 @@ use alcyon_train::{
     Budget, Event, Every, Metrics, Outcome, Pace, Plan, Record, Run, Shuffled, Snapshots, Stop,
     Supervised, TickingClock, Trainer, metrics,
 };
+use contents::{contents, parts};
 use engine::{Error, Parameters, Result, Rng};
 use nn::Mlp;
 use nn::data::{self, Loader};
@@ -29,6 +32,8 @@ struct Start<'a> {
     dies_after: Option<u64>,
     /// Asks for an end after so many.
     asks_after: Option<u64>,
+    /// Renames the folder after so many.
+    renames_after: Option<(u64, PathBuf)>,
 }
 
 /// What came of it.
@@ -54,6 +59,7 @@ fn start(folder: &Path) -> Start<'_> {
         extend: false,
         dies_after,
         asks_after,
+        renames_after: None,
     }
 }
 
@@ -69,6 +75,10 @@ impl Start<'_> {
         let mut listen = |event: &Event<'_>| match event {
             Event::Stepped(step) => {
                 steps.set(step.step);
+                if let Some((_, to)) = self.renames_after.as_ref().filter(|(n, _)| *n == step.step)
+                {
+                    fs::rename(self.folder, to).unwrap();
+                }
                 let cut = || Error::io("power", std::io::Error::other("cut"));
                 if self.dies_after == Some(step.step) { Err(cut()) } else { Ok(()) }
             }
@@ -107,27 +117,9 @@ impl Start<'_> {
     }
 }
 
-/// Every file of a folder but the lock, with its bytes.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => all.extend(contents(&path)),
-            false if path.ends_with("run.lock") => {}
-            false => drop(all.insert(path.clone(), fs::read(&path).unwrap())),
-        }
-    }
-    all
-}
-
 fn names(folder: &Path) -> Vec<String> {
     let name = |path: &PathBuf| path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
     contents(folder).keys().map(name).collect()
-}
-
-fn parts(folder: &Path) -> Vec<PathBuf> {
-    Snapshots::new(folder).files().unwrap()
 }
 
 #[test]
@@ -455,10 +447,56 @@ fn a_run_of_another_version_is_refused_by_its_format_and_can_be_read() {
         "parameters": 7, "coverage": [], "state_bytes": 0, "ended": "" }"#;
     fs::write(dir.path().join("run.json"), old).unwrap();
     let refused = start(dir.path()).refused();
-    assert!(matches!(refused, Error::Format { .. }), "{refused}");
+    assert!(matches!(refused, Error::Format { .. }) && refused.asked_wrongly(), "{refused}");
+    let text = refused.to_string();
+    for words in ["run.json", "format 1", "the version that wrote it", "--fresh", "--out"] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
     assert_eq!(Run::read(dir.path()).unwrap().about.settings.get("rate"), Some("0.1"));
     assert_eq!(fs::read_to_string(dir.path().join("run.json")).unwrap(), old);
     Start { fresh: true, ..start(dir.path()) }.run().outcome.unwrap();
+}
+
+#[test]
+fn files_of_somebody_else_with_a_runs_names_are_not_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["best.safetensors", "metrics.csv", "report.html"] {
+        let folder = dir.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(name), "a year's work").unwrap();
+        fs::write(folder.join("picture.png"), "nobody minds").unwrap();
+        let before = contents(&folder);
+        for fresh in [false, true] {
+            let refused = Start { fresh, ..start(&folder) }.refused();
+            assert!(
+                matches!(&refused, Error::Foreign { files, .. } if files == &[name]),
+                "{refused}"
+            );
+            assert!(refused.asked_wrongly() && refused.to_string().contains("--out"), "{refused}");
+            assert_eq!(contents(&folder), before);
+        }
+        fs::remove_file(folder.join(name)).unwrap();
+        start(&folder).run().outcome.unwrap();
+        assert!(folder.join("picture.png").exists());
+    }
+}
+
+#[test]
+fn a_folder_that_is_renamed_while_its_run_goes_on_is_not_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    let expected = start(&dir.path().join("whole")).run();
+    let renamed = Start { renames_after: Some((3, new.clone())), ..start(&old) };
+    let refused = renamed.refused();
+    assert!(
+        matches!(refused, Error::Io { .. }) && refused.to_string().contains("old"),
+        "{refused}"
+    );
+    assert!(!old.exists());
+    let done = start(&new).run();
+    assert_eq!((done.weights, done.outcome.unwrap().place.step), (expected.weights, 8));
+    let steps = Run::read(&new).unwrap().rows.into_iter().map(|row| row.step).collect::<Vec<_>>();
+    assert!(steps.is_sorted() && (1..=8).all(|step| steps.contains(&step)), "{steps:?}");
 }
 
 #[test]
