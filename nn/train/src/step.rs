@@ -19,97 +19,102 @@ pub(crate) struct Taken {
     pub(crate) skipped: bool,
 }
 
-/// Takes step number `number` (the first is 0).
-///
-/// The gradient of the mean over all terms is Σ Nᵢ gᵢ / Σ Nᵢ, where gᵢ is that of batch i's own mean
-/// over Nᵢ terms. In f16, gradients that are not finite change nothing but the scale.
-pub(crate) fn take<M: Parameters>(
-    model: &mut M,
-    optimizer: &mut dyn Optimizer,
-    task: &dyn Task<M>,
-    plan: &Plan,
-    batches: &[Batch],
-    number: u64,
-    (scale, replays): (&mut LossScale, &mut Replays),
-) -> Result<Taken> {
-    if !on_gradients(plan) {
+/// What a step changes, and what it is taken by.
+pub(crate) struct Stepping<'a, M> {
+    pub(crate) model: &'a mut M,
+    pub(crate) optimizer: &'a mut dyn Optimizer,
+    pub(crate) task: &'a dyn Task<M>,
+    pub(crate) plan: &'a Plan,
+    /// The first step is 0.
+    pub(crate) number: u64,
+    pub(crate) scale: &'a mut LossScale,
+    pub(crate) replays: &'a mut Replays,
+}
+
+impl<M: Parameters> Stepping<'_, M> {
+    /// Takes the step.
+    ///
+    /// The gradient of the mean over all terms is Σ Nᵢ gᵢ / Σ Nᵢ, where gᵢ is that of batch i's own mean
+    /// over Nᵢ terms. In f16, gradients that are not finite change nothing but the scale.
+    pub(crate) fn take(&mut self, batches: &[Batch]) -> Result<Taken> {
+        if !on_gradients(self.plan) {
+            return self.minimize(batches);
+        }
+        let buffers = buffers_of(self.model);
+        let taken = self.accumulate(batches);
+        if taken.as_ref().map_or(true, |taken| taken.skipped) {
+            // Nothing of these batches stays: not in the estimators, not in running means.
+            self.optimizer.discard();
+            set_buffers(self.model, buffers);
+        }
+        taken
+    }
+
+    /// The optimizer's own way with one batch.
+    fn minimize(&mut self, batches: &[Batch]) -> Result<Taken> {
+        let Self { task, plan, .. } = *self;
         let [batch] = batches else { return Ok(Taken { loss: f64::NAN, ..Taken::default() }) };
         let loss = task.loss(batch);
         let forward = |model: &M, tape: &Tape| {
             plan.precision.outputs(tape, || task.outputs(model, tape, batch))
         };
-        let problem = optim::Batch::new(model, forward, &*loss).unused(task.unused());
-        let mut problem = problem.training(mask_seed(plan, number, 0));
-        return Ok(Taken { loss: optimizer.minimize(&mut problem)?, ..Taken::default() });
+        let problem = optim::Batch::new(self.model, forward, &*loss).unused(task.unused());
+        let mut problem = problem.training(mask_seed(plan, self.number, 0));
+        Ok(Taken { loss: self.optimizer.minimize(&mut problem)?, ..Taken::default() })
     }
-    let buffers = buffers_of(model);
-    let taken = accumulate(model, optimizer, task, plan, batches, number, (scale, replays));
-    if taken.as_ref().map_or(true, |taken| taken.skipped) {
-        // Nothing of these batches stays: not in the estimators, not in running means.
-        optimizer.discard();
-        set_buffers(model, buffers);
-    }
-    taken
-}
 
-/// Gradients of one batch or several, and a step, unless they are too large for the scale.
-fn accumulate<M: Parameters>(
-    model: &mut M,
-    optimizer: &mut dyn Optimizer,
-    task: &dyn Task<M>,
-    plan: &Plan,
-    batches: &[Batch],
-    number: u64,
-    (scale, replays): (&mut LossScale, &mut Replays),
-) -> Result<Taken> {
-    let scaled = plan.precision == Precision::F16;
-    let (mut sum, mut loss_sum, mut terms_sum) = (Gradients::default(), 0.0, 0.0);
-    for (at, batch) in batches.iter().enumerate() {
-        let loss = task.loss(batch);
-        let terms = loss.terms() as f64;
-        let factor = scaled.then_some(scale.factor);
-        let seed = mask_seed(plan, number, at);
-        let replayed = match plan.graph {
-            true => replays.pass(model, optimizer, (task, plan), batch, seed, factor)?,
-            false => None,
-        };
-        let mut pass = match replayed {
-            Some(pass) => pass,
-            None => {
-                let tape = Tape::training(seed);
-                let outputs =
-                    plan.precision.outputs(&tape, || task.outputs(model, &tape, batch))?;
-                factor.map_or(Ok(()), |factor| tape.scale_loss(factor))?;
-                let pass = optim::backward(&tape, &outputs, &*loss, optimizer)?;
-                let staged = tape.staged();
-                drop((outputs, tape));
-                model.commit(staged)?;
-                pass
+    /// Gradients of one batch or several, and a step, unless they are too large for the scale.
+    fn accumulate(&mut self, batches: &[Batch]) -> Result<Taken> {
+        let Self { model, optimizer, task, plan, number, scale, replays } = self;
+        let scaled = plan.precision == Precision::F16;
+        let (mut sum, mut loss_sum, mut terms_sum) = (Gradients::default(), 0.0, 0.0);
+        for (at, batch) in batches.iter().enumerate() {
+            let loss = task.loss(batch);
+            let terms = loss.terms() as f64;
+            let factor = scaled.then_some(scale.factor);
+            let seed = mask_seed(plan, *number, at);
+            let replayed = match plan.graph {
+                true => replays.pass(*model, *optimizer, (*task, plan), batch, seed, factor)?,
+                false => None,
+            };
+            let mut pass = match replayed {
+                Some(pass) => pass,
+                None => {
+                    let tape = Tape::training(seed);
+                    let outputs =
+                        plan.precision.outputs(&tape, || task.outputs(model, &tape, batch))?;
+                    factor.map_or(Ok(()), |factor| tape.scale_loss(factor))?;
+                    let pass = optim::backward(&tape, &outputs, &*loss, *optimizer)?;
+                    let staged = tape.staged();
+                    drop((outputs, tape));
+                    model.commit(staged)?;
+                    pass
+                }
+            };
+            loss_sum += terms * pass.loss.item()?;
+            terms_sum += terms;
+            if batches.len() > 1 {
+                pass.gradients.scale(terms)?;
             }
-        };
-        loss_sum += terms * pass.loss.item()?;
-        terms_sum += terms;
+            sum.accumulate(&pass.gradients)?;
+        }
         if batches.len() > 1 {
-            pass.gradients.scale(terms)?;
+            sum.scale(1.0 / terms_sum)?;
         }
-        sum.accumulate(&pass.gradients)?;
-    }
-    if batches.len() > 1 {
-        sum.scale(1.0 / terms_sum)?;
-    }
-    sum.set_unused(task.unused());
-    let loss = loss_sum / terms_sum;
-    // A scale of 1 is not what a gradient is too large for: then the optimizer refuses it, by name.
-    if scaled && scale.factor > 1.0 {
-        let finite = sum.is_finite()?;
-        scale.found(finite);
-        if !finite {
-            return Ok(Taken { loss, norm: None, skipped: true });
+        sum.set_unused(task.unused());
+        let loss = loss_sum / terms_sum;
+        // A scale of 1 is not what a gradient is too large for: then the optimizer refuses it, by name.
+        if scaled && scale.factor > 1.0 {
+            let finite = sum.is_finite()?;
+            scale.found(finite);
+            if !finite {
+                return Ok(Taken { loss, norm: None, skipped: true });
+            }
         }
+        let norm = plan.clip_norm.map(|limit| sum.clip_norm(limit)).transpose()?;
+        optimizer.step(*model, &sum)?;
+        Ok(Taken { loss, norm, skipped: false })
     }
-    let norm = plan.clip_norm.map(|limit| sum.clip_norm(limit)).transpose()?;
-    optimizer.step(model, &sum)?;
-    Ok(Taken { loss, norm, skipped: false })
 }
 
 /// Whether steps are made of gradients: summed, clipped, scaled, or of a captured pass.
@@ -208,8 +213,16 @@ mod tests {
         for number in 0..3 {
             let mut take = |factor, batch: Batch| {
                 let mut scale = LossScale { factor, ..LossScale::default() };
-                let carried = (&mut scale, &mut Replays::default());
-                take(&mut model, &mut *optimizer, &task, &plan, &[batch], number, carried).unwrap()
+                let mut stepping = Stepping {
+                    model: &mut model,
+                    optimizer: &mut *optimizer,
+                    task: &task,
+                    plan: &plan,
+                    number,
+                    scale: &mut scale,
+                    replays: &mut Replays::default(),
+                };
+                stepping.take(&[batch]).unwrap()
             };
             // No gradient bears so large a scale in f16.
             assert!(!skip || take(2_f64.powi(40), batch(10 + number)).skipped, "{name}");

@@ -7,7 +7,7 @@ use optim::{Optimizer, with_averages};
 use crate::folder::Folder;
 use crate::replays::Replays;
 use crate::snapshot::{Manifest, Snapshot};
-use crate::step::{self, Taken};
+use crate::step::{Stepping, Taken};
 use crate::{
     About, Average, Batches, Best, Clock, Evaluation, Event, Every, Observer, Outcome, Place, Plan,
     Score, Settings, Snapshots, Step, Stop, Task, WallClock, best, evaluate,
@@ -245,9 +245,17 @@ impl<'a, M: Parameters> Trainer<'a, M> {
             let used = self.plan.budget.used(&self.place, steps_per_epoch);
             self.optimizer.set_rate(pace.rate(self.place.step, used));
         }
-        let (number, task, plan) = (self.place.step, self.task, &self.plan);
-        let carried = (&mut self.place.loss_scale, &mut self.replays);
-        let taken = step::take(self.model, self.optimizer, task, plan, &batches, number, carried)?;
+        let number = self.place.step;
+        let mut stepping = Stepping {
+            model: &mut *self.model,
+            optimizer: &mut *self.optimizer,
+            task: self.task,
+            plan: &self.plan,
+            number,
+            scale: &mut self.place.loss_scale,
+            replays: &mut self.replays,
+        };
+        let taken = stepping.take(&batches)?;
         if taken.skipped {
             let (step, loss_scale) = (number + 1, self.place.loss_scale);
             self.tell(&Event::Overflowed { step, loss_scale })?;
