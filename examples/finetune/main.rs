@@ -95,17 +95,22 @@ fn finetune(cli: &Cli) -> Result<()> {
     report("from scratch", &scratch, &outcome);
 
     let mut whole = new()?;
-    let fresh = transfer::body(&checkpoint, &mut whole)?;
-    println!("not in the file, or of another shape there: {}", fresh.join(", "));
+    let taken = transfer::body(&checkpoint, &mut whole)?;
+    println!("not in the file, or of another shape there: {}", listed(&taken.fresh));
+    println!("in the file and not used: {}", listed(&taken.unused));
     let outcome = train(cli, &mut whole, &images)?;
     report("the whole of it from the file", &whole, &outcome);
 
     let mut frozen = new()?;
-    let fresh = transfer::body(&checkpoint, &mut frozen)?;
-    transfer::freeze_all_but(&fresh, &mut frozen);
+    let taken = transfer::body(&checkpoint, &mut frozen)?;
+    transfer::freeze_all_but(&taken.fresh, &mut frozen);
     let outcome = train(cli, &mut frozen, &images)?;
     report("only the readout", &frozen, &outcome);
     Ok(())
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
 fn train(cli: &Cli, model: &mut Box<dyn Module>, images: &Images) -> Result<Outcome> {
