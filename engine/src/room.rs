@@ -59,9 +59,9 @@ pub fn zeros<T: bytemuck::Zeroable>(op: &'static str, len: usize) -> Result<Vec<
 /// # Ok::<(), alcyon_engine::Error>(())
 /// ```
 pub fn collect<T>(op: &'static str, items: impl IntoIterator<Item = T>) -> Result<Vec<T>> {
-    let mut items = items.into_iter();
+    let items = items.into_iter();
     let mut all = empty(op, items.size_hint().0)?;
-    while let Some(item) = items.next() {
+    for item in items {
         more(op, &mut all, 1)?;
         all.push(item);
     }

@@ -36,10 +36,11 @@ pub fn argsort<T: Float>(
         for i in 0..inner {
             let at = |j: &i64| x[*j as usize * inner + i];
             order.iter_mut().zip(0..).for_each(|(place, j)| *place = j);
+            // Equal ones by their places: a stable sort would take memory of its own.
             if descending {
-                order.sort_by(|a, b| compare(at(b), at(a)));
+                order.sort_unstable_by(|a, b| compare(at(b), at(a)).then(a.cmp(b)));
             } else {
-                order.sort_by(|a, b| compare(at(a), at(b)));
+                order.sort_unstable_by(|a, b| compare(at(a), at(b)).then(a.cmp(b)));
             }
             for (r, &j) in order.iter().enumerate() {
                 out[r * inner + i] = j;

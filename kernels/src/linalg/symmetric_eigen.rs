@@ -38,7 +38,7 @@ pub struct Eigen {
 /// ```
 pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
     const ROUTINE: &str = "symmetric_eigen";
-    check(ROUTINE, a, n, 6)?;
+    check(ROUTINE, a, n, 8)?;
     if n == 0 {
         // The library's scratch size is not defined for an empty matrix.
         return Ok(Eigen { values: Vec::new(), vectors: Vec::new() });

@@ -333,16 +333,9 @@ impl KroneckerFactors {
                 self.notes.uncovered.insert(bias, "layers with different weights");
             }
         }
-        let start = self.start;
         let entry = match self.entries.entry(weight) {
             map::Entry::Occupied(known) => known.into_mut(),
-            map::Entry::Vacant(place) => {
-                let entry = place.insert(Entry::new(&new)?);
-                if start == Start::Identity {
-                    entry.average.set_identity();
-                }
-                entry
-            }
+            map::Entry::Vacant(place) => place.insert(Entry::new(&new, self.start)?),
         };
         if entry.fits(&new) {
             entry.batch.rows += new.rows as f64;

@@ -17,6 +17,9 @@ use super::lost::{first_lost, may_lose};
 /// Bytes of a text that are encoded at once: a limit on memory, at the ends of lines.
 const PIECE: usize = 1 << 16;
 
+/// Bytes that the crate may take to encode a byte: ids, texts, places and masks of a token each.
+const OF_A_BYTE: usize = 64;
+
 #[derive(Debug, Clone)]
 pub(super) struct Bpe {
     pub(super) inner: tokenizers::Tokenizer,
@@ -143,6 +146,7 @@ impl Bpe {
             if let Some((at, word)) = lost.map_err(failed)? {
                 return Err(unknown(format!("{word}` at byte `{}", start + at)));
             }
+            room::expect("encode", piece.len().saturating_mul(OF_A_BYTE))?;
             let encoded = self.inner.encode_fast(piece, false).map_err(failed)?;
             room::more("encode", &mut tokens, encoded.get_ids().len())?;
             tokens.extend(encoded.get_ids().iter().map(|&id| i64::from(id)));

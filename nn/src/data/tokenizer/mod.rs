@@ -169,7 +169,11 @@ impl Tokenizer {
         match &self.kind {
             Kind::Bytes => {
                 let bytes = room::collect("decode", tokens.iter().map(|&token| token as u8))?;
-                Ok(String::from_utf8_lossy(&bytes).into_owned())
+                // What is no text becomes three bytes.
+                String::from_utf8(bytes).or_else(|e| {
+                    room::expect("decode", 3 * e.as_bytes().len())?;
+                    Ok(String::from_utf8_lossy(e.as_bytes()).into_owned())
+                })
             }
             Kind::Characters(list) => Ok(list.pick(tokens)?.concat()),
             Kind::Words(list) => Ok(list.pick(tokens)?.join(" ")),

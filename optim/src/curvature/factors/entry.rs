@@ -9,6 +9,7 @@ use engine::{DType, Device, Result, Tensor, room};
 use kernels::parallel;
 
 use crate::curvature::block::BlockInverse;
+use crate::curvature::factors::Start;
 use crate::curvature::kronecker::Kronecker;
 use crate::curvature::numbers::Numbers;
 use crate::curvature::pattern::Pattern;
@@ -50,12 +51,16 @@ pub(super) struct Sums {
 impl Entry {
     /// # Errors
     /// [`Error::OutOfMemory`](engine::Error::OutOfMemory).
-    pub(super) fn new(new: &Moments) -> Result<Self> {
+    pub(super) fn new(new: &Moments, start: Start) -> Result<Self> {
         let Moments { form, groups, bias, .. } = *new;
         let (inputs, outputs) = (new.inputs.clone(), new.outputs.clone());
         let zeros = |side: &Pattern| room::zeros("factors", groups.saturating_mul(side.numbers()));
         let (a, g) = (zeros(&inputs)?, zeros(&outputs)?);
-        Ok(Self::around(Kronecker { form, groups, bias, inputs, outputs, a, g }))
+        let mut average = Kronecker { form, groups, bias, inputs, outputs, a, g };
+        if start == Start::Identity {
+            average.set_identity();
+        }
+        Ok(Self::around(average))
     }
 
     pub(super) fn around(average: Kronecker) -> Self {
