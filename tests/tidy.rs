@@ -89,9 +89,23 @@ fn bindings_chosen_by_the_machine(files: &[Source]) -> Complaints {
         complaints
             .push("Cargo.toml: cudarc needs one feature `cuda-…`, its bindings' version".into());
     }
-    let setting = find(files, ".cargo/config.toml").filter(|file| file.text.contains("CUDARC"));
-    complaints.extend(setting.map(|file| format!("{}: dependents do not see it", file.path)));
     complaints
+}
+
+/// Sections of this checkout's `.cargo/config.toml` that change what is built: a crate that depends on these
+/// crates does not see them.
+fn settings_that_dependents_lack(files: &[Source]) -> Complaints {
+    let config = files.iter().filter(|file| file.path == ".cargo/config.toml");
+    let sections = config.flat_map(|file| file.text.lines().filter(|line| line.starts_with('[')));
+    let others = sections.filter(|section| *section != "[alias]");
+    others.map(|section| format!(".cargo/config.toml: dependents do not see {section}")).collect()
+}
+
+#[test]
+fn nothing_that_is_built_depends_on_settings_of_this_checkout() -> io::Result<()> {
+    let rule = settings_that_dependents_lack;
+    check(rule, &[(".cargo/config.toml", "[alias]\n[env]\nCUDARC_CUDA_VERSION = \"13000\"\n")])?;
+    check(rule, &[(".cargo/config.toml", "[build]\nrustflags = []\n")])
 }
 
 #[test]
