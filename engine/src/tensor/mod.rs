@@ -9,7 +9,6 @@ mod read;
 
 use std::sync::Arc;
 
-#[cfg(feature = "cuda")]
 use crate::op::{self, Op};
 pub use crate::tape::Taped;
 use crate::{DType, Device, Layout, Result, Shape, Storage};
