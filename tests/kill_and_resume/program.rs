@@ -10,19 +10,6 @@ use safetensors::SafeTensors;
 
 use crate::contents::{contents, parts};
 
-/// The example, built with the profile of this test.
-pub(crate) fn example() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let profile = own.parent().and_then(Path::parent).unwrap();
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--example", "train_image"]);
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
-    assert!(build.status().unwrap().success());
-    profile.join("examples/train_image")
-}
-
 /// How a process ended, and what it said.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,

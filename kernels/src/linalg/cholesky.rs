@@ -16,7 +16,7 @@ use faer::{MatMut, MatRef, Par};
 ///
 /// # Errors
 /// [`LinalgError::NotPositiveDefinite`] with the first pivot that is not positive, [`LinalgError::Length`],
-/// [`LinalgError::NotFinite`].
+/// [`LinalgError::NotFinite`], [`LinalgError::OutOfMemory`].
 ///
 /// # Example
 /// ```

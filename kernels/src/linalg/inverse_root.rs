@@ -69,7 +69,7 @@ pub struct InverseRoot {
 /// # Errors
 /// [`LinalgError::NoConvergence`] if the residual is above `tolerance` after 200 steps or stops
 /// shrinking (A is not positive definite, or too ill-conditioned for f64); [`LinalgError::Length`],
-/// [`LinalgError::NotFinite`].
+/// [`LinalgError::NotFinite`], [`LinalgError::OutOfMemory`].
 ///
 /// # Source
 /// Higham 2008, (7.18); the start c = (2‖A‖/(p + 1))^(1/p) from Guo & Higham 2006, section 3.

@@ -13,7 +13,7 @@ use faer::MatRef;
 /// a, result: \[n, n\]
 ///
 /// # Errors
-/// [`LinalgError::Length`], [`LinalgError::NotFinite`].
+/// [`LinalgError::Length`], [`LinalgError::NotFinite`], [`LinalgError::OutOfMemory`].
 ///
 /// # Example
 /// ```

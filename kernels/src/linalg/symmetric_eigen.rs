@@ -27,7 +27,8 @@ pub struct Eigen {
 /// a: \[n, n\]
 ///
 /// # Errors
-/// [`LinalgError::Length`], [`LinalgError::NotFinite`]; [`LinalgError::NoConvergence`] if the
+/// [`LinalgError::Length`], [`LinalgError::NotFinite`], [`LinalgError::OutOfMemory`];
+/// [`LinalgError::NoConvergence`] if the
 /// iteration or the check of its result fails.
 ///
 /// # Example
