@@ -8,18 +8,7 @@ extern "C" __global__ void group_norm(long long rows, long long groups, long lon
     const long long per_group = c / groups, width = per_group * s;
     for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
         const T* x = xs + r * width;
-        T sum = 0;
-        for (long long i = threadIdx.x; i < width; i += blockDim.x) sum += x[i];
-        const T near = block_sum(sum, scratch) / (T)width;
-        T squares = 0;
-        sum = 0;
-        for (long long i = threadIdx.x; i < width; i += blockDim.x) {
-            const T d = x[i] - near;
-            sum += d;
-            squares += d * d;
-        }
-        sum = block_sum(sum, scratch);
-        const Moments moments = corrected(near, sum, block_sum(squares, scratch), (T)width);
+        const Moments moments = moments_of(width, [=](long long i) { return x[i]; }, scratch);
         const T mean = moments.mean, rstd = T(1) / sqrt(moments.variance + (T)eps);
         for (long long i = threadIdx.x; i < width; i += blockDim.x) {
             const long long channel = r % groups * per_group + i / s;

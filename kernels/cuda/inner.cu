@@ -7,13 +7,7 @@ extern "C" __global__ void inner(long long rows, const long long* table, double*
         const long long len = table[3 * row + 2];
         double sum = 0;
         for (long long i = threadIdx.x; i < len; i += blockDim.x) sum += (double)a[i] * (double)b[i];
-        scratch[threadIdx.x] = sum;
-        __syncthreads();
-        for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
-            if (threadIdx.x < half) scratch[threadIdx.x] += scratch[threadIdx.x + half];
-            __syncthreads();
-        }
-        if (threadIdx.x == 0) y[row] = scratch[0];
-        __syncthreads();
+        sum = block_sum(sum, scratch);
+        if (threadIdx.x == 0) y[row] = sum;
     }
 }

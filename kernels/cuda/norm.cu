@@ -1,23 +1,12 @@
 // Layer norm and RMS norm over rows, batch norm over channels: y = scale (x - mean) rstd + shift. A null scale is
-// 1, a null shift 0. Variances are of differences from a number near the mean, in a second pass, and corrected by what it is off.
+// 1, a null shift 0.
 
 extern "C" __global__ void layer_norm(long long rows, long long width, double eps, const T* xs,
                                       const T* scale, const T* shift, T* ys, T* means, T* rstds) {
     DYN_SHARED(T, scratch);
     for (long long r = blockIdx.x; r < rows; r += gridDim.x) {
         const T* x = xs + r * width;
-        T sum = 0;
-        for (long long i = threadIdx.x; i < width; i += blockDim.x) sum += x[i];
-        const T near = block_sum(sum, scratch) / (T)width;
-        T squares = 0;
-        sum = 0;
-        for (long long i = threadIdx.x; i < width; i += blockDim.x) {
-            const T d = x[i] - near;
-            sum += d;
-            squares += d * d;
-        }
-        sum = block_sum(sum, scratch);
-        const Moments moments = corrected(near, sum, block_sum(squares, scratch), (T)width);
+        const Moments moments = moments_of(width, [=](long long i) { return x[i]; }, scratch);
         const T mean = moments.mean, rstd = T(1) / sqrt(moments.variance + (T)eps);
         for (long long i = threadIdx.x; i < width; i += blockDim.x)
             ys[r * width + i] = (x[i] - mean) * rstd * (scale ? scale[i] : T(1)) + (shift ? shift[i] : T(0));
@@ -100,18 +89,8 @@ extern "C" __global__ void batch_moments(long long n, long long c, long long s, 
                                          T* means, T* rstds, T* variances) {
     DYN_SHARED(T, scratch);
     for (long long channel = blockIdx.x; channel < c; channel += gridDim.x) {
-        T sum = 0;
-        for (long long k = threadIdx.x; k < n * s; k += blockDim.x) sum += x[(k / s * c + channel) * s + k % s];
-        const T near = block_sum(sum, scratch) / (T)(n * s);
-        T squares = 0;
-        sum = 0;
-        for (long long k = threadIdx.x; k < n * s; k += blockDim.x) {
-            const T d = x[(k / s * c + channel) * s + k % s] - near;
-            sum += d;
-            squares += d * d;
-        }
-        sum = block_sum(sum, scratch);
-        const Moments moments = corrected(near, sum, block_sum(squares, scratch), (T)(n * s));
+        const auto at = [=](long long k) { return x[(k / s * c + channel) * s + k % s]; };
+        const Moments moments = moments_of(n * s, at, scratch);
         if (threadIdx.x == 0) {
             means[channel] = moments.mean;
             variances[channel] = moments.variance;

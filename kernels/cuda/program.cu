@@ -63,20 +63,29 @@ __device__ __forceinline__ Piece piece(const long long* table, long long at) {
     return p;
 }
 
+// Whether a step is taken: the squares of its gradients add up to at most `most`. If not, that is noted with who asked,
+// unless something has been noted before, for the host's next read. (kernels/src/cuda/fault.rs) No number of squares: it is.
+__device__ __forceinline__ bool taken(const double* squares, double most, long long* note, long long asker) {
+    if (!squares || *squares <= most) return true;
+    if (blockIdx.x == 0 && threadIdx.x == 0 && note[0] == 0) note[0] = 2, note[4] = asker;
+    return false;
+}
+
 __device__ __forceinline__ T infinity() {
     return (T)__longlong_as_double(0x7ff0000000000000LL);
 }
 
 // The sum over a block of one value a thread, in every thread: halves added to halves, in an order
 // that depends on the block's size alone, a power of two. `scratch` has one place a thread.
-__device__ __forceinline__ T block_sum(T value, T* scratch) {
+template <typename V>
+__device__ __forceinline__ V block_sum(V value, V* scratch) {
     scratch[threadIdx.x] = value;
     __syncthreads();
     for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
         if (threadIdx.x < half) scratch[threadIdx.x] += scratch[threadIdx.x + half];
         __syncthreads();
     }
-    T sum = scratch[0];
+    V sum = scratch[0];
     __syncthreads();
     return sum;
 }
@@ -121,4 +130,20 @@ __device__ __forceinline__ Moments corrected(T near, T sum, T squares, T count) 
     m.mean = near + rest;
     m.variance = variance < T(0) ? T(0) : variance;
     return m;
+}
+
+// The moments of n numbers, by one block. Variances are of differences from a number near the mean, in a second pass.
+template <typename At>
+__device__ __forceinline__ Moments moments_of(long long n, At at, T* scratch) {
+    T sum = 0, squares = 0;
+    for (long long i = threadIdx.x; i < n; i += blockDim.x) sum += at(i);
+    const T near = block_sum(sum, scratch) / (T)n;
+    sum = 0;
+    for (long long i = threadIdx.x; i < n; i += blockDim.x) {
+        const T d = at(i) - near;
+        sum += d;
+        squares += d * d;
+    }
+    sum = block_sum(sum, scratch);
+    return corrected(near, sum, block_sum(squares, scratch), (T)n);
 }

@@ -1,18 +1,5 @@
 // Sums and maxima along the middle axis of [outer, n, inner].
 
-// The sum over a block of one double a thread, in every thread: as block_sum.
-__device__ __forceinline__ double block_total(double value, double* scratch) {
-    scratch[threadIdx.x] = value;
-    __syncthreads();
-    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half) scratch[threadIdx.x] += scratch[threadIdx.x + half];
-        __syncthreads();
-    }
-    double sum = scratch[0];
-    __syncthreads();
-    return sum;
-}
-
 // Sums over pieces of `chunk` entries, times `scale`, rounded once: [outer, pieces, inner]. A thread for each.
 extern "C" __global__ void sum_axis(long long outer, long long n, long long inner, long long chunk, double scale,
                                     const S* x, U* y) {
@@ -35,7 +22,7 @@ extern "C" __global__ void sum_rows(long long outer, long long n, long long chun
         const long long end = piece * chunk + chunk < n ? piece * chunk + chunk : n;
         double sum = 0;
         for (long long k = piece * chunk + threadIdx.x; k < end; k += blockDim.x) sum += (T)x[o * n + k];
-        sum = block_total(sum, scratch);
+        sum = block_sum(sum, scratch);
         if (threadIdx.x == 0) y[i] = (T)(sum * scale);
     }
 }
@@ -47,10 +34,10 @@ extern "C" __global__ void variance(long long rows, long long n, const T* xs, T*
         const T* x = xs + r * n;
         double sum = 0;
         for (long long i = threadIdx.x; i < n; i += blockDim.x) sum += x[i];
-        const double mean = block_total(sum, scratch) / (double)n;
+        const double mean = block_sum(sum, scratch) / (double)n;
         double squares = 0;
         for (long long i = threadIdx.x; i < n; i += blockDim.x) squares += (x[i] - mean) * (x[i] - mean);
-        squares = block_total(squares, scratch);
+        squares = block_sum(squares, scratch);
         if (threadIdx.x == 0) y[r] = (T)(squares / (double)n);
     }
 }

@@ -8,8 +8,10 @@ __device__ __forceinline__ T sign(T x) { return x > T(0) ? T(1) : x < T(0) ? T(-
 // The largest finite number.
 #define LARGEST (T)(sizeof(T) == 8 ? 1.7976931348623157e308 : 3.4028234663852886e38)
 
-extern "C" __global__ void rule(long long pieces, const long long* table, double n0, double n1, double n2,
-                                double n3, double n4, double n5) {
+extern "C" __global__ void rule(long long pieces, const long long* table, const double* squares, double most,
+                                long long* note, long long asker, double n0, double n1, double n2, double n3, double n4,
+                                double n5) {
+    if (!taken(squares, most, note, asker)) return;
     const T c0 = (T)n0, c1 = (T)n1, c2 = (T)n2, c3 = (T)n3, c4 = (T)n4, c5 = (T)n5;
     for (long long at = blockIdx.x; at < pieces; at += gridDim.x) {
         const Piece p = piece(table, at);

@@ -2,8 +2,10 @@
 // parameter, at most PIECE elements, and a block takes a row.
 
 // m is the momentum buffer, or null; kind is 1 at a parameter's first step.
-extern "C" __global__ void sgd(long long pieces, const long long* table, int nesterov, double rate, double momentum,
-                               double fresh, double decay) {
+extern "C" __global__ void sgd(long long pieces, const long long* table, const double* squares, double most,
+                               long long* note, long long asker, int nesterov, double rate, double momentum, double fresh,
+                               double decay) {
+    if (!taken(squares, most, note, asker)) return;
     for (long long at = blockIdx.x; at < pieces; at += gridDim.x) {
         const Piece p = piece(table, at);
         for (long long i = threadIdx.x; i < p.len; i += blockDim.x) {
@@ -20,8 +22,10 @@ extern "C" __global__ void sgd(long long pieces, const long long* table, int nes
 }
 
 // size is the rate over 1 - beta1^t, root is sqrt(1 - beta2^t).
-extern "C" __global__ void adam(long long pieces, const long long* table, double beta1, double fresh1, double beta2,
-                                double fresh2, double kept, double coupled, double epsilon) {
+extern "C" __global__ void adam(long long pieces, const long long* table, const double* squares, double most,
+                                long long* note, long long asker, double beta1, double fresh1, double beta2, double fresh2,
+                                double kept, double coupled, double epsilon) {
+    if (!taken(squares, most, note, asker)) return;
     for (long long at = blockIdx.x; at < pieces; at += gridDim.x) {
         const Piece p = piece(table, at);
         for (long long i = threadIdx.x; i < p.len; i += blockDim.x) {
@@ -39,8 +43,10 @@ extern "C" __global__ void adam(long long pieces, const long long* table, double
 
 // kind: 0 F = s[row] h[column] + damping, 1 s[i] h[i] + damping, 2 s[i] root + damping, 3 F = root.
 // size is the rate over 1 - beta^t.
-extern "C" __global__ void adafisher(long long pieces, const long long* table, int square_root, double beta,
-                                     double fresh, double damping, double coupled, double kept) {
+extern "C" __global__ void adafisher(long long pieces, const long long* table, const double* squares, double most,
+                                     long long* note, long long asker, int square_root, double beta, double fresh,
+                                     double damping, double coupled, double kept) {
+    if (!taken(squares, most, note, asker)) return;
     for (long long at = blockIdx.x; at < pieces; at += gridDim.x) {
         const Piece p = piece(table, at);
         for (long long i = threadIdx.x; i < p.len; i += blockDim.x) {

@@ -1,21 +1,23 @@
 //! Steps of parameters that are on a CUDA device: one launch for all of a device and dtype, or operations
-//! on tensors for each ([`Rule::compose`]). Nothing is read back.
+//! on tensors for each ([`Rule::compose`]). Nothing is read back: whether gradients are finite, and their squares can
+//! be added, is a number there ([`Verdict`]), and where it says no, nothing changes but the count of steps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::{DType, Error, Parameter, Result, Tensor};
 use kernels::cuda::step::Moving;
+use kernels::cuda::verdict::{self, Verdict};
 use kernels::cuda::{Gpu, SliceMut, strided};
 
-use crate::moments::Moments;
+use crate::moments::{Moments, most_squares};
 use crate::per_parameter::{Composed, Rule, Start};
 
 /// Trainable parameters with their gradients.
 pub(crate) type Gradient<'a> = (&'a mut Parameter, Tensor);
 
-/// Those on one device, of one dtype.
-pub(crate) type Group<'a> = (Arc<Gpu>, Vec<Gradient<'a>>);
+/// Those on one device, of one dtype, and whether the step is taken.
+pub(crate) type Group<'a> = (Arc<Gpu>, Verdict, Vec<Gradient<'a>>);
 
 /// The parameters on CUDA devices in groups, and those that are not.
 ///
@@ -26,7 +28,7 @@ pub(crate) fn groups<'a>(
     all: Vec<Gradient<'a>>,
 ) -> Result<(Vec<Group<'a>>, Vec<Gradient<'a>>)> {
     let mut here = Vec::new();
-    let mut there: BTreeMap<_, Group<'a>> = BTreeMap::new();
+    let mut there: BTreeMap<_, (Arc<Gpu>, Vec<Gradient<'a>>)> = BTreeMap::new();
     for (parameter, grad) in all {
         let Some(gpu) = parameter.value().gpu().map(Arc::clone) else {
             here.push((parameter, grad));
@@ -42,7 +44,42 @@ pub(crate) fn groups<'a>(
         let key = (gpu.info().ordinal, dtype.bytes());
         there.entry(key).or_insert_with(|| (gpu, Vec::new())).1.push((parameter, grad));
     }
-    Ok((there.into_values().collect(), here))
+    let judged = |(gpu, parameters): (Arc<Gpu>, Vec<Gradient<'a>>)| {
+        let verdict = judge(&gpu, parameters.iter().map(|(_, grad)| grad))?;
+        Ok((gpu, verdict, parameters))
+    };
+    Ok((there.into_values().map(judged).collect::<Result<_>>()?, here))
+}
+
+/// Whether a step with these gradients is taken: they are on one device, of one dtype.
+pub(crate) fn judge<'a>(
+    gpu: &Gpu,
+    gradients: impl IntoIterator<Item = &'a Tensor>,
+) -> Result<Verdict> {
+    let gradients: Vec<&Tensor> = gradients.into_iter().collect();
+    let most = gradients.first().map_or(0.0, |grad| most_squares(grad.dtype()));
+    let slices = gradients.iter().map(|grad| {
+        grad.cuda_slice().ok_or_else(|| Error::NoKernel { op: "step", device: grad.device() })
+    });
+    Ok(Verdict::of(gpu, &slices.collect::<Result<Vec<_>>>()?, most)?)
+}
+
+/// Makes what a step has made of a tensor that tensor again, where the step is not taken.
+pub(crate) fn settle(
+    gpu: &Gpu,
+    verdict: &Verdict,
+    rule: &'static str,
+    old: &Tensor,
+    new: &mut Tensor,
+) -> Result<()> {
+    let elsewhere = Error::NoKernel { op: rule, device: new.device() };
+    let (old, made) = (old.contiguous()?, new.contiguous()?);
+    let (from, is) = old.cuda_slice().zip(made.cuda_slice()).ok_or(elsewhere)?;
+    if from.pointer() != is.pointer() {
+        *new = made;
+        verdict::settle(gpu, verdict, rule, from, &new.make_cuda_mut()?)?;
+    }
+    Ok(())
 }
 
 /// Moves the parameters that are on a CUDA device by a rule's kernel or its operations; returns the others.
@@ -55,16 +92,17 @@ pub(crate) fn step<'a, R: Rule>(
     all: Vec<Gradient<'a>>,
 ) -> Result<Vec<Gradient<'a>>> {
     let (groups, here) = groups(rule.name(), all)?;
-    for (gpu, parameters) in groups {
+    for (gpu, verdict, parameters) in groups {
         let (mut composed, mut fused): (Vec<_>, Vec<_>) =
             parameters.into_iter().partition(|(parameter, _)| rule.composes(parameter));
         if !fused.is_empty() {
             rule.cuda(&gpu, &[])?; // Moves nothing, and fails where there is no kernel.
         }
         // Everything is made before anything counts: memory may run out on the way.
-        let made = compose(rule, moments, &mut composed)?;
+        let made = compose((&gpu, &verdict), rule, moments, &mut composed)?;
         if !fused.is_empty() {
-            launch(moments, |p| rule.start(p), &mut fused, |moving| rule.cuda(&gpu, moving))?;
+            let start = |p: &Parameter| rule.start(p);
+            launch(&verdict, moments, start, &mut fused, |moving| rule.cuda(&gpu, moving))?;
         }
         for ((parameter, _), (value, kept)) in composed.iter_mut().zip(made) {
             overwrite(parameter, &value)?;
@@ -77,6 +115,7 @@ pub(crate) fn step<'a, R: Rule>(
 
 /// What [`Rule::compose`] makes of each parameter, which gets memory of its own if it shares it.
 fn compose(
+    (gpu, verdict): (&Gpu, &Verdict),
     rule: &impl Rule,
     moments: &mut Moments,
     parameters: &mut [Gradient<'_>],
@@ -84,9 +123,14 @@ fn compose(
     place(moments, |p| rule.start(p), parameters)?;
     let made = |(parameter, grad): &mut Gradient<'_>| {
         let kept = moments.entry(parameter, || rule.start(parameter))?;
-        let (value, kept) = rule.compose(kept.steps + 1, parameter.value(), grad, &kept.tensors)?;
+        let old = [parameter.value()].into_iter().chain(&kept.tensors);
+        let (mut value, mut new) =
+            rule.compose(kept.steps + 1, parameter.value(), grad, &kept.tensors)?;
+        for (old, new) in old.zip([&mut value].into_iter().chain(&mut new)) {
+            settle(gpu, verdict, rule.name(), old, new)?;
+        }
         parameter.value_mut().make_cuda_mut()?;
-        Ok((value.contiguous()?, kept))
+        Ok((value.contiguous()?, new))
     };
     parameters.iter_mut().map(made).collect()
 }
@@ -130,6 +174,7 @@ impl<'a> Arrays<'a> {
 /// Brings what is kept of each parameter to its device, launches, and counts the step: when memory runs
 /// out on the way, nothing has moved and nothing is counted.
 pub(crate) fn launch(
+    verdict: &Verdict,
     moments: &mut Moments,
     start: impl Fn(&Parameter) -> Start,
     parameters: &mut [Gradient<'_>],
@@ -141,7 +186,7 @@ pub(crate) fn launch(
         let kept = kept.remove(&parameter.id())?;
         Some(Arrays::new(parameter, grad, &mut kept.tensors, kept.steps + 1))
     });
-    move_all(&arrays.collect::<Result<Vec<_>>>()?, run)?;
+    move_all(verdict, &arrays.collect::<Result<Vec<_>>>()?, run)?;
     count(moments, parameters);
     Ok(())
 }
@@ -172,13 +217,15 @@ pub(crate) fn count(moments: &mut Moments, parameters: &[Gradient<'_>]) {
 
 /// Calls a launch with all arrays.
 pub(crate) fn move_all(
+    verdict: &Verdict,
     arrays: &[Arrays<'_>],
     run: impl FnOnce(&[Moving<'_>]) -> Result<()>,
 ) -> Result<()> {
     let moving = arrays.iter().map(|of| {
         let elsewhere = || Error::NoKernel { op: "step", device: of.grad.device() };
         let grad = of.grad.cuda_slice().ok_or_else(elsewhere)?;
-        Ok(Moving { theta: &of.theta, grad, state: of.state.iter().collect(), step: of.step })
+        let (state, verdict) = (of.state.iter().collect(), Some(verdict));
+        Ok(Moving { theta: &of.theta, grad, state, step: of.step, verdict })
     });
     run(&moving.collect::<Result<Vec<_>>>()?)
 }

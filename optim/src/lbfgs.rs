@@ -24,7 +24,7 @@ use kernels::length::{largest, length};
 use crate::coverage::Coverage;
 use crate::flat::{self, Layout, dot, plus};
 use crate::line_search::{Point, Wolfe};
-use crate::moments::{check_gradients, demand, not_negative, positive};
+use crate::moments::{check_gradients, check_gradients_read, demand, not_negative, positive};
 use crate::problem::{Problem, gradients};
 use crate::saved::{Saved, refused};
 use crate::{Optimizer, State};
@@ -116,7 +116,7 @@ impl Here {
     /// The model's, evaluated.
     fn of(problem: &dyn Problem) -> Result<Self> {
         let (loss, grads) = gradients(problem)?;
-        check_gradients(problem.model(), &grads)?;
+        check_gradients_read(problem.model(), &grads)?;
         let gradient = flat::gradients(problem.model(), &grads)?;
         let unused = flat::unused(problem.model(), &grads);
         Ok(Self { theta: flat::values(problem.model())?, loss, gradient, unused })
@@ -238,7 +238,7 @@ impl Lbfgs {
             }
             let (value, grads) = gradients(problem)?;
             let gradient = flat::gradients(problem.model(), &grads)?;
-            let stands = check_gradients(problem.model(), &grads).is_ok();
+            let stands = check_gradients_read(problem.model(), &grads).is_ok();
             Ok(if stands { Point { t, value, slope: dot(&p, &gradient), gradient } } else { at })
         });
         let (point, error) = match found {

@@ -197,12 +197,29 @@ const ROOM: f64 = 16.0;
 ///
 /// The sum of squares is one read of each gradient, in its own dtype: a sum below the bound has no NaN, no infinity
 /// and no square that has overflowed in it. What fails is then looked at number by number. What is on a CUDA
-/// device stays there unread: a step would have to wait for it.
+/// device stays there unread, since a step would have to wait for it: there a verdict that the host does not see
+/// keeps the step from being taken (`cuda.rs`).
 ///
 /// # Errors
 /// [`Error::MissingGradient`], [`Error::Shape`], [`Error::DType`], [`Error::Argument`] for a number that is
 /// not finite, or for squares that are not: with the parameter's path.
 pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Result<()> {
+    check(model, grads, |grad| Ok(grad.device() != Device::Cpu || squares_fit(grad)?))
+}
+
+/// The same for who reads the gradients anyway, wherever they are: waits for those on a device.
+///
+/// # Errors
+/// As [`check_gradients`].
+pub(crate) fn check_gradients_read(model: &dyn Parameters, grads: &Gradients) -> Result<()> {
+    check(model, grads, |grad| squares_fit(&grad.to_device(Device::Cpu)?))
+}
+
+fn check(
+    model: &dyn Parameters,
+    grads: &Gradients,
+    fits: impl Fn(&Tensor) -> Result<bool>,
+) -> Result<()> {
     grads.check_owned(model)?;
     let mut suspects = Vec::new();
     for (path, parameter) in model.parameters() {
@@ -226,7 +243,7 @@ pub(crate) fn check_gradients(model: &dyn Parameters, grads: &Gradients) -> Resu
             let expected = if dtype.is_half() { "f32 or f64".into() } else { dtype.to_string() };
             return Err(Error::DType { op: "step", expected, got: grad.dtype() }.in_layer(&path));
         }
-        if grad.device() == Device::Cpu && !squares_fit(grad)? {
+        if !fits(grad)? {
             suspects.push((path, grad));
         }
     }

@@ -6,7 +6,14 @@
 mod curvature;
 mod gradients;
 mod graphs;
+#[allow(dead_code, reason = "the battery asks with all of it")]
+#[path = "../battery/hostile.rs"]
+mod hostile;
+#[allow(dead_code, reason = "the battery has more models than are needed here")]
+#[path = "../battery/models.rs"]
+mod models;
 mod options;
+mod verdicts;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

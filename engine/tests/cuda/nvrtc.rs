@@ -14,6 +14,7 @@ use alcyon_engine::{DType, Device, Tape, Tensor, Var, Window};
 use kernels::conv::Conv2d;
 use kernels::cuda::compile::{compile, is_available, version};
 use kernels::cuda::conv::{direct, unfolded};
+use kernels::cuda::verdict::{self, Verdict};
 use kernels::cuda::{
     Gpu, Scalar, Slice, SliceMut, cast, cholesky, inner, patches, rule, running, second_moment,
     step,
@@ -142,7 +143,13 @@ fn run_all_steps(gpu: &Gpu, dtype: DType) {
     let grad = gpu.write(&[1.0_f64]).unwrap();
     let [theta, m, v, w] = buffers.each_mut().map(|buffer| SliceMut::new(buffer, scalar, 1));
     let moving = |state| {
-        [step::Moving { theta: &theta, grad: Slice::new(&grad, scalar, 0, 1), state, step: 1 }]
+        [step::Moving {
+            theta: &theta,
+            grad: Slice::new(&grad, scalar, 0, 1),
+            state,
+            step: 1,
+            verdict: None,
+        }]
     };
     let sgd = Sgd {
         rate: 0.1,
@@ -178,6 +185,8 @@ fn run_all_steps(gpu: &Gpu, dtype: DType) {
         rule::step(gpu, &moving(state), each, [0.5; 6], |_| (0.1, 1.0)).unwrap();
     }
     let scale = Slice::new(&grad, scalar, 0, 1);
+    let verdict = Verdict::of(gpu, &[scale], 1.0).unwrap();
+    verdict::settle(gpu, &verdict, "adam", scale, &w).unwrap();
     rule::step_scaled(gpu, &moving(vec![&m]), &rule::DESCENT, [0.5; 3], scale).unwrap();
 }
 

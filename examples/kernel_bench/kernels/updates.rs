@@ -40,7 +40,7 @@ pub(crate) fn sgd<T: Float>(at: &At<'_>) -> Result<Case> {
             let state = vec![&buffer];
             there_step::sgd(
                 gpu,
-                &[Moving { theta, grad: grad_there.slice(), state, step: 9 }],
+                &[Moving { theta, grad: grad_there.slice(), state, step: 9, verdict: None }],
                 &rule,
             )
         })
@@ -71,7 +71,11 @@ pub(crate) fn adam<T: Float>(at: &At<'_>) -> Result<Case> {
         let [m, v] = &mut state_there;
         let (m, v) = (m.slice_mut(), v.slice_mut());
         let state = vec![&m, &v];
-        there_step::adam(gpu, &[Moving { theta, grad: grad_there.slice(), state, step: 9 }], &rule)
+        there_step::adam(
+            gpu,
+            &[Moving { theta, grad: grad_there.slice(), state, step: 9, verdict: None }],
+            &rule,
+        )
     })
 }
 
@@ -113,7 +117,8 @@ pub(crate) fn adafisher<T: Float>(at: &At<'_>) -> Result<Case> {
     let mut m_there = There::<T>::room(at, n)?;
     case.cuda_from(at, &theta, move |gpu, theta| {
         let m = m_there.slice_mut();
-        let moving = [Moving { theta, grad: there[0].slice(), state: vec![&m], step: 9 }];
+        let moving =
+            [Moving { theta, grad: there[0].slice(), state: vec![&m], step: 9, verdict: None }];
         let curvature = [there_step::Curvature::Outer(there[1].slice(), there[2].slice())];
         cuda::step::adafisher(gpu, &moving, &curvature, &rule)
     })

@@ -1,4 +1,4 @@
-// A stand-in for the CUDA driver: one device, everything done at once (but for what a graph captures, which
+// A stand-in for the CUDA driver: one device (or as many as are asked for, which share the host's memory), everything done at once (but for what a graph captures, which
 // is done at its launches), kernels run by the scheduler.
 // Memory is the host's, with guard zones around each allocation and all ones in it.
 //
@@ -113,8 +113,8 @@ API cuDeviceGetCount(int* count) {
     return OK;
 }
 API cuDeviceGet(int* device, int ordinal) {
-    *device = 0;
-    return ordinal == 0 ? OK : NO_DEVICE;
+    *device = ordinal;
+    return ordinal >= 0 && ordinal < wish("ALCYON_EMULATOR_DEVICES", 1) ? OK : NO_DEVICE;
 }
 API cuDeviceGetName(char* name, int length, int) {
     snprintf(name, (size_t)length, "emulated");
@@ -128,9 +128,10 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
     *value = attribute == 75 ? 9 : 0; // Compute capability 9.0; no memory pools.
     return OK;
 }
-API cuDevicePrimaryCtxRetain(void** context, int) {
-    static int one;
-    *context = &one;
+API cuDevicePrimaryCtxRetain(void** context, int device) {
+    static int each[8];
+    if (device < 0 || device >= 8) return NO_DEVICE;
+    *context = &each[device];
     return OK;
 }
 API cuDevicePrimaryCtxRelease_v2(int) { return OK; }

@@ -102,7 +102,10 @@ pub fn affine(
     if y.is_empty() {
         return Ok(());
     }
-    let pointers = [x.pointer(), weight.pointer(), bias.pointer(), y.pointer()];
+    let mut pointers = [0; 4];
+    for (pointer, operand) in pointers.iter_mut().zip([x, weight, bias, y.read()]) {
+        *pointer = operand.on(gpu, "affine")?;
+    }
     let aligned = pointers.iter().all(|pointer| pointer.is_multiple_of(ALIGNMENT));
     let key = (y.scalar(), gpu.allows_tf32(), [rows, size, width]);
     if aligned && size > 0 && planned(gpu, key, pointers)? {

@@ -14,7 +14,7 @@ use super::gemm::Blas;
 use super::graph::{Capturing, Queueing};
 use super::memory::{Buffer, Memory};
 use super::module::Modules;
-use super::operand::{length, scalar};
+use super::operand::{length, on_device, scalar};
 use super::program::Program;
 use super::slice::{Slice, SliceMut};
 use super::{DeviceInfo, probe};
@@ -153,7 +153,7 @@ impl Gpu {
         length("refill", "bytes", bytes.len(), &[to.len(), to.scalar().bytes()])?;
         self.capturing.refuse("cuMemcpyHtoD")?;
         let _open = self.bind()?;
-        self.copy_in(to.pointer(), bytes, &self.stream)
+        self.copy_in(to.on(self, "refill")?, bytes, &self.stream)
     }
 
     /// The same with numbers that are on the device.
@@ -164,16 +164,15 @@ impl Gpu {
     pub fn refill_from(&self, to: &SliceMut<'_>, from: Slice<'_>) -> Result<()> {
         length("refill", "what comes", from.len(), &[to.len()])?;
         scalar("refill", "what comes", from.scalar(), to.scalar())?;
+        let (at, source) = (to.on(self, "refill")?, from.on(self, "refill")?);
         if to.is_empty() {
             return Ok(());
         }
         let _open = self.bind()?;
         let bytes = to.len() * to.scalar().bytes();
         // SAFETY: both runs lie in buffers (`slice::fits`), as long as asked above; all that uses them is on this stream.
-        unsafe {
-            result::memcpy_dtod_async(to.pointer(), from.pointer(), bytes, self.stream.cu_stream())
-        }
-        .map_err(driver("cuMemcpyDtoD"))
+        unsafe { result::memcpy_dtod_async(at, source, bytes, self.stream.cu_stream()) }
+            .map_err(driver("cuMemcpyDtoD"))
     }
 
     /// The copy alone, for who has called [`Gpu::bind`].
@@ -219,6 +218,7 @@ impl Gpu {
     ) -> Result<()> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
         let (call, count, have) = ("cuMemcpyDtoH", bytes.len(), buffer.bytes());
+        on_device(self, call, buffer.device())?;
         if offset.checked_add(count).is_none_or(|end| end > have) {
             return Err(CudaError::Range { call, from: offset, count, have });
         }

@@ -95,6 +95,18 @@ pub enum CudaError {
         /// The type that came.
         got: Scalar,
     },
+    /// An operand in the memory of another device.
+    #[error(
+        "{kernel} on CUDA device {expected}: an operand is on CUDA device {got}; bring it there first"
+    )]
+    Device {
+        /// The kernel.
+        kernel: &'static str,
+        /// The device that it was to run on.
+        expected: usize,
+        /// The operand's device.
+        got: usize,
+    },
     /// A strided view that leaves its operand.
     #[error("cuda {kernel}: {shape:?} with strides {strides:?} leaves {operand} of {got} elements")]
     View {
@@ -154,6 +166,15 @@ pub enum CudaError {
         at: usize,
         /// Indices must be below this.
         bound: usize,
+    },
+    /// A step that was queued and not taken, found on the device: all that it would have changed is as before.
+    #[error(
+        "a step of {rule} was not taken: its gradients are not finite, or their squares cannot be added; clip them \
+         (`Gradients::clip_norm`) or scale the loss"
+    )]
+    NotTaken {
+        /// Whose step.
+        rule: &'static str,
     },
 }
 

@@ -8,7 +8,8 @@ use super::error::{CudaError, Result};
 use super::launch::Arg;
 use super::memory::Buffer;
 
-/// Whether something was found; the index, its place, the bound, who asked.
+/// What was found: 0 nothing, 1 an index with its place and bound in the next words, 2 a step that is not taken. The
+/// last says who asked.
 const WORDS: usize = 5;
 
 /// The note on a device, and the names of those who may write it.
@@ -75,13 +76,16 @@ impl Faults {
         let mut found = [0_i64; WORDS];
         gpu.fetch(words, 0, &mut found)?;
         *pending = false;
-        let [0, ..] = found else {
-            let [_, index, at, bound, asker] = found;
-            // In the same place: graphs write there.
-            gpu.copy_in(words.pointer(), bytemuck::bytes_of(&[0_i64; WORDS]), gpu.stream())?;
-            let op = askers.get(asker as usize).copied().unwrap_or("index");
-            return Err(CudaError::Index { op, index, at: at as usize, bound: bound as usize });
-        };
-        Ok(())
+        let [kind, index, at, bound, asker] = found;
+        if kind == 0 {
+            return Ok(());
+        }
+        // In the same place: graphs write there.
+        gpu.copy_in(words.pointer(), bytemuck::bytes_of(&[0_i64; WORDS]), gpu.stream())?;
+        let op = askers.get(asker as usize).copied().unwrap_or("index");
+        match kind {
+            2 => Err(CudaError::NotTaken { rule: op }),
+            _ => Err(CudaError::Index { op, index, at: at as usize, bound: bound as usize }),
+        }
     }
 }

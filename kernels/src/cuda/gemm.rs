@@ -194,8 +194,8 @@ pub fn gemm_into(
     let (step_a, step_b) = (a.batch as i64, b.batch as i64);
     let (step_c, ldc) = (c.batch as i64, n);
     let (scalar, result) = (a.data.scalar(), c.data.scalar());
-    let (pa, pb) = (a.data.pointer(), b.data.pointer());
-    let pc = c.data.pointer() + (c.start * result.bytes()) as u64;
+    let [pa, pb] = [a.data.on(gpu, "gemm")?, b.data.on(gpu, "gemm")?];
+    let pc = c.data.on(gpu, "gemm")? + (c.start * result.bytes()) as u64;
     let unknown =
         || code("gemm")(result::CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED));
     let (kind, kind_c) = (kind(scalar).ok_or_else(unknown)?, kind(result).ok_or_else(unknown)?);

@@ -29,9 +29,10 @@ pub fn inner(gpu: &Gpu, pairs: &[(Slice<'_>, Slice<'_>)], y: &SliceMut<'_>) -> R
         same("inner", "a", a.scalar(), scalar)?;
         same("inner", "b", b.scalar(), scalar)?;
         length("inner", "b", b.len(), &[a.len()])?;
+        let (first_a, first_b) = (a.on(gpu, "inner")?, b.on(gpu, "inner")?);
         for start in (0..a.len()).step_by(PIECE) {
-            let at = |x: &Slice<'_>| (x.pointer() + (start * scalar.bytes()) as u64) as i64;
-            table.extend([at(a), at(b), PIECE.min(a.len() - start) as i64]);
+            let at = |first: u64| (first + (start * scalar.bytes()) as u64) as i64;
+            table.extend([at(first_a), at(first_b), PIECE.min(a.len() - start) as i64]);
         }
     }
     let rows = table.len() / 3;

@@ -1,14 +1,16 @@
 //! Starting a kernel.
 //!
 //! The driver checks nothing about arguments: one too few, or a float for an integer, is read as
-//! garbage, and so is a slice of doubles for one of floats. So their number, their kinds, and what pointers point
-//! to are compared with the parameters in the kernel's text, for every kernel in this one place.
+//! garbage, and so is a slice of doubles for one of floats, or one of another device. So their number, their kinds,
+//! and what pointers point to are compared with the parameters in the kernel's text, for every kernel in this one
+//! place.
 
 use cudarc::driver::{DeviceRepr, LaunchConfig, PushKernelArg};
 
 use super::device::Gpu;
 use super::error::{CudaError, Result, driver};
 use super::module::{Kind, To};
+use super::operand::on_device;
 use super::program::Program;
 use super::slice::{Scalar, Slice, SliceMut};
 use crate::unfold::Window;
@@ -132,8 +134,8 @@ impl Image {
 pub enum Arg {
     /// A device address, of what only the kernel knows.
     Pointer(u64),
-    /// The address of numbers of a type.
-    Numbers(u64, Scalar),
+    /// The address of numbers of a type, and the device that it is on.
+    Numbers(u64, Scalar, usize),
     /// An `int`.
     Int(i32),
     /// A `long long`.
@@ -152,7 +154,7 @@ impl Arg {
     const fn kind(&self) -> Kind {
         match self {
             Self::Pointer(_) => Kind::Pointer(To::Anything),
-            Self::Numbers(_, scalar) => Kind::Pointer(To::Numbers(*scalar)),
+            Self::Numbers(_, scalar, _) => Kind::Pointer(To::Numbers(*scalar)),
             Self::Int(_) => Kind::Int,
             Self::Long(_) => Kind::Long,
             Self::Word(_) => Kind::Word,
@@ -165,13 +167,13 @@ impl Arg {
 
 impl From<Slice<'_>> for Arg {
     fn from(slice: Slice<'_>) -> Self {
-        Self::Numbers(slice.pointer(), slice.scalar())
+        Self::Numbers(slice.pointer(), slice.scalar(), slice.device())
     }
 }
 
 impl From<&SliceMut<'_>> for Arg {
     fn from(slice: &SliceMut<'_>) -> Self {
-        Self::Numbers(slice.pointer(), slice.scalar())
+        slice.read().into()
     }
 }
 
@@ -227,7 +229,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`CudaError::Compile`] at a program's first use, [`CudaError::Arguments`] for arguments
-    /// unlike the kernel's parameters, [`CudaError::Call`] when the driver refuses.
+    /// unlike the kernel's parameters, [`CudaError::Device`] for numbers on another device, [`CudaError::Call`] when the driver refuses.
     pub unsafe fn run(
         &self,
         program: &Program,
@@ -250,6 +252,11 @@ impl Gpu {
         grid: Grid,
         arguments: &[Arg],
     ) -> Result<()> {
+        for argument in arguments {
+            if let Arg::Numbers(_, _, device) = argument {
+                on_device(self, name, *device)?;
+            }
+        }
         let kernel = self.modules().kernel(program, name)?;
         let fits = |(parameter, argument): (&Kind, &Arg)| parameter.takes(argument.kind());
         let as_many = arguments.len() == kernel.parameters.len();
@@ -266,7 +273,7 @@ impl Gpu {
         let mut call = self.stream().launch_builder(&kernel.function);
         for argument in arguments {
             match argument {
-                Arg::Pointer(value) | Arg::Numbers(value, _) | Arg::Word(value) => call.arg(value),
+                Arg::Pointer(value) | Arg::Numbers(value, ..) | Arg::Word(value) => call.arg(value),
                 Arg::Int(value) => call.arg(value),
                 Arg::Long(value) => call.arg(value),
                 Arg::Double(value) => call.arg(value),

@@ -341,6 +341,12 @@ impl Buffer {
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// The number of the device whose memory it is.
+    #[must_use]
+    pub fn device(&self) -> usize {
+        self.memory.0.context.ordinal()
+    }
 }
 
 impl Drop for Buffer {

@@ -16,7 +16,7 @@
 //! | [`cholesky`], [`mod@inner`], [`mod@newton_schulz`], [`mod@patches`], [`running`] | inverses, inner products, orthogonal matrices, rows and averages for curvature |
 //! | [`mod@conv`] | convolutions: by cuDNN, by products of patches, by the definition |
 //! | [`attention`], [`dropout`], [`group_norm`], [`interpolate`], [`pooling`], [`second_moment`], [`sort`] | as on the CPU |
-//! | [`step`], [`rule`] | parameter updates, all parameters in one launch |
+//! | [`step`], [`rule`], [`verdict`] | parameter updates, all parameters in one launch; whether they are made |
 //!
 //! Everything is queued on one stream, so what was queued first has happened first, and memory that
 //! was given back can be handed out at once. Only [`Gpu::read`] and [`Gpu::synchronize`] wait.
@@ -65,6 +65,7 @@ pub mod sort;
 pub mod step;
 pub mod strided;
 mod symbols;
+pub mod verdict;
 
 pub use device::Gpu;
 pub use error::CudaError;

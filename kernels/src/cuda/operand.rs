@@ -1,9 +1,10 @@
-//! What the operands of a kernel must be, asked before anything is queued: so long, and of such a type. Products
-//! of sizes that wrap are no length at all.
+//! What the operands of a kernel must be, asked before anything is queued: so long, of such a type, and on its
+//! device. Products of sizes that wrap are no length at all.
 //!
 //! The types of what a kernel of ours is launched with are compared with its text, for all kernels in one place
 //! ([`launch`](super::launch)). What is asked here is what no text says.
 
+use super::device::Gpu;
 use super::error::{CudaError, Result};
 use super::slice::Scalar;
 use crate::sizes;
@@ -41,6 +42,12 @@ pub(super) fn scalar(
         return Ok(());
     }
     Err(CudaError::Scalar { kernel, operand, expected, got })
+}
+
+/// Asks that memory is that of the device where it is used: there, an address of another means nothing.
+pub(super) fn on_device(gpu: &Gpu, kernel: &'static str, got: usize) -> Result<()> {
+    let expected = gpu.info().ordinal;
+    if got == expected { Ok(()) } else { Err(CudaError::Device { kernel, expected, got }) }
 }
 
 /// Asks that a strided view lies in an operand of `got` elements.

@@ -157,7 +157,7 @@ pub fn step<const N: usize>(
     numbers: [f64; N],
     own: impl Fn(u64) -> (f64, f64),
 ) -> Result<()> {
-    queue(gpu, parameters, rule, numbers, |p| Row::own(own(p.step)))
+    queue(gpu, parameters, rule, numbers, |p| Ok(Row::own(own(p.step))))
 }
 
 /// The same for a rule with one number more, which is on the device: of the parameters' type.
@@ -174,7 +174,7 @@ pub fn step_scaled<const N: usize>(
     length("rule", "the number", scale.len(), &[1])?;
     let of = |p: &Moving<'_>| scalar("rule", "the number", scale.scalar(), p.theta.scalar());
     parameters.iter().try_for_each(of)?;
-    queue(gpu, parameters, rule, numbers, |_| Row::scaled(scale))
+    queue(gpu, parameters, rule, numbers, |_| Row::scaled(gpu, scale))
 }
 
 fn queue<const N: usize>(
@@ -182,11 +182,11 @@ fn queue<const N: usize>(
     parameters: &[Moving<'_>],
     rule: &Rule,
     numbers: [f64; N],
-    row: impl Fn(&Moving<'_>) -> Row,
+    row: impl Fn(&Moving<'_>) -> Result<Row>,
 ) -> Result<()> {
     let mut table = Vec::new();
     for p in parameters {
-        row(p).pieces(p, rule.kept..=rule.kept, &mut table)?;
+        row(p)?.pieces(gpu, p, rule.kept..=rule.kept, &mut table)?;
     }
     let mut arguments = [Arg::Double(0.0); 6];
     arguments.iter_mut().zip(numbers).for_each(|(to, from)| *to = from.into());

@@ -1,6 +1,9 @@
 //! Typed runs of device memory: what kernels read and write.
 
+use super::device::Gpu;
+use super::error::Result;
 use super::memory::Buffer;
+use super::operand::on_device;
 
 /// What the elements of device memory are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,6 +109,18 @@ impl<'a> Slice<'a> {
         self.buffer.pointer() + (self.start * self.scalar.bytes()) as u64
     }
 
+    /// The number of the device that they are on.
+    #[must_use]
+    pub fn device(&self) -> usize {
+        self.buffer.device()
+    }
+
+    /// The first element's address, for work of this kernel on this device.
+    pub(super) fn on(&self, gpu: &Gpu, kernel: &'static str) -> Result<u64> {
+        on_device(gpu, kernel, self.device())?;
+        Ok(self.pointer())
+    }
+
     /// `len` of the elements, from element `start` on.
     ///
     /// # Panics
@@ -153,6 +168,11 @@ impl<'a> SliceMut<'a> {
     #[must_use]
     pub fn pointer(&self) -> u64 {
         self.buffer.pointer()
+    }
+
+    /// The first element's address, for work of this kernel on this device.
+    pub(super) fn on(&self, gpu: &Gpu, kernel: &'static str) -> Result<u64> {
+        self.read().on(gpu, kernel)
     }
 
     /// The same elements, to be read.

@@ -12,6 +12,7 @@ use super::launch::{Arg, Grid};
 use super::operand::{length, lengths, scalar, view};
 use super::program::{Program, Text};
 use super::slice::{Scalar, Slice, SliceMut};
+use super::verdict::{self, Verdict};
 use crate::step::{AdaFisher, Adam, Sgd, correction};
 
 const TEXT: Text = Text { name: "step", source: include_str!("../../cuda/step.cu") };
@@ -33,6 +34,8 @@ pub struct Moving<'a> {
     pub state: Vec<&'a SliceMut<'a>>,
     /// The steps of this parameter, this one included.
     pub step: u64,
+    /// Whether the step is taken: of all parameters of a launch the first one's counts. Without, it is.
+    pub verdict: Option<&'a Verdict>,
 }
 
 /// The diagonal F of AdaFisher on the device, as in [`crate::step::Curvature`].
@@ -68,7 +71,7 @@ pub fn sgd(gpu: &Gpu, parameters: &[Moving<'_>], rule: &Sgd) -> Result<()> {
     let mut table = Vec::new();
     for p in parameters {
         let row = Row { kind: i64::from(p.step == 1), ..Row::default() };
-        row.pieces(p, 0..=1, &mut table)?;
+        row.pieces(gpu, p, 0..=1, &mut table)?;
     }
     let arguments = [
         i32::from(rule.nesterov).into(),
@@ -89,7 +92,7 @@ pub fn adam(gpu: &Gpu, parameters: &[Moving<'_>], rule: &Adam) -> Result<()> {
     for p in parameters {
         let size = rule.rate / correction(rule.beta1, p.step);
         let root = correction(rule.beta2, p.step).sqrt();
-        Row { size, root, ..Row::default() }.pieces(p, 2..=3, &mut table)?;
+        Row { size, root, ..Row::default() }.pieces(gpu, p, 2..=3, &mut table)?;
     }
     let decay = rule.weight_decay;
     let (kept, coupled) =
@@ -121,8 +124,8 @@ pub fn adafisher(
     let mut table = Vec::new();
     for (p, curvature) in parameters.iter().zip(curvature) {
         let size = rule.rate / correction(rule.beta, p.step);
-        for (row, part) in Row::of(curvature, &p.theta.read())? {
-            Row { size, ..row }.pieces_of(p, 1..=1, part, &mut table)?;
+        for (row, part) in Row::of(gpu, curvature, &p.theta.read())? {
+            Row { size, ..row }.pieces_of(gpu, p, 1..=1, part, &mut table)?;
         }
     }
     let arguments = [
@@ -154,30 +157,35 @@ impl Row {
     }
 
     /// Of a rule that needs a number on the device.
-    pub(super) fn scaled(number: Slice<'_>) -> Self {
-        Self { s: number.pointer(), ..Self::default() }
+    pub(super) fn scaled(gpu: &Gpu, number: Slice<'_>) -> Result<Self> {
+        Ok(Self { s: number.on(gpu, "step")?, ..Self::default() })
     }
 
     /// The rows of a parameter, each for a part of its elements.
-    fn of(curvature: &Curvature<'_>, theta: &Slice<'_>) -> Result<Vec<(Self, Range<usize>)>> {
+    fn of(
+        gpu: &Gpu,
+        curvature: &Curvature<'_>,
+        theta: &Slice<'_>,
+    ) -> Result<Vec<(Self, Range<usize>)>> {
         let n = theta.len();
+        let at = |x: Slice<'_>| x.on(gpu, "adafisher");
         let of_type = |name, x: Slice<'_>| scalar("adafisher", name, x.scalar(), theta.scalar());
         let row = match *curvature {
             Curvature::Outer(s, h) => {
                 length("adafisher", "theta", n, &[s.len(), h.len()])?;
                 of_type("s", s).and_then(|()| of_type("h", h))?;
                 let columns = h.len() as i64;
-                Self { s: s.pointer(), h: h.pointer(), columns, ..Self::default() }
+                Self { s: at(s)?, h: at(h)?, columns, ..Self::default() }
             }
             Curvature::Product(s, h) => {
                 lengths("adafisher", &[n], [("s", s.len()), ("h", h.len())])?;
                 of_type("s", s).and_then(|()| of_type("h", h))?;
-                Self { s: s.pointer(), h: h.pointer(), kind: 1, ..Self::default() }
+                Self { s: at(s)?, h: at(h)?, kind: 1, ..Self::default() }
             }
             Curvature::Column(s, root) => {
                 length("adafisher", "s", s.len(), &[n])?;
                 of_type("s", s)?;
-                Self { s: s.pointer(), kind: 2, root, ..Self::default() }
+                Self { s: at(s)?, kind: 2, root, ..Self::default() }
             }
             Curvature::Constant(root) => Self { kind: 3, root, ..Self::default() },
             Curvature::Groups { s, h, groups, width } => {
@@ -188,7 +196,7 @@ impl Row {
                 for g in 0..groups {
                     let outer = Curvature::Outer(s.part(g * rows, rows), h.part(g * stride, width));
                     let part = g * rows * width..(g + 1) * rows * width;
-                    for (row, _) in Self::of(&outer, &theta.part(part.start, part.len()))? {
+                    for (row, _) in Self::of(gpu, &outer, &theta.part(part.start, part.len()))? {
                         all.push((row, part.clone()));
                     }
                 }
@@ -201,16 +209,18 @@ impl Row {
     /// Appends the parameter's rows, in the order of `piece` in the kernel's text.
     pub(super) fn pieces(
         &self,
+        gpu: &Gpu,
         p: &Moving<'_>,
         states: RangeInclusive<usize>,
         table: &mut Vec<i64>,
     ) -> Result<()> {
-        self.pieces_of(p, states, 0..p.theta.len(), table)
+        self.pieces_of(gpu, p, states, 0..p.theta.len(), table)
     }
 
     /// The same for a part of the parameter's elements.
     fn pieces_of(
         &self,
+        gpu: &Gpu,
         p: &Moving<'_>,
         states: RangeInclusive<usize>,
         part: Range<usize>,
@@ -224,15 +234,15 @@ impl Row {
             scalar("step", "an array of a parameter", x.scalar(), p.theta.scalar())?;
         }
         let bytes = p.theta.scalar().bytes();
+        // θ, the gradient, and up to three arrays that are kept; null for those that are not.
+        let mut arrays = [p.theta.on(gpu, "step")?, p.grad.on(gpu, "step")?, 0, 0, 0];
+        for (array, state) in arrays[2..].iter_mut().zip(&p.state) {
+            *array = state.on(gpu, "step")?;
+        }
         for start in part.clone().step_by(PIECE) {
-            let at = |pointer: u64| (pointer + (start * bytes) as u64) as i64;
-            let state = |i: usize| p.state.get(i).map_or(0, |state| at(state.pointer()));
+            let at = |array: u64| if array == 0 { 0 } else { array + (start * bytes) as u64 };
+            table.extend(arrays.map(|array| at(array) as i64));
             table.extend([
-                at(p.theta.pointer()),
-                at(p.grad.pointer()),
-                state(0),
-                state(1),
-                state(2),
                 self.s as i64,
                 self.h as i64,
                 PIECE.min(part.end - start) as i64,
@@ -264,7 +274,9 @@ pub(super) fn launch(
     parameters.iter().try_for_each(|p| scalar("step", "a parameter", p.theta.scalar(), of))?;
     let pieces = table.len() / WORDS;
     let on_device = gpu.write(table)?;
-    let mut arguments = vec![pieces.into(), Arg::Pointer(on_device.pointer())];
-    arguments.extend(numbers);
-    gpu.launch(&program(of), kernel, Grid::blocks(pieces), &arguments)
+    verdict::asked(gpu, first.verdict, kernel, |verdict| {
+        let arguments =
+            [&[pieces.into(), Arg::Pointer(on_device.pointer())], &verdict[..], numbers];
+        gpu.launch(&program(of), kernel, Grid::blocks(pieces), &arguments.concat())
+    })
 }

@@ -7,10 +7,15 @@ use std::process::{Child, Command, Output, Stdio};
 
 use alcyon_kernels::conv::Conv2d;
 use alcyon_kernels::cuda::cache::Cache;
+use alcyon_kernels::cuda::gemm::{self, Matrices};
+use alcyon_kernels::cuda::memory::Buffer;
+use alcyon_kernels::cuda::step::{self, Moving};
+use alcyon_kernels::cuda::verdict::Verdict;
 use alcyon_kernels::cuda::{
-    Arg, CudaError, Gpu, Grid, NoDevice, Program, Scalar, Slice, SliceMut, Text, conv, library,
-    probe,
+    Arg, CudaError, Gpu, Grid, NoDevice, Program, Scalar, Slice, SliceMut, Text, affine, conv,
+    inner, library, probe, softmax, strided,
 };
+use alcyon_kernels::step::Sgd;
 use alcyon_kernels::unfold::Window;
 
 use crate::device;
@@ -98,6 +103,76 @@ fn old_driver() {
 fn no_device() {
     library::search_in(alcyon_emulator::folder().unwrap());
     assert_eq!(probe(0), Err(NoDevice::NoDevice { found: 0 }));
+}
+
+#[test]
+fn an_operand_of_another_device_is_an_error_that_names_both() {
+    let Some((_gpu, _guard)) = device() else { return };
+    let folder = Folder::new("two-devices");
+    done(start("two_devices", &folder.0, &[("ALCYON_EMULATOR_DEVICES", "2")]));
+}
+
+#[test]
+#[ignore = "a process of the test above"]
+fn two_devices() {
+    library::search_in(alcyon_emulator::folder().unwrap());
+    let [gpu, other] = [0, 1].map(|n| Gpu::open_with(n, Cache::new(None)).unwrap());
+    let four = |gpu: &Gpu| gpu.write(&[1.0_f32; 4]).unwrap();
+    let (a, b) = (four(&gpu), four(&other));
+    let [mut y, mut z, mut m] = [four(&gpu), four(&other), four(&gpu)];
+    let mut total = gpu.write(&[0.0_f64]).unwrap();
+    fn of(buffer: &Buffer) -> Slice<'_> {
+        Slice::new(buffer, Scalar::F32, 0, 4)
+    }
+    let (a, b, b_1) = (of(&a), of(&b), of(&b).part(0, 1));
+    let total = SliceMut::new(&mut total, Scalar::F64, 1);
+    let [y, z, m] = [&mut y, &mut z, &mut m].map(|to| SliceMut::new(to, Scalar::F32, 4));
+    let two = |x| Matrices::new(x, 2, 2);
+    let conv = Conv2d::new(1, 1, 1, 1, (2, 2), Window::new((1, 1))).unwrap();
+    let sgd = Sgd {
+        rate: 1.0,
+        momentum: 0.5,
+        dampening: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+        first: true,
+    };
+    let step = |theta, grad, state| {
+        let p = Moving { theta, grad, state: vec![state], step: 1, verdict: None };
+        step::sgd(&gpu, &[p], &sgd)
+    };
+    let launches = gpu.launches();
+    let all = [
+        strided::copy(&gpu, &[4], &[1], b, &y),
+        strided::copy(&gpu, &[4], &[1], a, &z),
+        softmax::forward(&gpu, false, 4, b, &y),
+        gemm::gemm(&gpu, 1, 1.0, two(b), two(a), 0.0, &y),
+        gemm::gemm(&gpu, 1, 1.0, two(a), two(b), 0.0, &y),
+        gemm::gemm(&gpu, 1, 1.0, two(a), two(a), 0.0, &z),
+        affine::affine(&gpu, [2, 2, 2], a, b, a.part(0, 2), &y),
+        affine::affine(&gpu, [4, 1, 1], a, a.part(0, 1), b_1, &y),
+        conv::forward(&gpu, &conv, a, b_1, None, &y),
+        conv::forward(&gpu, &conv, a, a.part(0, 1), Some(b_1), &y),
+        inner::inner(&gpu, &[(a, b)], &total),
+        Verdict::of(&gpu, &[a, b], 1.0).map(drop),
+        step(&z, a, &m),
+        step(&y, b, &m),
+        step(&y, a, &z),
+        gpu.refill(&z, &[2.0_f32; 4]),
+        gpu.refill_from(&z, a),
+        gpu.refill_from(&y, b),
+    ];
+    for (which, got) in all.into_iter().enumerate() {
+        let told = matches!(got, Err(CudaError::Device { expected: 0, got: 1, .. }));
+        assert!(told, "call {which}: {got:?}");
+    }
+    assert_eq!(gpu.launches(), launches, "nothing has been queued");
+    let buffer = four(&other);
+    let error = gpu.read(&buffer, 0, &mut [0.0_f32; 4]).unwrap_err().to_string();
+    assert!(error.contains("CUDA device 0") && error.contains("CUDA device 1"), "{error}");
+    // Each does its own.
+    strided::copy(&other, &[4], &[1], b, &z).unwrap();
+    strided::copy(&gpu, &[4], &[1], a, &y).unwrap();
 }
 
 #[test]

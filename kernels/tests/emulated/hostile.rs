@@ -160,7 +160,7 @@ fn operands_of_other_types_are_refused_before_they_are_read() {
     refuses_other_types(&gpu, [f; 2], |[g, s], theta| {
         let mut state = gpu.write(&[0.0_f32; 2])?;
         let state = SliceMut::new(&mut state, f, 2);
-        let p = Moving { theta, grad: g, state: vec![&state], step: 1 };
+        let p = Moving { theta, grad: g, state: vec![&state], step: 1, verdict: None };
         step::adafisher(&gpu, &[p], &[Curvature::Product(s, s)], &RULE)
     });
     let sizes =
@@ -229,7 +229,7 @@ fn lengths_whose_sizes_wrap_are_refused_before_anything_is_queued() {
         nesterov: false,
         first: true,
     };
-    let short = || Moving { theta: &y, grad: none, state: Vec::new(), step: 1 };
+    let short = || Moving { theta: &y, grad: none, state: Vec::new(), step: 1, verdict: None };
     let window_of = |stride| Pool {
         planes: 2,
         input: (1, 1),

@@ -2,7 +2,8 @@
 
 use alcyon_kernels::cuda::memory::Buffer;
 use alcyon_kernels::cuda::step::{self as cuda, Moving};
-use alcyon_kernels::cuda::{Gpu, Scalar, Slice, SliceMut};
+use alcyon_kernels::cuda::verdict::{Verdict, settle};
+use alcyon_kernels::cuda::{CudaError, Gpu, Scalar, Slice, SliceMut};
 use alcyon_kernels::step::{self, AdaFisher, Adam, Sgd};
 
 use crate::{device, read};
@@ -54,6 +55,7 @@ impl Model {
                 grad: Slice::new(grad, Scalar::F32, 0, all[0].len()),
                 state: all[1..].iter().collect(),
                 step,
+                verdict: None,
             })
             .collect();
         let before = gpu.launches();
@@ -197,7 +199,13 @@ fn adafisher_with_a_product_and_with_a_constant_moves_as_on_the_cpu() {
         };
         let of = |buffer| SliceMut::new(buffer, Scalar::F32, 6);
         let (moved, kept) = (of(&mut on_theta), of(&mut on_m));
-        let all = [Moving { theta: &moved, grad: six(&on_grad), state: vec![&kept], step: 2 }];
+        let all = [Moving {
+            theta: &moved,
+            grad: six(&on_grad),
+            state: vec![&kept],
+            step: 2,
+            verdict: None,
+        }];
         cuda::adafisher(&gpu, &all, &[there], &rule).unwrap();
         step::adafisher(&mut theta, &grad, &mut m, here, &rule);
         let close = |a: &[f32], b: &[f32]| {
@@ -213,4 +221,42 @@ fn adafisher_with_a_product_and_with_a_constant_moves_as_on_the_cpu() {
 
 fn six(buffer: &Buffer) -> Slice<'_> {
     Slice::new(buffer, Scalar::F32, 0, 6)
+}
+
+#[test]
+fn a_step_whose_squares_do_not_add_up_changes_nothing_and_the_next_read_says_so() {
+    let Some((gpu, _guard)) = device() else { return };
+    let rule = Sgd {
+        rate: 0.5,
+        momentum: 0.9,
+        dampening: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+        first: true,
+    };
+    fn six(buffer: &Buffer) -> Slice<'_> {
+        Slice::new(buffer, Scalar::F32, 0, 6)
+    }
+    for (bad, taken) in [(2.0, true), (1e19, false), (f32::NAN, false), (f32::INFINITY, false)] {
+        let old = gpu.write(&[7.0_f32; 6]).unwrap();
+        let grads = [gpu.write(&[2.0_f32; 6]).unwrap(), gpu.write(&[bad; 6]).unwrap()];
+        let verdict = Verdict::of(&gpu, &grads.each_ref().map(six), 1e37).unwrap();
+        assert_eq!(verdict.demand(&gpu, "sgd").is_ok(), taken, "{bad}");
+        let [mut theta, mut kept, mut made] = [(); 3].map(|()| gpu.write(&[1.0_f32; 6]).unwrap());
+        let [moved, buffer, new] =
+            [&mut theta, &mut kept, &mut made].map(|b| SliceMut::new(b, Scalar::F32, 6));
+        // The first gradient is a good one, the second is of the same step.
+        let (state, verdict) = (vec![&buffer], Some(&verdict));
+        let all = [Moving { theta: &moved, grad: six(&grads[0]), state, step: 1, verdict }];
+        cuda::sgd(&gpu, &all, &rule).unwrap();
+        settle(&gpu, verdict.unwrap(), "sgd", six(&old), &new).unwrap();
+        if !taken {
+            let told = gpu.read(&old, 0, &mut [0.0_f32; 6]);
+            assert_eq!(told, Err(CudaError::NotTaken { rule: "sgd" }), "{bad}");
+        }
+        drop(all);
+        let now = [&theta, &kept, &made].map(|buffer| read::<f32>(&gpu, buffer, 6));
+        let expected = if taken { [0.0, 2.0, 1.0] } else { [1.0, 1.0, 7.0] };
+        assert_eq!(now, expected.map(|x: f32| vec![x; 6]), "{bad}");
+    }
 }

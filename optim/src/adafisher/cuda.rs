@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use engine::{Error, ParamId, Result, Tensor};
 use kernels::cuda::step::{self, Curvature};
+use kernels::cuda::verdict::Verdict;
 use kernels::cuda::{Gpu, Slice};
 
 use super::AdaFisher;
@@ -31,10 +32,10 @@ impl AdaFisher {
     /// As [`groups`], and of the device.
     pub(super) fn step_on_cuda<'a>(&mut self, all: Vec<Gradient<'a>>) -> Result<Vec<Gradient<'a>>> {
         let (groups, here) = groups("adafisher", all)?;
-        for (_, parameters) in &groups {
+        for (_, _, parameters) in &groups {
             self.place(parameters)?;
         }
-        for (gpu, parameters) in groups {
+        for (gpu, verdict, parameters) in groups {
             let mut alike: BTreeMap<u64, Vec<Gradient<'_>>> = BTreeMap::new();
             let mut adams = Vec::new();
             for (parameter, grad) in parameters {
@@ -52,19 +53,24 @@ impl AdaFisher {
                     parameters.iter().filter_map(|(p, _)| self.placed.get(&p.id())?.as_ref());
                 let curvature: Vec<_> = placed.map(Placed::curvature).collect::<Result<_>>()?;
                 launch(
+                    &verdict,
                     &mut self.moments,
                     |p| zeros(p, &["m"]),
                     &mut parameters,
                     |moving| Ok(step::adafisher(&gpu, moving, &curvature, &rule)?),
                 )?;
             }
-            self.fall_back(&gpu, &mut adams)?;
+            self.fall_back((&gpu, &verdict), &mut adams)?;
         }
         Ok(here)
     }
 
     /// Adam's step, with a second moment and a count of steps of its own.
-    fn fall_back(&mut self, gpu: &Gpu, parameters: &mut [Gradient<'_>]) -> Result<()> {
+    fn fall_back(
+        &mut self,
+        (gpu, verdict): (&Gpu, &Verdict),
+        parameters: &mut [Gradient<'_>],
+    ) -> Result<()> {
         place(&mut self.moments, |p| zeros(p, &["m"]), parameters)?;
         for (parameter, _) in &*parameters {
             let value = parameter.value();
@@ -82,7 +88,7 @@ impl AdaFisher {
         });
         let rule = self.config.adam(self.rate, 1);
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
-        move_all(&arrays, |moving| Ok(step::adam(gpu, moving, &rule)?))?;
+        move_all(verdict, &arrays, |moving| Ok(step::adam(gpu, moving, &rule)?))?;
         drop(arrays);
         count(&mut self.moments, parameters);
         for (parameter, _) in parameters {

@@ -23,7 +23,7 @@ pub(super) fn step(
     let moving: Vec<Gradient<'_>> =
         all.filter_map(|(_, p)| along.get(&p.id()).cloned().map(|d| (p, d))).collect();
     let (mut groups, here) = groups("descent", moving)?;
-    let ([(gpu, parameters)], []) = (groups.as_mut_slice(), here.as_slice()) else {
+    let ([(gpu, verdict, parameters)], []) = (groups.as_mut_slice(), here.as_slice()) else {
         let device = along.values().map(Tensor::device).next().unwrap_or(engine::Device::Cpu);
         return Err(Error::NoKernel { op: "descent", device });
     };
@@ -31,7 +31,7 @@ pub(super) fn step(
     let scale = descent.clip_there(gpu, &along, gradients, like)?;
     let numbers = [descent.momentum, descent.rate, 1.0 - descent.decay];
     let start = |p: &engine::Parameter| zeros(p, &["update"]);
-    launch(updates, start, parameters, |moving| {
+    launch(verdict, updates, start, parameters, |moving| {
         Ok(rule::step_scaled(gpu, moving, &rule::DESCENT, numbers, slice(&scale)?)?)
     })
 }

@@ -7,7 +7,7 @@ use super::blocks::Preconditioner;
 use super::{Graft, Shampoo, ShampooConfig, Slot, Statistics};
 use crate::axes;
 use crate::compose::{length, mix};
-use crate::cuda::overwrite;
+use crate::cuda::{judge, overwrite, settle};
 use crate::descent::Directions;
 use crate::moments::correction;
 
@@ -21,11 +21,18 @@ impl Shampoo {
     ) -> Result<()> {
         let (config, mut made) = (&self.config, Vec::new());
         let due = (t - 1).is_multiple_of(config.root_every.max(1));
+        let Some(gpu) = gradients.values().find_map(Tensor::gpu) else { return Ok(()) };
+        let verdict = judge(gpu, gradients.values())?;
+        let rootless = |id| self.slots.get(id).is_none_or(|slot| !slot.has_roots());
+        if due || gradients.keys().any(rootless) {
+            verdict.demand(gpu, "shampoo")?; // The host waits for the moments anyway.
+        }
         for (path, parameter) in model.parameters_mut() {
             let Some(gradient) = gradients.get(&parameter.id()) else { continue };
             let known = self.slots.get(&parameter.id()).cloned();
             let mut slot = known.unwrap_or_else(|| Slot::new(config, parameter));
             slot.bring_to(gradient.device())?;
+            let mut before = slot.clone();
             // Estimate.
             let seen = gradient.to_dtype(DType::F64)?.reshape(slot.cut.shape()?)?;
             for (block, range) in slot.blocks.iter_mut().zip(slot.cut.ranges()) {
@@ -38,7 +45,11 @@ impl Shampoo {
             // Precondition.
             let direction = slot.direction_there(config, gradient, t)?;
             let kept = 1.0 - config.rate * config.weight_decay;
-            let value = mix(kept, parameter.value(), -config.rate, &direction)?.contiguous()?;
+            let mut value = mix(kept, parameter.value(), -config.rate, &direction)?.contiguous()?;
+            settle(gpu, &verdict, "shampoo", parameter.value(), &mut value)?;
+            for (old, new) in before.averages_mut().zip(slot.averages_mut()) {
+                settle(gpu, &verdict, "shampoo", old, new)?;
+            }
             parameter.value_mut().make_cuda_mut()?;
             made.push((parameter, slot, value));
         }
@@ -89,6 +100,12 @@ impl Slot {
         let zero = Tensor::full_on(own.device(), *own.shape(), 0.0, own.dtype())?;
         let scale = own.greater(&zero)?.select(&grafted.div(&own)?, &zero)?;
         direction.mul(&scale)
+    }
+
+    /// What gradients are averaged in.
+    fn averages_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        let axes = self.blocks.iter_mut().flat_map(|block| &mut block.axes);
+        axes.map(|axis| &mut axis.moment).chain(&mut self.first).chain(&mut self.second)
     }
 
     /// What is kept, on another device.

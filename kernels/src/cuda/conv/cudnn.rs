@@ -187,9 +187,10 @@ impl Call<'_> {
 
     /// Whether there is a plan; makes one if nobody has yet.
     fn is_planned(&self) -> Result<bool> {
-        let aligned = |array: &Slice<'_>| array.pointer().is_multiple_of(ALIGNMENT);
-        if !self.arrays.iter().all(aligned) {
-            return Ok(false);
+        for array in self.arrays {
+            if !array.on(self.gpu, "convolution")?.is_multiple_of(ALIGNMENT) {
+                return Ok(false);
+            }
         }
         let Ok(library) = self.gpu.library() else { return Ok(false) };
         let _open = self.gpu.bind()?;
