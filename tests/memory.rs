@@ -142,3 +142,32 @@ fn batches_that_another_thread_prepares_leave_memory_flat() {
     assert!(after.iter().all(|&held| held <= after[0].max(9 * batch)), "{after:?}");
     assert!(pool::idle_bytes() <= pool::peak_bytes());
 }
+
+#[test]
+fn a_batch_of_matrices_that_broadcasts_in_part_is_never_repeated() {
+    let _alone = alone();
+    let of = |shape: [usize; 4]| Tensor::full(shape, 0.5, DType::F32);
+    // 16 matrices of 64 KiB beside 16 of 1 KiB, products of 1 KiB: each large one 16 times would be 16 MiB.
+    for (large, small, right) in [
+        ([16, 1, 128, 128], [1, 16, 128, 2], false),
+        ([1, 16, 128, 128], [16, 1, 128, 2], false),
+        ([16, 1, 128, 128], [16, 16, 128, 2], false),
+        ([16, 1, 128, 128], [1, 16, 2, 128], true),
+        ([1, 16, 128, 128], [16, 16, 2, 128], true),
+    ] {
+        let (large, small) = (of(large), of(small));
+        let tape = Tape::new();
+        let (a, b) = (tape.watch(large), tape.watch(small));
+        pool::reset_peak();
+        let before = pool::live_bytes();
+        let y = if right { b.matmul(&a).unwrap() } else { a.matmul(&b).unwrap() };
+        let forward = pool::peak_bytes() - before;
+        assert!(forward <= y.numel() * 4 + MIB / 16, "{forward}");
+        let grads = tape.backward(&y.sum_all().unwrap()).unwrap();
+        assert_eq!(grads.of_var(&a).unwrap().shape(), a.shape());
+        let both = pool::peak_bytes() - before;
+        // The gradients, the one of the product, and these and the operands once more, to be joined.
+        let once = (a.numel() + b.numel() + y.numel()) * 4;
+        assert!(both < 4 * once, "{both} of {once}");
+    }
+}

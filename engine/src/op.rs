@@ -1,5 +1,6 @@
 //! `Op`: one differentiable operation, and the one function that runs it.
 
+pub(crate) mod batch;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod halves;

@@ -1,9 +1,12 @@
 //! matmul: C = A B, batched over leading axes.   dA = g Bᵀ, dB = Aᵀ g.
 
 #[cfg(feature = "cuda")]
-use kernels::cuda::gemm::Matrices;
+use kernels::cuda::gemm::{Matrices, Results};
 use kernels::gemm::{self, Matrix};
 
+#[cfg(feature = "cuda")]
+use crate::op::batch::{Batch, Leading};
+use crate::op::batch::{offset_of, sizes, steps};
 use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
@@ -11,16 +14,18 @@ use crate::storage::{CudaStorage, CudaView};
 use crate::tensor::{History, Tensor, Var};
 #[cfg(feature = "cuda")]
 use crate::Layout;
+use crate::shape::MAX_RANK;
 use crate::{Error, FloatElement, OpSpec, Result, Sample, Shape, for_float};
 
-/// Of two batches of matrices, or of one matrix with a batch.
+/// Of two batches of matrices, of one rank, whose leading axes broadcast.
 #[derive(Debug)]
 struct Matmul;
 
 impl<H: History> Tensor<H> {
     /// The matrix product over the last two axes; leading axes broadcast. Transposed views cost
-    /// nothing: their strides go to the kernel. One matrix beside many is not repeated: on the right it
-    /// multiplies the rows of all of them at once, and its gradient is one product over all their rows.
+    /// nothing: their strides go to the kernel. One matrix beside many is not repeated, along all leading axes or
+    /// some: on the right it multiplies the rows of all of them at once, and its gradient is one product over all
+    /// their rows (on the left, over all their columns).
     ///
     /// # Shape
     /// `[.., m, k] · [.., k, n] → [.., m, n]`
@@ -39,32 +44,24 @@ impl<H: History> Tensor<H> {
     pub fn matmul(&self, other: &Self) -> Result<Self> {
         let (a, b) = (self.shape(), other.shape());
         let shape = product_shape(&[a, b])?;
-        let (of_a, of_b) = (lead(a), lead(b));
-        if of_a == of_b {
+        if lead(a) == lead(b) {
             return H::apply(Matmul, &[self, other]);
         }
-        if is_one(of_b) {
-            let [k, n] = [b[b.rank() - 2], b[b.rank() - 1]];
-            let rows = self.reshape([of_a.iter().product::<usize>() * a[a.rank() - 2], k])?;
-            return H::apply(Matmul, &[&rows, &other.reshape([k, n])?])?.reshape(shape);
-        }
-        let full = |s: &Shape| Shape::new(&[lead(&shape), &s[s.rank() - 2..]].concat());
-        if is_one(of_a) {
-            let one = self.reshape([a[a.rank() - 2], a[a.rank() - 1]])?;
-            return H::apply(Matmul, &[&one, &other.broadcast_to(full(b)?)?]);
-        }
-        H::apply(Matmul, &[&self.broadcast_to(full(a)?)?, &other.broadcast_to(full(b)?)?])
+        let axes = a.rank().max(b.rank()) - 2;
+        let full = |s: &Shape| [&[1; MAX_RANK][..axes + 2 - s.rank()], &**s].concat();
+        let (a, b) = (full(a), full(b));
+        // LOOP: inwards to the first axis from which on there is one matrix on the right: for all rows.
+        let shared = axes - b[..axes].iter().rev().take_while(|&&size| size == 1).count();
+        let rows = Shape::new(&a[shared..=axes])?.numel();
+        let a = Shape::new(&[&a[..shared], &[rows, a[axes + 1]]].concat())?;
+        let b = Shape::new(&[&b[..shared], &b[axes..]].concat())?;
+        H::apply(Matmul, &[&self.reshape(a)?, &other.reshape(b)?])?.reshape(shape)
     }
 }
 
 /// The axes before a matrix's own.
-fn lead(shape: &Shape) -> &[usize] {
-    &shape[..shape.rank() - 2]
-}
-
-/// Whether there is one matrix.
-fn is_one(lead: &[usize]) -> bool {
-    lead.iter().all(|&size| size == 1)
+fn lead(shape: &[usize]) -> &[usize] {
+    &shape[..shape.len() - 2]
 }
 
 fn product_shape(inputs: &[&Shape]) -> Result<Shape> {
@@ -98,13 +95,21 @@ impl Op for Matmul {
     #[cfg(feature = "cuda")]
     fn cuda(&self, inputs: &[CudaView<'_>], out: &mut CudaStorage) -> Result<Saved> {
         let (gpu, [a, b]) = (inputs[0].gpu(), [&inputs[0], &inputs[1]]);
-        let batch = b.shape()[..b.shape().len() - 2].iter().product();
         // What cuBLAS cannot take as it lies is copied.
         let (copy_a, copy_b) = (packed(a)?, packed(b)?);
-        let (Some(a), Some(b)) = (operand(a, copy_a.as_ref()), operand(b, copy_b.as_ref())) else {
+        let (Some((a, of_a)), Some((b, of_b))) =
+            (operand(a, copy_a.as_ref()), operand(b, copy_b.as_ref()))
+        else {
             return Err(Error::NoKernel { op: self.name(), device: out.device() });
         };
-        kernels::cuda::gemm::gemm(gpu, batch, 1.0, a, b, 0.0, &out.slice_mut())?;
+        let batch = Batch::new(a.size.0 * b.size.1, [of_a, of_b]);
+        let to = out.slice_mut();
+        for [at_a, at_b, start] in batch.starts() {
+            let [step_a, step_b, step_c] = batch.steps;
+            let (a, b) = (from(a, at_a, step_a), from(b, at_b, step_b));
+            let c = Results { data: &to, start, batch: step_c };
+            kernels::cuda::gemm::gemm_into(gpu, batch.count, 1.0, a, b, 0.0, c)?;
+        }
         Ok(Saved::new())
     }
 
@@ -122,73 +127,90 @@ impl Op for Matmul {
 
     fn backward(&self, at: &Site<'_>) -> Result<Vec<Option<Var>>> {
         let [a, b] = at.inputs else { return Ok(Vec::new()) };
-        let d_a = at.want(0, || match a.rank() == b.rank() {
-            true => at.grad.matmul(&b.transpose(-1, -2)?),
-            // Σ over the batch of g Bᵀ: one product, over the columns of all of them.
-            false => columns(at.grad)?.transpose(0, 1)?.matmul(&columns(b)?),
+        // A matrix beside many gets the sum of their gradients: as one product.
+        let d_a = at.want(0, || {
+            let many = shared(a, [at.grad, b]);
+            let (g, b) = (joined(at.grad, &many, false)?, joined(b, &many, false)?);
+            g.matmul(&b.transpose(-1, -2)?)?.reshape(*a.shape())
         })?;
-        let d_b = at.want(1, || a.transpose(-1, -2)?.matmul(at.grad))?;
+        let d_b = at.want(1, || {
+            let many = shared(b, [a, at.grad]);
+            let (a, g) = (joined(a, &many, true)?, joined(at.grad, &many, true)?);
+            a.transpose(-1, -2)?.matmul(&g)?.reshape(*b.shape())
+        })?;
         Ok(vec![d_a, d_b])
     }
 }
 
-/// The columns of a batch of matrices, as rows of one matrix.
-fn columns(x: &Var) -> Result<Var> {
-    let rows = x.shape()[x.rank() - 2];
-    x.transpose(-1, -2)?.reshape([x.numel().checked_div(rows).unwrap_or(0), rows])
+/// The leading axes along which there is one matrix of `x` beside many others.
+fn shared(x: &Var, others: [&Var; 2]) -> Vec<usize> {
+    let many = |axis: &usize| others.iter().any(|other| other.shape()[*axis] != 1);
+    let lead = lead(x.shape()).iter().enumerate();
+    lead.filter(|(_, size)| **size == 1).map(|(axis, _)| axis).filter(many).collect()
+}
+
+/// The matrices along some of the leading axes as one: one beneath the other, or side by side.
+fn joined(x: &Var, along: &[usize], beneath: bool) -> Result<Var> {
+    if along.is_empty() {
+        return Ok(x.clone());
+    }
+    let (axes, shape) = (x.rank() - 2, x.shape());
+    let mut order: Vec<usize> = (0..axes).filter(|axis| !along.contains(axis)).collect();
+    let mut sizes: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+    let [rows, columns] = [shape[axes], shape[axes + 1]];
+    let many: usize = along.iter().map(|&axis| shape[axis]).product();
+    if beneath {
+        order.extend(along.iter().copied().chain([axes, axes + 1]));
+        sizes.extend([many * rows, columns]);
+    } else {
+        order.extend([axes].into_iter().chain(along.iter().copied()).chain([axes + 1]));
+        sizes.extend([rows, many * columns]);
+    }
+    let order: Vec<isize> = order.into_iter().map(|axis| axis as isize).collect();
+    x.permute(&order)?.reshape(Shape::new(&sizes)?)
 }
 
 fn product<T: FloatElement>(inputs: &[CpuView<'_>], out: &mut [T]) {
     let (a, b) = (&inputs[0], &inputs[1]);
     let size = a.shape()[a.shape().len() - 2] * b.shape()[b.shape().len() - 1];
-    let work = size * a.shape()[a.shape().len() - 1];
-    gemm::batch(out, size, work, |i| (matrix(a, i), matrix(b, i)));
+    let work = size.saturating_mul(a.shape()[a.shape().len() - 1]);
+    let batch = [a, b].map(|x| (lead(x.shape()), x.layout().strides()));
+    let lead = sizes(batch.map(|(lead, _)| lead));
+    let [of_a, of_b] = batch.map(|(own, strides)| steps(own, strides));
+    gemm::batch(out, size, work, |i| {
+        (matrix(a, offset_of(i, &lead, &of_a)), matrix(b, offset_of(i, &lead, &of_b)))
+    });
 }
 
-/// The `i`-th matrix of a batch.
-fn matrix<'a, T: FloatElement>(view: &CpuView<'a>, i: usize) -> Matrix<'a, T> {
+/// The matrix that begins so far after the first.
+fn matrix<'a, T: FloatElement>(view: &CpuView<'a>, at: usize) -> Matrix<'a, T> {
     let (dims, strides) = (view.shape(), view.layout().strides());
     let rank = dims.len();
     let all = view.storage::<T>();
-    let start = view.layout().offset() + offset_of(i, &dims[..rank - 2], strides);
-    let data = &all[start.min(all.len())..];
+    let data = &all[(view.layout().offset() + at).min(all.len())..];
     Matrix::strided(data, dims[rank - 2], dims[rank - 1], strides[rank - 2], strides[rank - 1])
 }
 
-/// Where the `i`-th matrix of a batch starts.
-fn offset_of(mut i: usize, lead: &[usize], strides: &[usize]) -> usize {
-    let mut offset = 0;
-    for (&size, &stride) in lead.iter().zip(strides).rev() {
-        offset += i % size * stride;
-        i /= size;
-    }
-    offset
-}
-
-/// A batch as cuBLAS takes it, if it lies so: one stride from each matrix to the next, and of rows or
-/// columns one without gaps.
+/// Matrices as cuBLAS takes them, if they lie so: of rows or columns one without gaps.
 #[cfg(feature = "cuda")]
 fn matrices<'a>(view: &CudaView<'a>) -> Option<Matrices<'a>> {
     let (dims, strides) = (view.shape(), view.layout().strides());
     let rank = dims.len();
-    let mut batch = None;
-    let mut next = 0;
-    // LOOP: outwards over the leading axes; each must go on where the one inside it ends.
-    for (&size, &stride) in dims[..rank - 2].iter().zip(strides).rev().filter(|&(&size, _)| size != 1) {
-        if batch.is_some() && stride != next {
-            return None;
-        }
-        batch.get_or_insert(stride);
-        next = stride * size;
-    }
     let matrices = Matrices {
         data: view.strided(),
         size: (dims[rank - 2], dims[rank - 1]),
         row: strides[rank - 2],
         column: strides[rank - 1],
-        batch: batch.unwrap_or(0),
+        batch: 0,
     };
     matrices.fits().then_some(matrices)
+}
+
+/// The matrices from one on, with a step from each to the next.
+#[cfg(feature = "cuda")]
+fn from(x: Matrices<'_>, at: usize, batch: usize) -> Matrices<'_> {
+    let at = x.data.len().min(at); // Beyond the end lie matrices without a number.
+    Matrices { data: x.data.part(at, x.data.len() - at), batch, ..x }
 }
 
 /// A copy without gaps of what [`matrices`] cannot take.
@@ -204,14 +226,18 @@ fn packed(view: &CudaView<'_>) -> Result<Option<(CudaStorage, Layout)>> {
     Ok(Some((copy, Layout::contiguous(*layout.shape()))))
 }
 
+/// The matrices, with their leading sizes and strides.
 #[cfg(feature = "cuda")]
 fn operand<'a>(
     view: &CudaView<'a>,
     copy: Option<&'a (CudaStorage, Layout)>,
-) -> Option<Matrices<'a>> {
+) -> Option<(Matrices<'a>, Leading<'a>)> {
+    let of = |view: CudaView<'a>, layout: &'a Layout| {
+        Some((matrices(&view)?, (lead(layout.shape()), layout.strides())))
+    };
     match copy {
-        Some((copy, layout)) => matrices(&CudaView::new(copy, layout)),
-        None => matrices(view),
+        Some((copy, layout)) => of(CudaView::new(copy, layout), layout),
+        None => of(*view, view.layout()),
     }
 }
 
@@ -229,6 +255,10 @@ pub(super) const SPEC: OpSpec = OpSpec {
             Sample::new(pair(&[2, 3], &[2, 3, 2]), |x| x[0].matmul(&x[1])),
             Sample::new(pair(&[1, 2, 3], &[2, 1, 3, 2]), |x| x[0].matmul(&x[1])),
             Sample::new(pair(&[2, 3, 1, 2], &[1, 1, 2, 3]), |x| x[0].matmul(&x[1])),
+            Sample::new(pair(&[2, 1, 2, 2], &[1, 3, 2, 1]), |x| x[0].matmul(&x[1])),
+            Sample::new(pair(&[2, 1, 2, 1, 2], &[2, 2, 1, 2, 1]), |x| x[0].matmul(&x[1])),
+            Sample::new(pair(&[3, 2, 1, 2], &[2, 2, 2]), |x| x[0].transpose(0, 1)?.matmul(&x[1].reshape([2, 1, 2, 2])?)),
+            Sample::new(pair(&[2, 1, 2, 2], &[0, 2, 1]), |x| x[0].matmul(&x[1])),
             Sample::new(pair(&[2, 3, 2], &[4, 3]), |x| {
                 x[0].transpose(1, 2)?.matmul(&x[1].transpose(0, 1)?.narrow(1, 0, 2)?)
             }),
@@ -306,6 +336,45 @@ mod tests {
             }
             // Sums of up to 128 products of numbers of size 1, in f32.
             assert!(far < 1e-4, "{far}");
+        }
+    }
+
+    #[test]
+    fn batches_that_broadcast_in_part_have_the_products_and_gradients_of_repeated_ones() {
+        for (a, b) in [
+            (vec![3, 1, 2, 4], vec![1, 5, 4, 3]),
+            (vec![3, 1, 2, 4], vec![3, 5, 4, 3]),
+            (vec![3, 5, 2, 4], vec![3, 1, 4, 3]),
+            (vec![3, 5, 2, 4], vec![1, 5, 4, 3]),
+            (vec![5, 2, 4], vec![3, 1, 4, 3]),
+            (vec![2, 1, 3, 1, 2, 4], vec![1, 2, 3, 2, 4, 3]),
+            (vec![3, 0, 2, 4], vec![3, 1, 4, 3]),
+            (vec![3, 1, 2, 4], vec![1, 0, 4, 3]),
+        ] {
+            let (a, b) = (random(&a, DType::F64), random(&b, DType::F64));
+            let batch = Shape::new(lead(a.shape())).unwrap();
+            let batch = batch.broadcast(&Shape::new(lead(b.shape())).unwrap()).unwrap();
+            let repeated = |t: &Tensor| {
+                let own = &t.shape()[t.rank() - 2..];
+                let full = Shape::new(&[&*batch, own].concat()).unwrap();
+                t.broadcast_to(full).unwrap().contiguous().unwrap()
+            };
+            let (y, grads, _) = run(&a, &b);
+            let (want, repeated, _) = run(&repeated(&a), &repeated(&b));
+            let close = |x: &Tensor, y: &Tensor| {
+                assert_eq!(x.shape(), y.shape());
+                let far = x.sub(y).unwrap().to_f64_vec().unwrap();
+                far.iter().for_each(|far| assert!(far.abs() < 1e-12, "{far}"));
+            };
+            close(&y, &want);
+            for ((grad, whole), of) in grads.iter().zip(&repeated).zip([&a, &b]) {
+                // What `broadcast_to` hands back.
+                let tape = Tape::new();
+                let one = tape.watch(of.clone());
+                let sum = one.broadcast_to(*whole.shape()).unwrap();
+                let sum = sum.mul(&Var::constant(whole)).unwrap().sum_all().unwrap();
+                close(grad, tape.backward(&sum).unwrap().of_var(&one).unwrap());
+            }
         }
     }
 
