@@ -7,88 +7,47 @@ use super::Error;
 
 impl Debug for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        /// The arms of a match: each variant with the names of its fields, which are shown in this order.
+        macro_rules! shown {
+            ($($variant:ident { $($field:ident),+ })+) => {
+                match self {
+                    $(Self::$variant { $($field),+ } => {
+                        f.debug_struct(stringify!($variant))$(.field(stringify!($field), $field))+.finish()
+                    })+
+                    // What has no field but an op: the sentence has it.
+                    other => write!(f, "{other}"),
+                }
+            };
+        }
         if !f.alternate() {
             return write!(f, "{self}");
         }
-        let mut show = |variant: &str, fields: &[(&str, &dyn Debug)]| {
-            let mut shown = f.debug_struct(variant);
-            for (name, value) in fields {
-                shown.field(name, value);
-            }
-            shown.finish()
-        };
-        match self {
-            Self::Shape { op, expected, got } => {
-                show("Shape", &[("op", op), ("expected", expected), ("got", got)])
-            }
-            Self::Axis { op, axis, rank } => {
-                show("Axis", &[("op", op), ("axis", axis), ("rank", rank)])
-            }
-            Self::DType { op, expected, got } => {
-                show("DType", &[("op", op), ("expected", expected), ("got", got)])
-            }
-            Self::Device { op, left, right } => {
-                show("Device", &[("op", op), ("left", left), ("right", right)])
-            }
-            Self::Index { op, index, at, bound } => {
-                show("Index", &[("op", op), ("index", index), ("at", at), ("bound", bound)])
-            }
-            Self::Argument { op, name, expected, got } => show(
-                "Argument",
-                &[("op", op), ("name", name), ("expected", expected), ("got", got)],
-            ),
-            Self::Unknown { what, got, known } => {
-                show("Unknown", &[("what", what), ("got", got), ("known", known)])
-            }
-            Self::NoKernel { op, device } => show("NoKernel", &[("op", op), ("device", device)]),
-            Self::NoDevice { ordinal, reason } => {
-                show("NoDevice", &[("ordinal", ordinal), ("reason", reason)])
-            }
-            Self::MissingGradient { param } => show("MissingGradient", &[("param", param)]),
-            Self::Uncovered { param, op } => show("Uncovered", &[("param", param), ("op", op)]),
-            Self::NotFinite { op, record, shape } => {
-                show("NotFinite", &[("op", op), ("record", record), ("shape", shape)])
-            }
-            Self::Linalg { routine, reason } => {
-                show("Linalg", &[("routine", routine), ("reason", reason)])
-            }
-            Self::File { file, expected, got } => {
-                show("File", &[("file", file), ("expected", expected), ("got", got)])
-            }
-            Self::Io { file, source } => show("Io", &[("file", file), ("source", source)]),
-            Self::Checkpoint { file, missing, unexpected, misshapen } => show(
-                "Checkpoint",
-                &[
-                    ("file", file),
-                    ("missing", missing),
-                    ("unexpected", unexpected),
-                    ("misshapen", misshapen),
-                ],
-            ),
-            Self::InLayer { path, source } => {
-                show("InLayer", &[("path", path), ("source", source)])
-            }
-            Self::Settings { folder, differences, stretched } => show(
-                "Settings",
-                &[("folder", folder), ("differences", differences), ("stretched", stretched)],
-            ),
-            Self::InUse { folder, holder } => {
-                show("InUse", &[("folder", folder), ("holder", holder)])
-            }
-            Self::Lost { folder, files } => show("Lost", &[("folder", folder), ("files", files)]),
-            Self::Foreign { folder, files } => {
-                show("Foreign", &[("folder", folder), ("files", files)])
-            }
-            Self::Format { file, found, known } => {
-                show("Format", &[("file", file), ("found", found), ("known", known)])
-            }
-            Self::Custom { op, source } => show("Custom", &[("op", op), ("source", source)]),
-            Self::Target { op, expected, got, at } => {
-                show("Target", &[("op", op), ("expected", expected), ("got", got), ("at", at)])
-            }
-            Self::Inexact { op, value } => show("Inexact", &[("op", op), ("value", value)]),
-            // What has no field but an op: the sentence has it.
-            other => write!(f, "{other}"),
+        shown! {
+            Shape { op, expected, got }
+            Axis { op, axis, rank }
+            DType { op, expected, got }
+            Device { op, left, right }
+            Index { op, index, at, bound }
+            Argument { op, name, expected, got }
+            Unknown { what, got, known }
+            NoKernel { op, device }
+            NoDevice { ordinal, reason }
+            MissingGradient { param }
+            Uncovered { param, op }
+            NotFinite { op, record, shape }
+            Linalg { routine, reason }
+            File { file, expected, got }
+            Io { file, source }
+            Checkpoint { file, missing, unexpected, misshapen }
+            InLayer { path, source }
+            Settings { folder, differences, stretched }
+            InUse { folder, holder }
+            Lost { folder, files }
+            Foreign { folder, files }
+            Format { file, found, known }
+            Custom { op, source }
+            Target { op, expected, got, at }
+            Inexact { op, value }
         }
     }
 }
