@@ -1,5 +1,7 @@
 //! split and chunk: a tensor cut along an axis; views.
 
+use kernels::pool::expect_room;
+
 use crate::tensor::{History, Tensor};
 use crate::{Error, Result};
 
@@ -38,7 +40,7 @@ impl<H: History> Tensor<H> {
     ///
     /// # Errors
     /// [`Error::Argument`] when the axis's size is not a multiple of `count`; [`Error::Axis`] when
-    /// there is no such axis.
+    /// there is no such axis; [`Error::OutOfMemory`] for more parts of nothing than memory has room for.
     ///
     /// # Example
     /// ```
@@ -55,7 +57,11 @@ impl<H: History> Tensor<H> {
             let expected = "a divisor of the axis's size";
             return Err(Error::Argument { op: "chunk", name: "count", expected, got });
         }
-        self.split(&vec![size / count; count], axis)
+        // Of no entries there can be any number of parts.
+        let bytes = count.saturating_mul(size_of::<Self>());
+        expect_room(bytes).map_err(Error::no_memory("chunk"))?;
+        let each = size / count;
+        (0..count).map(|i| self.narrow(axis, i * each, each)).collect()
     }
 }
 
@@ -82,6 +88,15 @@ mod tests {
         }
         for count in [0, 2] {
             assert!(matches!(x.chunk(count, 0), Err(Error::Argument { op: "chunk", .. })));
+        }
+    }
+
+    #[test]
+    fn an_axis_of_no_entries_is_cut_into_as_many_parts_as_memory_holds_and_no_more() {
+        let x = sample_input([0, 2]);
+        assert_eq!(x.chunk(3, 0).unwrap().len(), 3);
+        for count in [1 << 45, usize::MAX] {
+            assert!(matches!(x.chunk(count, 0), Err(Error::OutOfMemory { op: "chunk", .. })));
         }
     }
 }
