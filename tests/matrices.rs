@@ -55,6 +55,7 @@ fn show(optimizer: &mut dyn Optimizer, weight: &mut Parameter, x: &Tensor, d: &T
         input: x.clone(),
         moments: None,
         output_grad: d.scale(1.0 / terms as f64).unwrap(),
+        is_last: false,
     };
     if let Some(source) = optimizer.curvature().filter(|source| source.due()) {
         source.begin_sweep(0);

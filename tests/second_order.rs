@@ -60,6 +60,7 @@ impl Seen {
             input: self.x.clone(),
             moments: None,
             output_grad: self.d.scale(1.0 / terms as f64).unwrap(),
+            is_last: false,
         };
         let source = optimizer.curvature().unwrap();
         source.begin_sweep(0);

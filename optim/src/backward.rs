@@ -191,7 +191,13 @@ fn sweep_model_labels(
         Fisher::Empirical => {}
         Fisher::Sampled { draws } => {
             for draw in 0..draws {
-                let seed = loss.sampled_seed(&values, source.rng())?;
+                let rng = source.rng().ok_or_else(|| Error::Argument {
+                    op: "backward",
+                    name: "rng",
+                    expected: "a generator, by a source that wants labels drawn",
+                    got: "none".to_owned(),
+                })?;
+                let seed = loss.sampled_seed(&values, rng)?;
                 source.begin_sweep(draw);
                 tape.sweep(outputs, seed, source)?;
             }

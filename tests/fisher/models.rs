@@ -170,9 +170,9 @@ pub fn observe(
             Vec::new()
         }
         Fisher::Exact => loss.exact_seeds(&values).unwrap(),
-        Fisher::Sampled { draws } => {
-            (0..draws).map(|_| loss.sampled_seed(&values, factors.rng()).unwrap()).collect()
-        }
+        Fisher::Sampled { draws } => (0..draws)
+            .map(|_| loss.sampled_seed(&values, factors.rng().unwrap()).unwrap())
+            .collect(),
     };
     for (i, seed) in seeds.into_iter().enumerate() {
         factors.begin_sweep(i);

@@ -40,6 +40,7 @@ impl OneLayer {
             moments: None,
             // Records carry the 1/N of the mean.
             output_grad: self.d.tensor()?.scale(1.0 / terms as f64)?,
+            is_last: false,
         };
         let Some(source) = optimizer.curvature() else { return wrong("no estimator") };
         source.begin_sweep(0);

@@ -68,6 +68,7 @@ fn averages(
             input,
             moments: None,
             output_grad: Tensor::ones([n, 1], engine::DType::F64),
+            is_last: false,
         })?;
         estimator.finish(n)?;
         estimator.fold()?;

@@ -164,3 +164,37 @@ fn roles_outlive_a_resume_and_an_old_state_goes_on_as_it_was() {
     let (_, told) = resumed(MuonConfig { matrices: Matrices::All, ..MuonConfig::default() });
     assert!(told[..5].iter().all(|rule| rule.starts_with("orthogonal")), "{told:?}");
 }
+
+/// Two heads on one trunk, their outputs beside each other; before a frozen readout, a matrix is a hidden one.
+struct Heads {
+    trunk: Parameter,
+    left: Parameter,
+    right: Parameter,
+}
+parameters!(Heads { trunk, left, right });
+
+#[test]
+fn every_readout_of_a_model_with_several_heads_is_one_and_what_lies_before_a_frozen_one_is_hidden()
+{
+    let parameter = |seed| Parameter::new(noise([4, 4], seed));
+    let mut model = Heads { trunk: parameter(1), left: parameter(2), right: parameter(3) };
+    let forward = |model: &Heads, tape: &Tape| {
+        let x = tape.input(noise([4, 4], 4)).linear(&tape.bind(&model.trunk), None)?.tanh()?;
+        let [left, right] = [&model.left, &model.right].map(|w| x.linear(&tape.bind(w), None));
+        Var::concat(&[&left?, &right?], 1)
+    };
+    let loss = CrossEntropy::new(&Tensor::from_slice(&TOKENS, [4]).unwrap());
+    let rules = |model: &mut Heads| -> Vec<String> {
+        let mut muon = Muon::new(MuonConfig::default()).unwrap();
+        muon.minimize(&mut Batch::new(&mut *model, forward, &loss)).unwrap();
+        muon.coverage(model).lines.into_iter().map(|line| line.rule).collect()
+    };
+    let told = rules(&mut model);
+    assert!(told[0].starts_with("orthogonal"), "{told:?}");
+    assert!(told[1..].iter().all(|rule| rule.starts_with("AdamW, being the readout")), "{told:?}");
+    for head in [&mut model.left, &mut model.right] {
+        head.set_trainable(false);
+    }
+    let told = rules(&mut model);
+    assert!(told[0].starts_with("orthogonal"), "{told:?}");
+}

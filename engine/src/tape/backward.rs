@@ -203,6 +203,8 @@ impl Recording {
         let mut checkpoint: Option<Restored> = None;
         let mut grads: Vec<Option<Var>> = vec![None; root + 1];
         let mut users: HashMap<ParamId, &'static str> = HashMap::new();
+        // Whether a layer has used what is computed there.
+        let mut beneath = vec![false; root + 1];
         grads[root] = Some(seed);
         for id in (0..=root).rev() {
             if let Some(grad) = grads[id].take() {
@@ -220,7 +222,10 @@ impl Recording {
                             users.entry(param).or_insert(record.op.name());
                         }
                         if let Some(observer) = observer.as_deref_mut() {
-                            observe(self, id, &grad, observer)?;
+                            observe(self, id, (&grad, !beneath[id]), observer)?;
+                        }
+                        if beneath[id] || record.op.layer().is_some() {
+                            record.inputs.iter().for_each(|&input| beneath[input] = true);
                         }
                         self.rule(id, &record, grad, purpose, &mut grads)?;
                     }

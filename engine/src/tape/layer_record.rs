@@ -131,6 +131,9 @@ pub struct LayerRecord {
     pub moments: Option<(Tensor, Tensor)>,
     /// ∂L/∂output, of the output's shape; it carries the 1/N of the mean loss.
     pub output_grad: Tensor,
+    /// Whether no other layer lies between its output and where the sweep began: a model's readout, or one of
+    /// several.
+    pub is_last: bool,
 }
 
 /// How the weight gradient follows from rows.

@@ -10,10 +10,10 @@ use crate::{DType, Error, ParamId, Result};
 pub(super) fn observe(
     recording: &Recording,
     id: NodeId,
-    grad: &Var,
+    (grad, is_last): (&Var, bool),
     observer: &mut dyn LayerObserver,
 ) -> Result<()> {
-    let seen = seen(recording, id, grad)?;
+    let seen = seen(recording, id, (grad, is_last))?;
     let records = recording.nodes.borrow().len();
     for (param, op) in seen.unlayered {
         observer.unlayered(param, op)?;
@@ -35,7 +35,7 @@ struct Seen {
     records: Vec<LayerRecord>,
 }
 
-fn seen(recording: &Recording, id: NodeId, grad: &Var) -> Result<Seen> {
+fn seen(recording: &Recording, id: NodeId, (grad, is_last): (&Var, bool)) -> Result<Seen> {
     let mut seen = Seen::default();
     let nodes = &recording.nodes.borrow();
     let node = &nodes[id];
@@ -76,6 +76,7 @@ fn seen(recording: &Recording, id: NodeId, grad: &Var) -> Result<Seen> {
             input,
             moments,
             output_grad: output_grad.clone(),
+            is_last,
         });
     }
     if let Some(bias) = apart {
@@ -87,6 +88,7 @@ fn seen(recording: &Recording, id: NodeId, grad: &Var) -> Result<Seen> {
             input: Tensor::meta([output_grad.shape()[0], 1], output_grad.dtype()),
             moments: None,
             output_grad,
+            is_last,
         });
     }
     Ok(seen)

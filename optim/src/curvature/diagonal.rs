@@ -21,14 +21,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use engine::{
-    DType, Device, Layer, LayerObserver, LayerRecord, ParamId, Result, Rng, Shape, Tensor,
-};
+use engine::{DType, Device, Layer, LayerObserver, LayerRecord, ParamId, Result, Shape, Tensor};
 
+use super::CurvatureSource;
 use super::communicator::{Communicator, exchange};
 use super::numbers::is_second_moment;
 use super::tentative::Tentative;
-use super::{CurvatureSource, Fisher};
 use crate::read::together;
 pub(crate) use sums::partial_squares;
 use sums::{Raw, Sums};
@@ -173,7 +171,6 @@ pub(crate) struct Diagonals {
     total: BTreeMap<ParamId, Sums>,
     terms: f64,
     pub(crate) notes: Tentative<Notes>,
-    rng: Rng,
 }
 
 /// What batches tell beside sums.
@@ -195,7 +192,6 @@ impl Diagonals {
             total: BTreeMap::new(),
             terms: 0.0,
             notes: Tentative::new(Notes { finite: true, elsewhere: HashMap::new() }),
-            rng: Rng::new(0),
         }
     }
 
@@ -258,16 +254,8 @@ impl LayerObserver for Diagonals {
 }
 
 impl CurvatureSource for Diagonals {
-    fn fisher(&self) -> Fisher {
-        Fisher::Empirical
-    }
-
     fn due(&self) -> bool {
         self.due
-    }
-
-    fn rng(&mut self) -> &mut Rng {
-        &mut self.rng
     }
 
     fn begin_sweep(&mut self, _index: usize) {

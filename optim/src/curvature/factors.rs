@@ -420,8 +420,8 @@ impl CurvatureSource for KroneckerFactors {
         self.steps.is_multiple_of(self.every.max(1))
     }
 
-    fn rng(&mut self) -> &mut Rng {
-        &mut self.notes.rng
+    fn rng(&mut self) -> Option<&mut Rng> {
+        Some(&mut self.notes.rng)
     }
 
     fn begin_sweep(&mut self, index: usize) {

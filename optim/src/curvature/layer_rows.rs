@@ -198,8 +198,8 @@ impl CurvatureSource for LayerRows {
         self.steps.is_multiple_of(self.every)
     }
 
-    fn rng(&mut self) -> &mut Rng {
-        &mut self.notes.rng
+    fn rng(&mut self) -> Option<&mut Rng> {
+        Some(&mut self.notes.rng)
     }
 
     fn begin_sweep(&mut self, index: usize) {

@@ -69,14 +69,20 @@ impl Fisher {
 
 /// Records → factors. Says which sweep it wants and when.
 pub trait CurvatureSource: LayerObserver {
-    /// Whose labels.
-    fn fisher(&self) -> Fisher;
+    /// Whose labels. By default the true ones.
+    fn fisher(&self) -> Fisher {
+        Fisher::Empirical
+    }
 
     /// Whether this step's backward pass should be observed.
     fn due(&self) -> bool;
 
     /// The generator that sampled labels are drawn with. It is part of the optimizer's state.
-    fn rng(&mut self) -> &mut Rng;
+    ///
+    /// By default none: for estimators that want no label drawn.
+    fn rng(&mut self) -> Option<&mut Rng> {
+        None
+    }
 
     /// The sweep number `index` of a (micro-)batch begins: 0 for the first one, in which every input
     /// is new; the others see the same inputs with other output gradients.

@@ -1,19 +1,18 @@
 //! What each matrix is in its model, as far as layer records tell: hidden, a table, the readout.
 //!
-//! A table's record is a lookup. The readout's is the first that a sweep hands over, for a sweep begins at the
-//! outputs: the last layer, if it is dense or a convolution. A matrix that is used outside layers is hidden where
-//! it is an operand of a matrix product, and something else (positions that are added, a class token) where not.
-//! Of two uses the one that is not hidden counts: a table that is tied to the readout is a table. A model with
-//! several heads shows the last one only; the others, and what else should get AdamW, are declared
-//! ([`MuonConfig::auxiliary`](super::MuonConfig::auxiliary)).
+//! A table's record is a lookup. A readout's is that of a dense layer or a convolution with no layer between it and
+//! where the sweep began ([`LayerRecord::is_last`]): a model with several heads has several. A matrix that is used
+//! outside layers is hidden where it is an operand of a matrix product, and something else (positions that are added,
+//! a class token) where not. Of two uses the one that is not hidden counts: a table that is tied to the readout is a
+//! table. What else should get AdamW is declared ([`MuonConfig::auxiliary`](super::MuonConfig::auxiliary)).
 
 use std::collections::BTreeMap;
 
-use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result, Rng};
+use engine::{Layer, LayerObserver, LayerRecord, ParamId, Result};
 
+use crate::CurvatureSource;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::tentative::Tentative;
-use crate::{CurvatureSource, Fisher};
 
 /// What a parameter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,15 +38,12 @@ impl Role {
 #[derive(Debug)]
 pub(super) struct Roles {
     seen: Tentative<BTreeMap<ParamId, Role>>,
-    /// Whether this sweep has shown a layer.
-    begun: bool,
     pub(super) due: bool,
-    rng: Rng,
 }
 
 impl Roles {
     pub(super) fn new(due: bool) -> Self {
-        Self { seen: Tentative::new(BTreeMap::new()), begun: false, due, rng: Rng::new(0) }
+        Self { seen: Tentative::new(BTreeMap::new()), due }
     }
 
     /// What a parameter is, if a pass has shown it.
@@ -73,10 +69,11 @@ impl Roles {
 
 impl LayerObserver for Roles {
     fn observe(&mut self, record: &LayerRecord) -> Result<()> {
-        let last = !std::mem::replace(&mut self.begun, true);
         let role = match record.layer {
             Layer::Lookup => Role::Table,
-            Layer::Dense | Layer::Conv2d(_) | Layer::ConvTranspose2d(_) if last => Role::Readout,
+            Layer::Dense | Layer::Conv2d(_) | Layer::ConvTranspose2d(_) if record.is_last => {
+                Role::Readout
+            }
             _ => Role::Hidden,
         };
         self.add(record.weight, role);
@@ -90,20 +87,8 @@ impl LayerObserver for Roles {
 }
 
 impl CurvatureSource for Roles {
-    fn fisher(&self) -> Fisher {
-        Fisher::Empirical
-    }
-
     fn due(&self) -> bool {
         self.due
-    }
-
-    fn rng(&mut self) -> &mut Rng {
-        &mut self.rng
-    }
-
-    fn begin_sweep(&mut self, _: usize) {
-        self.begun = false;
     }
 
     fn finish(&mut self, _: usize) -> Result<()> {

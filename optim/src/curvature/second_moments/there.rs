@@ -139,6 +139,7 @@ mod tests {
             input: normal([5, 4, 4, 5]),
             moments: None,
             output_grad: normal([5, 6, 4, 4]),
+            is_last: false,
         };
         for kept in [
             (Pattern::whole(13), Pattern::whole(3)),
