@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use engine::{DType, Parameter, Result, Tape, Tensor, Var};
 use nn::Mse;
-use optim::{Batch, Lbfgs, LbfgsConfig, Optimizer, build};
+use optim::{AdaptiveKfac, AdaptiveKfacConfig, Batch, Lbfgs, LbfgsConfig, Optimizer, build};
 
 /// Starts, and what SciPy 1.17.1 makes of them: `minimize(rosen, start, jac=rosen_der, method="L-BFGS-B")` with its
 /// defaults (10 pairs; ends where no entry of the gradient is above 10⁻⁵, or the value falls by less than
@@ -92,6 +92,30 @@ fn a_point_of_the_same_batch_is_not_evaluated_again_and_one_of_another_is() {
     assert_eq!(one.value().to_vec::<f64>().unwrap(), other.value().to_vec::<f64>().unwrap());
     // The first points of 19 calls.
     assert_eq!(count.get() - after_known, 19);
+}
+
+#[test]
+fn adaptive_kfac_begins_a_step_of_a_batch_that_comes_again_where_it_has_looked() {
+    let loss = loss(DType::F64);
+    let count = Cell::new(0);
+    let forward = |point: &Parameter, tape: &Tape| {
+        count.set(count.get() + 1);
+        valley(point, tape)
+    };
+    let config =
+        AdaptiveKfacConfig { adapt_every: 1, damping: 1.0, ..AdaptiveKfacConfig::default() };
+    let [mut one, mut other] = [at([-1.2, 1.0], DType::F64), at([-1.2, 1.0], DType::F64)];
+    let [mut a, mut b] = [0; 2].map(|_| AdaptiveKfac::new(config.clone()).unwrap());
+    let mut batch = Batch::new(&mut one, forward, &loss);
+    let known: Vec<f64> = (0..20).map(|_| a.minimize(&mut batch).unwrap()).collect();
+    let after_known = count.replace(0);
+    let step = |_| b.minimize(&mut Batch::new(&mut other, forward, &loss)).unwrap();
+    let anew: Vec<f64> = (0..20).map(step).collect();
+    // The same way, to the bit.
+    assert_eq!(known, anew);
+    assert_eq!(one.value().to_vec::<f64>().unwrap(), other.value().to_vec::<f64>().unwrap());
+    // Two evaluations a step, and one from the third step on: in the second, the batch comes again.
+    assert_eq!((after_known, count.get()), (22, 40));
 }
 
 #[test]

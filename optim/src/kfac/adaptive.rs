@@ -18,6 +18,7 @@
 //! loss of new batches has risen since the last look, and a loss far above the first one is [`Diverged`](engine::Error::Diverged)
 //! (`adaptive/trend.rs`).
 
+mod ahead;
 mod trend;
 
 use engine::{Gradients, Parameters, Result, Tensor};
@@ -31,8 +32,9 @@ use crate::curvature::products::GaussNewton;
 use crate::descent::contiguous;
 use crate::flat;
 use crate::moments::{check_gradients, demand, not_negative, positive};
-use crate::problem::{Problem, evaluate};
+use crate::problem::Problem;
 use crate::{CurvatureSource, Fisher, LongSides, Optimizer, State};
+use ahead::{Ahead, Evaluation};
 use trend::Trend;
 
 /// The constants of adaptive K-FAC.
@@ -134,6 +136,7 @@ pub struct AdaptiveKfac {
     inner: Kfac,
     trend: Trend,
     last: Option<Proposal>,
+    ahead: Ahead,
 }
 
 impl AdaptiveKfac {
@@ -159,7 +162,7 @@ impl AdaptiveKfac {
             seed: config.seed,
             ..KfacConfig::default()
         })?;
-        Ok(Self { config, inner, trend: Trend::default(), last: None })
+        Ok(Self { config, inner, trend: Trend::default(), last: None, ahead: Ahead::default() })
     }
 
     /// The constants.
@@ -214,8 +217,7 @@ impl AdaptiveKfac {
 
     /// A step that fails leaves θ as it is.
     fn take_step(&mut self, problem: &mut dyn Problem) -> Result<f64> {
-        let tape = problem.tape();
-        let outputs = problem.outputs(&tape)?;
+        let Evaluation { tape, outputs } = self.ahead.begin(problem)?;
         GaussNewton::check(&outputs, problem.loss())?;
         let mut pass = backward_keeping(&tape, &outputs, problem.loss(), self)?;
         pass.gradients.set_unused(problem.unused());
@@ -273,11 +275,14 @@ impl AdaptiveKfac {
             return Ok((None, true));
         }
         // Look back.
-        let after = evaluate(problem)?;
+        let evaluation = Evaluation::of(problem)?;
+        let after = evaluation.loss(problem)?;
         let seen = if after.is_finite() { (after - loss) / change } else { 0.0 };
         if !after.is_finite() {
             flat::set_values(problem.model_mut(), before)?;
             self.keep(problem.model(), grads, &vec![0.0; delta.len()])?;
+        } else {
+            self.ahead.keep(problem, evaluation)?;
         }
         let steady = self.trend.look();
         self.adapt(if steady { seen } else { seen.min(0.0) });
@@ -329,6 +334,7 @@ impl Optimizer for AdaptiveKfac {
         if done.is_err() {
             (self.inner.updates, self.inner.config.damping) = (updates, damping);
             (self.trend, self.last) = (trend, last);
+            self.ahead.clear();
         }
         self.inner.settle(before, done)
     }
@@ -371,7 +377,7 @@ impl Optimizer for AdaptiveKfac {
         inner.numbers.retain(|key, _| key != "damping" && !key.starts_with(trend::KEY));
         self.inner.load(model, &inner)?;
         (self.config.rate, self.inner.config.damping) = (rate, damping);
-        (self.trend, self.last) = (trend, None);
+        (self.trend, self.last, self.ahead) = (trend, None, Ahead::default());
         Ok(())
     }
 }
