@@ -3,9 +3,24 @@
 //! A row-major tensor of dims d₁ … dₖ is, for axis i, a stack of d₁ ⋯ dᵢ₋₁ matrices of dᵢ rows and
 //! dᵢ₊₁ ⋯ dₖ columns. Kolda & Bader 2009, "Tensor Decompositions and Applications", section 2.5.
 
-use engine::{Result, Tensor};
+use engine::{Error, Result, Tensor};
+use kernels::elementwise;
+use kernels::pool::{Buffer, OutOfMemory};
 
 use crate::curvature::pattern::Pattern;
+
+/// Memory of the pool for so many numbers: what they are is not specified.
+pub(crate) fn scratch(numbers: usize) -> Result<Buffer<f64>> {
+    let refused = |OutOfMemory { bytes }| Error::OutOfMemory { op: "step", bytes };
+    Buffer::try_unspecified(numbers).map_err(refused)
+}
+
+/// The same numbers in memory of the pool.
+pub(crate) fn copy(x: &[f64]) -> Result<Buffer<f64>> {
+    let mut out = scratch(x.len())?;
+    elementwise::map(x, &mut out, |x| x);
+    Ok(out)
+}
 
 /// Rows of an axis, columns behind it.
 fn slab(dims: &[usize], axis: usize) -> (usize, usize) {
@@ -45,17 +60,18 @@ pub(crate) fn times(
     (axis, side): (usize, &Pattern),
     matrix: &[f64],
     transposed: bool,
-) -> Vec<f64> {
+) -> Result<Buffer<f64>> {
     let (rows, columns) = slab(dims, axis);
+    let mut out = scratch(x.len())?;
     if columns == 1 {
-        return side.right(matrix, x, x.len() / rows.max(1), !transposed);
+        side.right_into(matrix, x, x.len() / rows.max(1), !transposed, &mut out);
+        return Ok(out);
     }
     let size = (rows * columns).max(1);
-    let mut out = vec![0.0; x.len()];
     for (x, out) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
         side.left_into(matrix, x, columns, transposed, out);
     }
-    out
+    Ok(out)
 }
 
 /// The axis in front, all others behind it: X₍ᵢ₎ `[dᵢ, …]`, wherever X is.
@@ -124,8 +140,7 @@ mod tests {
         let x: Vec<f64> = (0..12).map(|i| f64::from(i) * 0.5 - 2.0).collect();
         let m: Vec<f64> = (0..9).map(|i| f64::from(i * i) - 3.0).collect();
         let side = Pattern::whole(3);
-        let y = times(&x, &dims, (1, &side), &m, false);
-        let z = times(&x, &dims, (1, &side), &m, true);
+        let [y, z] = [false, true].map(|t| times(&x, &dims, (1, &side), &m, t).unwrap());
         for (i, j, k) in (0..12).map(|n| (n / 6, n / 2 % 3, n % 2)) {
             let sum = |entry: &dyn Fn(usize) -> f64| -> f64 {
                 (0..3).map(|l| entry(l) * x[i * 6 + l * 2 + k]).sum()
@@ -147,8 +162,8 @@ mod tests {
                 let matrix = Tensor::from_slice(&m, side.shape()).unwrap();
                 for flip in [false, true] {
                     let product = times_of(&tensor, (axis, &side), &matrix, flip).unwrap();
-                    let here = times(&x, &dims, (axis, &side), &m, flip);
-                    assert_eq!(product.to_f64_vec().unwrap(), here, "{axis}: {side}");
+                    let here = times(&x, &dims, (axis, &side), &m, flip).unwrap();
+                    assert_eq!(product.to_f64_vec().unwrap(), *here, "{axis}: {side}");
                 }
                 let mut moment = vec![1.0; kept];
                 gram(&x, &dims, (axis, &side), (0.0, 1.0), &mut moment);

@@ -20,9 +20,12 @@
 //! λ is shared out between the factors as in K-FAC (Martens & Grosse 2015, 6.3), before they are inverted:
 //! every window of A + λ' I is positive definite, so Â always exists.
 
-use engine::Result;
-use kernels::linalg;
+use std::ops::Range;
 
+use engine::Result;
+use kernels::{linalg, parallel};
+
+use crate::axes::scratch;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::{Factor, failed, of_side, pi};
@@ -30,6 +33,10 @@ use crate::flat::dot;
 use crate::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 use crate::matrix::average;
 use crate::moments::{below_one, positive};
+
+/// The columns of L that one thread finds in one go, and what one number of them is worth, in elements of a loop.
+const RUN: usize = 1024;
+const WINDOW: usize = 32;
 
 /// Options of [`Band`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -122,10 +129,13 @@ impl LayerRule for BandConfig {
 
     fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
         let [_, _, (_, h), (_, s)] = kept.as_slice() else { return Ok(x.to_vec()) };
-        let mut p = x.to_vec();
-        p.chunks_exact_mut(n.max(1)).for_each(|row| apply(h, n, row, 1));
-        apply(s, m, &mut p, n);
-        Ok(p)
+        let (mut half, mut right) = (scratch(x.len())?, scratch(x.len())?);
+        parallel::rows2((&mut half, n), (&mut right, n), 2 * n, |i, half, right| {
+            apply(h, n, (&x[i * n..(i + 1) * n], 1), [half, right]);
+        });
+        let mut out = vec![0.0; x.len()];
+        apply(s, m, (&right, n), [&mut half, &mut out]);
+        Ok(out)
     }
 }
 
@@ -137,46 +147,58 @@ fn inverse(band: &[f64], n: usize, shift: f64) -> Result<Vec<f64>> {
         let at = band[i.abs_diff(j) * n + i.min(j)];
         if i == j { at + shift } else { at }
     };
-    let mut out = vec![0.0; band.len()];
-    for j in 0..n {
+    let column = |j: usize| -> Result<Vec<f64>> {
         let after = j + 1..n.min(j + 1 + width);
         let window: Vec<f64> =
             after.clone().flat_map(|i| after.clone().map(move |k| entry(i, k))).collect();
-        let column: Vec<f64> = after.clone().map(|i| entry(i, j)).collect();
-        let solve = linalg::cholesky_inverse(&window, column.len()).map_err(|e| failed(&e))?;
-        let mut pivot = entry(j, j);
-        for (k, row) in solve.chunks_exact(column.len().max(1)).enumerate() {
-            let l = -dot(row, &column);
-            pivot += column[k] * l;
-            out[(k + 1) * n + j] = l;
+        let beside: Vec<f64> = after.map(|i| entry(i, j)).collect();
+        let solve = match window.as_slice() {
+            [a] if *a > 0.0 => vec![1.0 / a],
+            _ => linalg::cholesky_inverse(&window, beside.len()).map_err(|e| failed(&e))?,
+        };
+        let mut column = vec![entry(j, j)];
+        for (row, a) in solve.chunks_exact(beside.len().max(1)).zip(&beside) {
+            let l = -dot(row, &beside);
+            column[0] += a * l;
+            column.push(l);
         }
-        out[j] = 1.0 / pivot;
+        column[0] = 1.0 / column[0];
+        Ok(column)
+    };
+    let runs = (0..n).step_by(RUN).map(|start| start..n.min(start + RUN)).collect();
+    let columns = parallel::map(runs, RUN * WINDOW * (width + 1), |run: Range<usize>| {
+        run.map(&column).collect::<Result<Vec<_>>>()
+    });
+    let (mut out, mut j) = (vec![0.0; band.len()], 0);
+    for run in columns {
+        for column in run? {
+            column.into_iter().enumerate().for_each(|(k, x)| out[k * n + j] = x);
+            j += 1;
+        }
     }
     Ok(out)
 }
 
-/// Y ← L D Lᵀ Y, of n rows of `columns` numbers.
-fn apply(inverse: &[f64], n: usize, y: &mut [f64], columns: usize) {
+/// L D Lᵀ Y of n rows of `columns` numbers; D Lᵀ Y on the way.
+fn apply(inverse: &[f64], n: usize, (y, columns): (&[f64], usize), [half, out]: [&mut [f64]; 2]) {
     let (d, l) = inverse.split_at(n);
-    // Row i of Lᵀ Y needs only later rows of Y: in place from the front. L Z the other way round.
-    for i in 0..n {
-        for (k, l) in (1..).zip(l.chunks_exact(n.max(1))).take(n - 1 - i) {
-            add(y, i, i + k, l[i], columns);
-        }
-        y[i * columns..(i + 1) * columns].iter_mut().for_each(|y| *y *= d[i]);
-    }
-    for i in (0..n).rev() {
-        for (k, l) in (1..).zip(l.chunks_exact(n.max(1))).take(i) {
-            add(y, i, i - k, l[i - k], columns);
-        }
-    }
-}
-
-/// Row `to` += factor · row `from`.
-fn add(y: &mut [f64], to: usize, from: usize, factor: f64, columns: usize) {
-    for c in 0..columns {
-        y[to * columns + c] += factor * y[from * columns + c];
-    }
+    let width = l.len() / n.max(1);
+    let cost = (width + 1) * columns;
+    let add = |to: &mut [f64], factor: f64, from: &[f64]| {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
+    };
+    parallel::rows(half, columns, cost, |i, row| {
+        let y = |i: usize| &y[i * columns..(i + 1) * columns];
+        row.copy_from_slice(y(i));
+        (1..=width.min(n - 1 - i)).for_each(|k| add(row, l[(k - 1) * n + i], y(i + k)));
+        row.iter_mut().for_each(|y| *y *= d[i]);
+    });
+    let half = &*half;
+    parallel::rows(out, columns, cost, |i, row| {
+        let z = |i: usize| &half[i * columns..(i + 1) * columns];
+        row.copy_from_slice(z(i));
+        (1..=width.min(i)).for_each(|k| add(row, l[(k - 1) * n + i - k], z(i - k)));
+    });
 }
 
 #[cfg(test)]
@@ -199,9 +221,9 @@ mod tests {
 
     /// Â⁻¹ written out.
     fn written_out(inverse: &[f64], n: usize) -> Vec<f64> {
-        let mut columns = crate::matrix::identity(n);
-        apply(inverse, n, &mut columns, n);
-        columns
+        let (mut half, mut out) = (vec![0.0; n * n], vec![0.0; n * n]);
+        apply(inverse, n, (&crate::matrix::identity(n), n), [&mut half, &mut out]);
+        out
     }
 
     #[test]
@@ -244,5 +266,26 @@ mod tests {
         // All entries 1: cut to three diagonals its eigenvalues are 1 ± √2 and 1.
         let inverted = inverse(&[1.0, 1.0, 1.0, 1.0, 1.0, 0.0], 3, 1e-6).unwrap();
         assert!(inverted[..3].iter().all(|&d| d > 0.0));
+    }
+
+    #[test]
+    fn a_column_of_the_inverse_sees_the_window_below_it_and_nothing_else_of_a_long_band() {
+        let (n, width) = (2 * RUN + 9, 2);
+        let number = |i: usize| (i * i % 13) as f64 / 13.0;
+        let band: Vec<f64> =
+            (0..3 * n).map(|at| if at < n { 4.0 + number(at) } else { number(at) }).collect();
+        let long = inverse(&band, n, 0.1).unwrap();
+        for start in [0, RUN - 5, 2 * RUN - 1] {
+            let part: Vec<f64> =
+                band.chunks(n).flat_map(|diagonal| &diagonal[start..start + 10]).copied().collect();
+            let short = inverse(&part, 10, 0.1).unwrap();
+            for (k, j) in (0..=width).flat_map(|k| (0..10 - width).map(move |j| (k, j))) {
+                assert_eq!(
+                    short[k * 10 + j],
+                    long[k * n + start + j],
+                    "diagonal {k}, {start} + {j}"
+                );
+            }
+        }
     }
 }

@@ -13,7 +13,10 @@
 //! anew with each basis (an old S belongs to old axes). Its Frobenius distance from the exact block is
 //! never above K-FAC's.
 
+use std::borrow::Cow;
+
 use engine::Result;
+use kernels::elementwise;
 
 use crate::Fisher;
 use crate::curvature::communicator::Communicator;
@@ -151,9 +154,17 @@ impl LayerRule for EkfacConfig {
     fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
         let [_, _, (_, u), (_, v), (_, s), _] = kept.as_slice() else { return Ok(x.to_vec()) };
         let [inputs, outputs] = self.step.patterns(n, m);
-        let mut turned = inputs.right(u, &outputs.left(v, x, n, true), m, false);
-        turned.iter_mut().zip(s).for_each(|(x, s)| *x /= s + self.damping);
-        Ok(inputs.right(u, &outputs.left(v, &turned, n, false), m, true))
+        // The eigenvectors of a diagonal are the axes.
+        let turn = |x: &[f64], back: bool| {
+            let x = match outputs {
+                Pattern::Diagonal(_) => Cow::Borrowed(x),
+                Pattern::Blocks(_) => Cow::Owned(outputs.left(v, x, n, !back)),
+            };
+            inputs.right(u, &x, m, back)
+        };
+        let mut turned = turn(x, false);
+        elementwise::update2(&mut turned, s, |x, s| x / (s + self.damping));
+        Ok(turn(&turned, true))
     }
 }
 

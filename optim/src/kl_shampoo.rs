@@ -23,9 +23,12 @@
 //! a basis. A tensor of more axes is a matrix of its first axis against all others; vectors get Adam.
 
 use engine::{DType, Parameter, Result, Tensor};
+use kernels::pool::Buffer;
+use kernels::reduce::dot;
 use kernels::{linalg, parallel};
 
 use crate::LongSides;
+use crate::axes::{copy, scratch};
 use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::failed;
 use crate::moments::{below_one, correction, not_negative, positive};
@@ -102,6 +105,9 @@ const SIDES: [[&str; 3]; 2] = [["l", "l_basis", "l_values"], ["r", "r_basis", "r
 /// The largest λ^(−1/2) in units of the mean eigenvalue's is n, but not less and not more than these.
 const BOUNDS: (usize, usize) = (10, 4000);
 
+/// The rows whose squares are summed in one go.
+const RUN: usize = 1024;
+
 impl Rule for KlShampooConfig {
     const MAY_FAIL: bool = true;
 
@@ -160,17 +166,18 @@ impl Rule for KlShampooConfig {
     }
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
-        let g = grad.to_f64_vec()?;
+        let g = grad.to_dtype(DType::F64)?;
+        let g = g.as_slice::<f64>()?;
         let [m, rest @ ..] = kept else { return Ok(()) };
         let Some((rows, columns)) = sides(value.shape()) else {
             let [v] = rest else { return Ok(()) };
-            return self.vector(t, value, &g, [m, v]);
+            return self.vector(t, value, g, [m, v]);
         };
         let patterns = [rows, columns].map(|n| self.sides.of(n));
         let Some([mut left, mut right]) = split(rest, &patterns) else { return Ok(()) };
         let shape = (rows, columns);
         if left.is_new() {
-            let square = g.iter().map(|g| g * g).sum::<f64>() / g.len() as f64;
+            let square = dot(g, g) / g.len() as f64;
             // A gradient of zeros, or one whose squares are zeros, says nothing of size or basis.
             if !square.is_normal() {
                 return Ok(());
@@ -182,17 +189,17 @@ impl Rule for KlShampooConfig {
             // As if the other factor had been there before.
             let fresh = (1.0 - self.beta2) / scale;
             left.begin(|side, out| {
-                side.row_gram(&g, columns, (0.0, fresh / columns as f64), out);
+                side.row_gram(g, columns, (0.0, fresh / columns as f64), out);
             })?;
             right.begin(|side, out| {
-                side.gram(&g, rows, (0.0, fresh / rows as f64), out);
+                side.gram(g, rows, (0.0, fresh / rows as f64), out);
             })?;
             left.set_values(scale)?;
             return right.set_values(scale);
         }
         // Precondition. The mean of the gradients since the one that found the bases.
         let m = m.make_mut::<f64>()?;
-        average_in(m, &g, self.beta1);
+        average_in(m, g, self.beta1);
         let mut direction = turned(&left, &right, m, shape, true)?;
         let (lambda, omega) = (roots(left.values()?), roots(right.values()?));
         let epsilon = self.epsilon;
@@ -205,27 +212,16 @@ impl Rule for KlShampooConfig {
         let direction = turned(&left, &right, &direction, shape, false)?;
         self.descend(value, &direction, t.saturating_sub(1))?;
         // Estimate: both sides with what the other one was.
-        let whitened = turned(&left, &right, &g, shape, true)?;
-        let (mut of_rows, mut of_columns) = (vec![0.0; rows], vec![0.0; columns]);
-        let omega: Vec<f64> = right.values()?.iter().map(|omega| 1.0 / omega).collect();
-        let squares = whitened.chunks_exact(columns.max(1)).zip(left.values()?).zip(&mut of_rows);
-        for ((row, lambda), to) in squares {
-            let lambda = 1.0 / lambda;
-            for ((x, omega), sum) in row.iter().zip(&omega).zip(&mut of_columns) {
-                let square = x * x;
-                *to += square * omega;
-                *sum += square * lambda;
-            }
-        }
-        of_rows.iter_mut().for_each(|x| *x /= columns as f64);
-        of_columns.iter_mut().for_each(|x| *x /= rows as f64);
+        let whitened = turned(&left, &right, g, shape, true)?;
+        let [of_rows, of_columns] = mean_squares(&whitened, left.values()?, right.values()?);
+        drop(whitened);
         let weights = |count: usize| (self.beta2, (1.0 - self.beta2) / count as f64);
         if left.whole.is_some() {
-            let half = right.whitened_columns(&g, rows)?;
+            let half = right.whitened_columns(g, rows)?;
             left.add(|side, out| side.row_gram(&half, columns, weights(columns), out))?;
         }
         if right.whole.is_some() {
-            let half = left.whitened_rows(&g, columns)?;
+            let half = left.whitened_rows(g, columns)?;
             right.add(|side, out| side.gram(&half, rows, weights(rows), out))?;
         }
         for (side, new) in [(&mut left, of_rows), (&mut right, of_columns)] {
@@ -268,6 +264,32 @@ fn roots(values: &[f64]) -> Vec<f64> {
     values.iter().map(|x| x.sqrt()).collect()
 }
 
+/// The means of xᵢⱼ²/ωⱼ over each row, and of xᵢⱼ²/λᵢ over each column. Runs of rows are summed side by side.
+fn mean_squares(x: &[f64], lambda: &[f64], omega: &[f64]) -> [Vec<f64>; 2] {
+    let (rows, columns) = (lambda.len(), omega.len());
+    let omega: Vec<f64> = omega.iter().map(|omega| 1.0 / omega).collect();
+    let sums = |(x, lambda): (&[f64], &[f64])| {
+        let (mut of_rows, mut of_columns) = (vec![0.0; lambda.len()], vec![0.0; columns]);
+        for ((row, lambda), to) in x.chunks_exact(columns.max(1)).zip(lambda).zip(&mut of_rows) {
+            let lambda = 1.0 / lambda;
+            for ((x, omega), sum) in row.iter().zip(&omega).zip(&mut of_columns) {
+                let square = x * x;
+                *to += square * omega;
+                *sum += square * lambda;
+            }
+        }
+        (of_rows, of_columns)
+    };
+    let runs = x.chunks((RUN * columns).max(1)).zip(lambda.chunks(RUN)).collect();
+    let (mut of_rows, mut of_columns) = (Vec::with_capacity(rows), vec![0.0; columns]);
+    for (of_run, sums) in parallel::map(runs, RUN * columns, sums) {
+        of_rows.extend(of_run.into_iter().map(|x| x / columns as f64));
+        of_columns.iter_mut().zip(sums).for_each(|(sum, x)| *sum += x);
+    }
+    of_columns.iter_mut().for_each(|x| *x /= rows as f64);
+    [of_rows, of_columns]
+}
+
 /// One side's factor and basis (none of a diagonal), and its eigenvalues.
 struct Side<'a> {
     pattern: &'a Pattern,
@@ -295,15 +317,19 @@ fn turned(
     x: &[f64],
     (rows, columns): (usize, usize),
     into: bool,
-) -> Result<Vec<f64>> {
-    let x = match left.basis()? {
-        Some(q) => left.pattern.left(q, x, columns, into),
-        None => x.to_vec(),
-    };
-    Ok(match right.basis()? {
-        Some(p) => right.pattern.right(p, &x, rows, !into),
-        None => x,
-    })
+) -> Result<Buffer<f64>> {
+    let mut out = scratch(x.len())?;
+    match (left.basis()?, right.basis()?) {
+        (Some(q), Some(p)) => {
+            let mut half = scratch(x.len())?;
+            left.pattern.left_into(q, x, columns, into, &mut half);
+            right.pattern.right_into(p, &half, rows, !into, &mut out);
+        }
+        (Some(q), None) => left.pattern.left_into(q, x, columns, into, &mut out),
+        (None, Some(p)) => right.pattern.right_into(p, x, rows, !into, &mut out),
+        (None, None) => return copy(x),
+    }
+    Ok(out)
 }
 
 impl Side<'_> {
@@ -343,30 +369,35 @@ impl Side<'_> {
     }
 
     /// X P Ω^(−1/2) of the rows of X, `[rows, n]`.
-    fn whitened_columns(&self, x: &[f64], rows: usize) -> Result<Vec<f64>> {
-        let values = self.values()?;
-        let mut x = match self.basis()? {
-            Some(basis) => self.pattern.right(basis, x, rows, false),
-            None => x.to_vec(),
+    fn whitened_columns(&self, x: &[f64], rows: usize) -> Result<Buffer<f64>> {
+        let inverse: Vec<f64> = self.values()?.iter().map(|value| 1.0 / value.sqrt()).collect();
+        let mut out = scratch(x.len())?;
+        let by = Pattern::Diagonal(inverse.len());
+        let Some(basis) = self.basis()? else {
+            by.right_into(&inverse, x, rows, false, &mut out);
+            return Ok(out);
         };
-        let inverse: Vec<f64> = values.iter().map(|value| 1.0 / value.sqrt()).collect();
-        for row in x.chunks_exact_mut(values.len().max(1)) {
+        self.pattern.right_into(basis, x, rows, false, &mut out);
+        parallel::rows(&mut out, inverse.len(), inverse.len(), |_, row| {
             row.iter_mut().zip(&inverse).for_each(|(x, inverse)| *x *= inverse);
-        }
-        Ok(x)
+        });
+        Ok(out)
     }
 
     /// Λ^(−1/2) Qᵀ X of the columns of X, `[n, columns]`.
-    fn whitened_rows(&self, x: &[f64], columns: usize) -> Result<Vec<f64>> {
-        let mut x = match self.basis()? {
-            Some(basis) => self.pattern.left(basis, x, columns, true),
-            None => x.to_vec(),
+    fn whitened_rows(&self, x: &[f64], columns: usize) -> Result<Buffer<f64>> {
+        let inverse: Vec<f64> = self.values()?.iter().map(|value| 1.0 / value.sqrt()).collect();
+        let mut out = scratch(x.len())?;
+        let by = Pattern::Diagonal(inverse.len());
+        let Some(basis) = self.basis()? else {
+            by.left_into(&inverse, x, columns, false, &mut out);
+            return Ok(out);
         };
-        for (row, value) in x.chunks_exact_mut(columns.max(1)).zip(self.values()?) {
-            let inverse = 1.0 / value.sqrt();
-            row.iter_mut().for_each(|x| *x *= inverse);
-        }
-        Ok(x)
+        self.pattern.left_into(basis, x, columns, true, &mut out);
+        parallel::rows(&mut out, columns, columns, |i, row| {
+            row.iter_mut().for_each(|x| *x *= inverse[i]);
+        });
+        Ok(out)
     }
 
     /// λ ← β λ + (1 − β) new, and none far below the mean.
@@ -388,5 +419,30 @@ impl Side<'_> {
         **basis =
             Tensor::from_vec(self.pattern.block_by_block(&product, of)?, self.pattern.shape())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_squares_of_many_rows_are_those_of_the_definition() {
+        let number = |i: usize| (i * i % 23) as f64 - 11.0;
+        for (rows, columns) in [(3, 4), (RUN, 2), (2 * RUN + 5, 3)] {
+            let x: Vec<f64> = (0..rows * columns).map(number).collect();
+            let [lambda, omega] =
+                [rows, columns].map(|n| (0..n).map(|i| 1.0 + (i % 7) as f64).collect::<Vec<_>>());
+            let [of_rows, of_columns] = mean_squares(&x, &lambda, &omega);
+            let square = |i: usize, j: usize| x[i * columns + j] * x[i * columns + j];
+            for (i, got) in of_rows.iter().enumerate() {
+                let sum: f64 = (0..columns).map(|j| square(i, j) / omega[j]).sum();
+                assert!((got - sum / columns as f64).abs() < 1e-10, "row {i} of {rows}");
+            }
+            for (j, got) in of_columns.iter().enumerate() {
+                let sum: f64 = (0..rows).map(|i| square(i, j) / lambda[i]).sum();
+                assert!((got - sum / rows as f64).abs() < 1e-10, "column {j} for {rows} rows");
+            }
+        }
     }
 }

@@ -20,8 +20,11 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, room};
+use engine::{DType, Error, Gradients, ParamId, Parameter, Parameters, Result, Tensor, room};
+use kernels::parallel;
+use kernels::pool::Buffer;
 
+use crate::axes::scratch;
 use crate::coverage::Coverage;
 use crate::curvature::communicator::{Communicator, Local, exchange};
 use crate::curvature::layer_rows::{LayerRows, LayerSeen, Seen};
@@ -163,6 +166,53 @@ struct Kept {
     groups: Vec<LayerState>,
 }
 
+impl Kept {
+    /// n without the bias's constant.
+    fn width(&self) -> usize {
+        self.n - usize::from(self.bias.is_some())
+    }
+
+    /// Where the weight from input j to output i stands in its group.
+    fn place(&self, i: usize, j: usize) -> usize {
+        if self.transposed { j * self.m + i } else { i * self.width() + j }
+    }
+
+    /// A group's gradient [W | b], [m, n]: zeros for what has none.
+    fn joint(&self, group: usize, w: Option<&[f64]>, b: Option<&[f64]>) -> Result<Buffer<f64>> {
+        let (m, n, width) = (self.m, self.n, self.width());
+        let w = w.map(|w| &w[group * m * width..]);
+        let mut joint = scratch(m * n)?;
+        parallel::rows(&mut joint, n, n, |i, row| {
+            let (weights, bias) = row.split_at_mut(width);
+            match w {
+                Some(w) if self.transposed => {
+                    weights.iter_mut().enumerate().for_each(|(j, x)| *x = w[self.place(i, j)]);
+                }
+                Some(w) => weights.copy_from_slice(&w[self.place(i, 0)..][..width]),
+                None => weights.fill(0.0),
+            }
+            bias.fill(b.map_or(0.0, |b| b[group * m + i]));
+        });
+        Ok(joint)
+    }
+
+    /// Takes a group's direction apart: what its weight gets, and what is appended for its bias.
+    fn part(&self, direction: &[f64], weight: &mut [f64], biases: &mut Vec<f64>) {
+        let (n, width) = (self.n.max(1), self.width());
+        biases.extend(direction.chunks_exact(n).flat_map(|row| &row[width..]));
+        if self.transposed {
+            for (i, row) in direction.chunks_exact(n).enumerate() {
+                let entries = row[..width].iter().enumerate();
+                entries.for_each(|(j, p)| weight[self.place(i, j)] = *p);
+            }
+            return;
+        }
+        parallel::rows(weight, width, width, |i, weights| {
+            weights.copy_from_slice(&direction[i * n..][..width]);
+        });
+    }
+}
+
 impl<R: LayerRule> Layerwise<R> {
     /// An optimizer that has not taken a step.
     ///
@@ -296,44 +346,20 @@ impl<R: LayerRule> Layerwise<R> {
             let covered = |param| self.rows.covering(param) == Some(weight);
             let grad = |param| gradients.get(&param).filter(|_| covered(param));
             let (weights, biases) = (grad(weight), kept.bias.and_then(grad));
-            let numbers = |x: Option<&Tensor>| x.map(Tensor::to_f64_vec).transpose();
-            let (w, b) = (numbers(weights)?, numbers(biases)?);
-            let (w, b) = (w.as_deref(), b.as_deref());
-            if w.is_none() && b.is_none() {
+            if weights.is_none() && biases.is_none() {
                 continue;
             }
-            let width = kept.n - usize::from(kept.bias.is_some());
-            let (mut of_weight, mut of_bias) = (Vec::new(), Vec::new());
-            // Where the weight from input j to output i of a group stands.
-            let place = |group: usize, i: usize, j: usize| match kept.transposed {
-                false => (group * kept.m + i) * width + j,
-                true => (group * width + j) * kept.m + i,
-            };
-            of_weight.resize(kept.groups.len() * kept.m * width, 0.0);
+            let wide = |x: Option<&Tensor>| x.map(|x| x.to_dtype(DType::F64)).transpose();
+            let (w, b) = (wide(weights)?, wide(biases)?);
+            let w = w.as_ref().map(Tensor::as_slice::<f64>).transpose()?;
+            let b = b.as_ref().map(Tensor::as_slice::<f64>).transpose()?;
+            let of_group = kept.m * kept.width();
+            let mut of_weight = vec![0.0; kept.groups.len() * of_group];
+            let mut of_bias = Vec::new();
             for (group, state) in kept.groups.iter().enumerate() {
-                let mut joint = Vec::with_capacity(kept.m * kept.n);
-                for i in 0..kept.m {
-                    let row = place(group, i, 0)..place(group, i, 0) + width;
-                    match w {
-                        Some(w) if kept.transposed => {
-                            joint.extend((0..width).map(|j| w[place(group, i, j)]));
-                        }
-                        Some(w) => joint.extend_from_slice(&w[row]),
-                        None => joint.resize(joint.len() + width, 0.0),
-                    }
-                    joint.extend(kept.bias.map(|_| b.map_or(0.0, |b| b[group * kept.m + i])));
-                }
+                let joint = kept.joint(group, w, b)?;
                 let direction = self.rule.direction(state, &joint, kept.n, kept.m)?;
-                for (i, row) in direction.chunks_exact(kept.n.max(1)).enumerate() {
-                    let (weights, bias) = row.split_at(width);
-                    if kept.transposed {
-                        let entries = weights.iter().enumerate();
-                        entries.for_each(|(j, p)| of_weight[place(group, i, j)] = *p);
-                    } else {
-                        of_weight[place(group, i, 0)..][..width].copy_from_slice(weights);
-                    }
-                    of_bias.extend_from_slice(bias);
-                }
+                kept.part(&direction, &mut of_weight[group * of_group..][..of_group], &mut of_bias);
             }
             let parts = [(Some(weight), weights, of_weight), (kept.bias, biases, of_bias)];
             for (id, gradient, direction) in parts {

@@ -1,5 +1,6 @@
 //! Small dense products on slices of f64, row-major, with the sizes at hand.
 
+use kernels::elementwise;
 use kernels::gemm::{Matrix, gemm};
 
 use crate::moments::correction;
@@ -68,5 +69,5 @@ pub(crate) fn trace(matrix: &[f64], n: usize) -> f64 {
 /// A running average from nothing, whose k-th entry has the weight (1 − β)/(1 − βᵏ).
 pub(crate) fn average(old: &mut [f64], new: &[f64], k: u64, decay: f64) {
     let fresh = (1.0 - decay) / correction(decay, k.max(1));
-    old.iter_mut().zip(new).for_each(|(old, new)| *old += fresh * (new - *old));
+    elementwise::update2(old, new, |old, new| old + fresh * (new - old));
 }

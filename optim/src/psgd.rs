@@ -22,8 +22,12 @@
 mod triangle;
 
 use engine::{DType, Parameter, Result, Rng, Shape, Tensor};
+use kernels::pool::Buffer;
+use kernels::reduce::{dot, sum_of};
+use kernels::{elementwise, parallel};
 
 use crate::LongSides;
+use crate::axes::scratch;
 use crate::curvature::pattern::Pattern;
 use crate::moments::{below_one, correction, demand, not_negative, positive};
 use crate::per_parameter::{First, PerParameter, Rule, Start};
@@ -35,6 +39,12 @@ const LONGEST_STEP: f64 = 1.1;
 
 /// The part of z in the gradient that is fitted, relative to the mean of its sizes: √2⁻²³.
 const NOISE: f64 = 3.452_669_8e-4;
+
+/// The numbers of z that are drawn in one go.
+const RUN: usize = 1 << 18;
+
+/// The 32-bit words of the generator between two runs: more than one takes.
+const WORDS: u64 = 1 << 40;
 
 /// The steps between two balancings.
 const BALANCE_EVERY: u64 = 100;
@@ -158,11 +168,12 @@ impl Rule for PsgdConfig {
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let [m, tensors @ ..] = kept else { return Ok(()) };
-        let (dims, g) = (self.dims(value.shape()), grad.to_f64_vec()?);
+        let (dims, g) = (self.dims(value.shape()), grad.to_dtype(DType::F64)?);
         let m = m.make_mut::<f64>()?;
-        average_in(m, &g, self.beta);
+        average_in(m, g.as_slice()?, self.beta);
         let scale = 1.0 / correction(self.beta, t);
-        let moment: Vec<f64> = m.iter().map(|m| m * scale).collect();
+        let mut direction = scratch(m.len())?;
+        elementwise::map(m, &mut direction, |m| m * scale);
         let mut factors = Vec::with_capacity(tensors.len());
         let patterns = self.patterns(value.shape());
         for (axis, (q, pattern)) in tensors.iter_mut().zip(&patterns).enumerate() {
@@ -171,17 +182,16 @@ impl Rule for PsgdConfig {
         let mut rng = Rng::stream(self.seed, t);
         let draw = Tensor::uniform([1], 0.0, 1.0, DType::F64, &mut rng).item()?;
         if draw < self.probability(t) {
-            let z = Tensor::normal([g.len()], 0.0, 1.0, DType::F64, &mut rng).to_f64_vec()?;
-            fit(&mut factors, &moment, z, &dims, self.fit_rate);
+            let z = normal(m.len(), &rng)?;
+            fit(&mut factors, &direction, z, &dims, self.fit_rate)?;
             if t.is_multiple_of(BALANCE_EVERY) && factors.len() > 1 {
                 balance(&mut factors);
             }
         }
-        let mut direction = moment;
         for side in &factors {
-            direction = side.twice(direction, &dims);
+            direction = side.twice(direction, &dims)?;
         }
-        let square = direction.iter().map(|x| x * x).sum::<f64>() / direction.len().max(1) as f64;
+        let square = dot(&direction, &direction) / direction.len().max(1) as f64;
         let cut = self.rate * (LONGEST_STEP / square.sqrt()).min(1.0);
         let decay = if value.rank() > 1 { self.weight_decay } else { 0.0 };
         // (1 − α κ) θ − α P = decay (θ − size P) with size α / decay; κ is far below 1/α.
@@ -239,19 +249,39 @@ impl PsgdConfig {
 }
 
 /// One fit of all sides to the gradient g and the normal draw z.
-fn fit(sides: &mut [Side<'_>], g: &[f64], z: Vec<f64>, dims: &[usize], rate: f64) {
-    let size = g.iter().map(|g| g.abs()).sum::<f64>() / g.len().max(1) as f64;
+fn fit(sides: &mut [Side<'_>], g: &[f64], z: Buffer<f64>, dims: &[usize], rate: f64) -> Result<()> {
+    let size = sum_of(g, g, |g, _| g.abs()) / g.len().max(1) as f64;
     // Nothing to whiten: fitted to zero, the factors would grow without bound.
     if size == 0.0 {
-        return;
+        return Ok(());
     }
-    let mut a: Vec<f64> = g.iter().zip(&z).map(|(g, z)| g + NOISE * size * z).collect();
+    let mut a = scratch(g.len())?;
+    elementwise::map2(g, &z, &mut a, |g, z| g + NOISE * size * z);
     let mut b = z;
     for side in &*sides {
-        a = side.times(a, dims);
-        b = side.solve(b, dims);
+        a = side.times(a, dims)?;
+        b = side.solve(b, dims)?;
     }
     sides.iter_mut().for_each(|side| side.fit([&a, &b], dims, rate));
+    Ok(())
+}
+
+/// So many standard normal numbers from here on. Runs of them are drawn side by side, each from a place of its
+/// own in the generator's stream, the first from here.
+fn normal(numbers: usize, rng: &Rng) -> Result<Buffer<f64>> {
+    let [seed, stream, position] = rng.state();
+    let draw = |run: usize| {
+        let mut rng = Rng::from_state([seed, stream, position + run as u64 * WORDS]);
+        let len = RUN.min(numbers - run * RUN);
+        Tensor::normal([len], 0.0, 1.0, DType::F64, &mut rng)
+    };
+    // A draw is worth some ten elements of a loop.
+    let runs = parallel::map((0..numbers.div_ceil(RUN)).collect(), 10 * RUN, draw);
+    let mut z = scratch(numbers)?;
+    for (z, run) in z.chunks_mut(RUN).zip(&runs) {
+        z.copy_from_slice(run.as_slice()?);
+    }
+    Ok(z)
 }
 
 /// Gives all sides the same largest entry; their product stays.
@@ -263,5 +293,27 @@ fn balance(sides: &mut [Side<'_>]) {
         for (side, size) in sides.iter_mut().zip(sizes) {
             side.q.iter_mut().for_each(|q| *q *= mean.exp() / size);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_run_is_drawn_as_one_and_the_next_from_a_place_of_its_own() {
+        let mut rng = Rng::stream(3, 5);
+        Tensor::uniform([1], 0.0, 1.0, DType::F64, &mut rng);
+        let z = normal(RUN + 3, &rng).unwrap();
+        let [seed, stream, position] = rng.state();
+        let one = |numbers: usize, mut rng: Rng| {
+            let z = Tensor::normal([numbers], 0.0, 1.0, DType::F64, &mut rng);
+            (z.to_vec::<f64>().unwrap(), rng.state()[2])
+        };
+        let (first, end) = one(RUN, rng);
+        assert!(z[..RUN] == first && end < position + WORDS, "{end}");
+        let place = Rng::from_state([seed, stream, position + WORDS]);
+        assert_eq!(z[RUN..], one(3, place).0);
+        assert!(normal(0, &Rng::new(1)).unwrap().is_empty());
     }
 }

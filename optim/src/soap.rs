@@ -16,10 +16,9 @@
 //! diagonal ([`LongSides`]) is not rotated, and one in blocks is rotated block by block. Deviations: everything
 //! that is kept is f64, where they keep f32; their longest axis is 10,000.
 
-use std::borrow::Cow;
-
 use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
 use kernels::gemm::{Matrix, gemm};
+use kernels::pool::Buffer;
 use kernels::{linalg, parallel};
 
 use crate::LongSides;
@@ -163,12 +162,14 @@ impl Rule for SoapConfig {
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let [m, v, pairs @ ..] = kept else { return Ok(()) };
         let mut pairs: Vec<&mut [Tensor]> = pairs.chunks_exact_mut(2).collect();
-        let (dims, axes, g) = (*value.shape(), self.rotated(value.shape()), grad.to_f64_vec()?);
+        let (dims, axes) = (*value.shape(), self.rotated(value.shape()));
+        let g = grad.to_dtype(DType::F64)?;
+        let g = g.as_slice::<f64>()?;
         let beta = self.shampoo_beta.unwrap_or(self.beta2);
         if t == 1 {
             for ((axis, side), pair) in axes.iter().zip(&mut pairs) {
                 let l = pair[0].make_mut::<f64>()?;
-                axes::gram(&g, &dims, (*axis, side), (0.0, 1.0 - beta), l);
+                axes::gram(g, &dims, (*axis, side), (0.0, 1.0 - beta), l);
                 pair[1] = eigenvectors(&pair[0], side)?;
             }
             return Ok(());
@@ -176,16 +177,18 @@ impl Rule for SoapConfig {
         // Adam along the eigenvectors: t counts the steps that move.
         let t = t - 1;
         let (m, v) = (m.make_mut::<f64>()?, v.make_mut::<f64>()?);
-        average_in(m, &g, self.beta1);
-        let turn = |x: &[f64], back: bool| -> Result<Vec<f64>> {
-            let mut turned = Cow::Borrowed(x);
+        average_in(m, g, self.beta1);
+        let turn = |x: &[f64], back: bool| -> Result<Option<Buffer<f64>>> {
+            let mut turned: Option<Buffer<f64>> = None;
             for ((axis, side), pair) in axes.iter().zip(&pairs) {
-                let q = pair[1].as_slice::<f64>()?;
-                turned = Cow::Owned(axes::times(&turned, &dims, (*axis, side), q, !back));
+                let (from, q) = (turned.as_deref().unwrap_or(x), pair[1].as_slice::<f64>()?);
+                turned = Some(axes::times(from, &dims, (*axis, side), q, !back)?);
             }
-            Ok(turned.into_owned())
+            Ok(turned)
         };
-        let (turned, mut direction) = (turn(&g, false)?, turn(m, false)?);
+        let (turned, direction) = (turn(g, false)?, turn(m, false)?);
+        let turned = turned.as_deref().unwrap_or(g);
+        let mut direction = direction.map_or_else(|| axes::copy(m), Ok)?;
         let (beta2, epsilon) = (self.beta2, self.epsilon);
         parallel::pieces_of([&mut direction, &mut *v], 1, |start, [d, v]| {
             for ((d, v), g) in d.iter_mut().zip(v).zip(&turned[start..]) {
@@ -193,13 +196,13 @@ impl Rule for SoapConfig {
                 *d /= v.sqrt() + epsilon;
             }
         });
-        let direction = turn(&direction, true)?;
+        let direction = turn(&direction, true)?.unwrap_or(direction);
         let decay = 1.0 - self.rate * self.weight_decay;
         descend(value, &direction, self.rate * self.corrected(t), decay)?;
         // What Shampoo sees of it.
         for ((axis, side), pair) in axes.iter().zip(&mut pairs) {
             let (at, weights) = ((*axis, side), (beta, 1.0 - beta));
-            axes::gram(&g, &dims, at, weights, pair[0].make_mut::<f64>()?);
+            axes::gram(g, &dims, at, weights, pair[0].make_mut::<f64>()?);
             if t.is_multiple_of(self.basis_every.max(1)) {
                 pair[1] = match self.basis {
                     Basis::Eigenvectors => eigenvectors(&pair[0], side)?,
@@ -327,11 +330,13 @@ fn power_iteration(
         order.extend(by.into_iter().map(|i| range.start + i));
     }
     let inner: usize = dims[axis + 1..].iter().product();
-    let mut permuted = Vec::with_capacity(v.len());
-    for slab in v.chunks_exact((dims[axis] * inner).max(1)) {
-        order.iter().for_each(|&i| permuted.extend_from_slice(&slab[i * inner..(i + 1) * inner]));
-    }
-    v.copy_from_slice(&permuted);
+    let slab = dims[axis] * inner;
+    parallel::rows(v, slab, slab, |_, v| {
+        let from = v.to_vec();
+        for (row, &i) in v.chunks_exact_mut(inner.max(1)).zip(&order) {
+            row.copy_from_slice(&from[i * inner..(i + 1) * inner]);
+        }
+    });
     Tensor::from_vec(renewed, side.shape())
 }
 

@@ -18,6 +18,8 @@
 
 use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
 
+use kernels::elementwise;
+
 use crate::LongSides;
 use crate::axes;
 use crate::compose::{here, mix, there};
@@ -25,7 +27,7 @@ use crate::curvature::pattern::Pattern;
 use crate::moments::{below_one, correction, not_negative, positive};
 use crate::muon::sides;
 use crate::per_parameter::{Composed, First, PerParameter, Rule, Start};
-use crate::soap::eigenvectors;
+use crate::soap::{average_in, eigenvectors};
 
 /// Options of [`SPlus`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -132,25 +134,25 @@ impl Rule for SPlusConfig {
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let [m, average, pairs @ ..] = kept else { return Ok(()) };
         let (dims, scale) = self.seen(value.shape());
-        let (g, size) = (grad.to_f64_vec()?, self.rate * scale);
-        let m = m.make_mut::<f64>()?;
-        m.iter_mut().zip(&g).for_each(|(m, g)| *m = self.beta1 * *m + (1.0 - self.beta1) * g);
+        let (g, size) = (grad.to_dtype(DType::F64)?, self.rate * scale);
+        let (g, m) = (g.as_slice::<f64>()?, m.make_mut::<f64>()?);
+        average_in(m, g, self.beta1);
         let rotated = self.rotated(value.shape());
-        let mut direction = m.to_vec();
+        let mut direction = axes::copy(m)?;
         for ((axis, side), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
             let q = pair[1].as_slice::<f64>()?;
-            direction = axes::times(&direction, &dims, (*axis, side), q, true);
+            direction = axes::times(&direction, &dims, (*axis, side), q, true)?;
         }
-        direction.iter_mut().for_each(|x| *x = if *x == 0.0 { 0.0 } else { x.signum() });
+        elementwise::update(&mut direction, |x| if x == 0.0 { 0.0 } else { x.signum() });
         for ((axis, side), pair) in rotated.iter().zip(pairs.chunks_exact(2)) {
             let q = pair[1].as_slice::<f64>()?;
-            direction = axes::times(&direction, &dims, (*axis, side), q, false);
+            direction = axes::times(&direction, &dims, (*axis, side), q, false)?;
         }
         let (gamma, kept) = (self.average, 1.0 - size * self.weight_decay);
         let average = average.make_mut::<f64>()?;
         for_float!(value.dtype(), T => {
             let values = value.make_mut::<T>()?.iter_mut().zip(average);
-            for ((theta, e), u) in values.zip(&direction) {
+            for ((theta, e), u) in values.zip(&*direction) {
                 let moved = T::from_f64(theta.to_f64() - size * u);
                 *e = gamma * *e + (1.0 - gamma) * moved.to_f64();
                 *theta = T::from_f64(kept * moved.to_f64());
@@ -159,7 +161,7 @@ impl Rule for SPlusConfig {
         // What the next steps look along.
         let weights = (self.beta2, 1.0 - self.beta2);
         for ((axis, side), pair) in rotated.iter().zip(pairs.chunks_exact_mut(2)) {
-            axes::gram(&g, &dims, (*axis, side), weights, pair[0].make_mut::<f64>()?);
+            axes::gram(g, &dims, (*axis, side), weights, pair[0].make_mut::<f64>()?);
             if t == 1 || t.is_multiple_of(self.basis_every.max(1)) {
                 pair[1] = eigenvectors(&pair[0], side)?;
             }

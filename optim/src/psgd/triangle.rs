@@ -7,8 +7,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use engine::Result;
 use kernels::gemm::{Matrix, gemm};
 use kernels::parallel;
+use kernels::pool::Buffer;
 use kernels::transpose::transpose;
 
 use crate::axes;
@@ -32,30 +34,30 @@ pub(super) struct Side<'a> {
 
 impl Side<'_> {
     /// X ×ᵢ Q
-    pub(super) fn times(&self, x: Vec<f64>, dims: &[usize]) -> Vec<f64> {
+    pub(super) fn times(&self, x: Buffer<f64>, dims: &[usize]) -> Result<Buffer<f64>> {
         match self.pattern {
-            Pattern::Diagonal(_) => self.scaled(x, dims, |q| q),
+            Pattern::Diagonal(_) => Ok(self.scaled(x, dims, |q| q)),
             Pattern::Blocks(_) => axes::times(&x, dims, (self.axis, self.pattern), self.q, false),
         }
     }
 
     /// X ×ᵢ QᵀQ
-    pub(super) fn twice(&self, x: Vec<f64>, dims: &[usize]) -> Vec<f64> {
+    pub(super) fn twice(&self, x: Buffer<f64>, dims: &[usize]) -> Result<Buffer<f64>> {
         if let Pattern::Diagonal(_) = self.pattern {
-            return self.scaled(x, dims, |q| q * q);
+            return Ok(self.scaled(x, dims, |q| q * q));
         }
         let at = (self.axis, self.pattern);
         if x.len() / self.pattern.size().max(1) > self.pattern.size() {
             let square = self.pattern.times((self.q, true), (self.q, false));
             return axes::times(&x, dims, at, &square, false);
         }
-        axes::times(&axes::times(&x, dims, at, self.q, false), dims, at, self.q, true)
+        axes::times(&axes::times(&x, dims, at, self.q, false)?, dims, at, self.q, true)
     }
 
     /// X ×ᵢ Q⁻ᵀ
-    pub(super) fn solve(&self, x: Vec<f64>, dims: &[usize]) -> Vec<f64> {
+    pub(super) fn solve(&self, x: Buffer<f64>, dims: &[usize]) -> Result<Buffer<f64>> {
         if let Pattern::Diagonal(_) = self.pattern {
-            return self.scaled(x, dims, |q| 1.0 / q);
+            return Ok(self.scaled(x, dims, |q| 1.0 / q));
         }
         let n = self.pattern.size();
         if n <= RUN {
@@ -64,19 +66,28 @@ impl Side<'_> {
         }
         let mut x = unfolded(&x, dims, self.axis).into_owned();
         solve_transposed(self.q, n, &mut x);
-        folded(x, dims, self.axis)
+        Ok(folded(x, dims, self.axis).into())
     }
 
     /// Each entry of X by a function of its q.
-    fn scaled(&self, mut x: Vec<f64>, dims: &[usize], by: impl Fn(f64) -> f64 + Sync) -> Vec<f64> {
+    fn scaled(
+        &self,
+        mut x: Buffer<f64>,
+        dims: &[usize],
+        by: impl Fn(f64) -> f64 + Sync,
+    ) -> Buffer<f64> {
+        let factors: Vec<f64> = self.q.iter().map(|q| by(*q)).collect();
         let (n, inner) =
-            (self.q.len().max(1), dims[self.axis + 1..].iter().product::<usize>().max(1));
-        parallel::pieces(&mut x, inner, |start, piece| {
-            let first = start / inner;
-            for (i, row) in piece.chunks_exact_mut(inner).enumerate() {
-                let factor = by(self.q[(first + i) % n]);
-                row.iter_mut().for_each(|x| *x *= factor);
-            }
+            (factors.len().max(1), dims[self.axis + 1..].iter().product::<usize>().max(1));
+        if inner == 1 {
+            parallel::rows(&mut x, n, n, |_, row| {
+                row.iter_mut().zip(&factors).for_each(|(x, factor)| *x *= factor);
+            });
+            return x;
+        }
+        parallel::rows(&mut x, inner, inner, |i, row| {
+            let factor = factors[i % n];
+            row.iter_mut().for_each(|x| *x *= factor);
         });
         x
     }
@@ -311,15 +322,16 @@ mod tests {
             let (pattern, mut q) = (Pattern::whole(n), triangle(n));
             let side = Side { axis, pattern: &pattern, q: &mut q };
             let x = noise(dims.iter().product(), 4);
-            let there = axes::times(&x, &dims, (axis, &pattern), side.q, true);
-            assert_close(&side.solve(there, &dims), &x);
-            let twice =
-                axes::times(&side.times(x.clone(), &dims), &dims, (axis, &pattern), side.q, true);
-            assert_close(&side.twice(x, &dims), &twice);
+            let at = (axis, &pattern);
+            let there = axes::times(&x, &dims, at, side.q, true).unwrap();
+            assert_close(&side.solve(there, &dims).unwrap(), &x);
+            let once = side.times(x.clone().into(), &dims).unwrap();
+            let twice = axes::times(&once, &dims, at, side.q, true).unwrap();
+            assert_close(&side.twice(x.into(), &dims).unwrap(), &twice);
         }
         let pattern = Pattern::Diagonal(3);
         let side = Side { axis: 0, pattern: &pattern, q: &mut [1.0, 2.0, 4.0] };
-        assert_eq!(side.solve(vec![1.0, 2.0, 4.0], &[3]), [1.0; 3]);
-        assert_eq!(side.twice(vec![1.0; 3], &[3]), [1.0, 4.0, 16.0]);
+        assert_eq!(*side.solve(vec![1.0, 2.0, 4.0].into(), &[3]).unwrap(), [1.0; 3]);
+        assert_eq!(*side.twice(vec![1.0; 3].into(), &[3]).unwrap(), [1.0, 4.0, 16.0]);
     }
 }

@@ -1,6 +1,7 @@
 //! What a layer saw, and the sums that rules make of it: over rows, over terms, over all workers.
 
 use engine::Result;
+use kernels::elementwise;
 use kernels::gemm::{Matrix, gemm};
 
 use crate::curvature::communicator::{Communicator, exchange};
@@ -272,6 +273,7 @@ fn sum(x: &[f64], width: usize) -> Vec<f64> {
 /// Σ over workers of the sums, over Σ of the counts.
 fn mean(mut sums: Vec<f64>, mut count: f64, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
     exchange(sums.iter_mut().chain([&mut count]), workers)?;
-    sums.iter_mut().for_each(|x| *x /= count.max(1.0));
+    let count = count.max(1.0);
+    elementwise::update(&mut sums, |x| x / count);
     Ok(sums)
 }

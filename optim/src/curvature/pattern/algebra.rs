@@ -5,7 +5,7 @@
 
 use engine::{Error, Result, Shape};
 use kernels::gemm::{Matrix, gemm};
-use kernels::linalg;
+use kernels::{elementwise, linalg, parallel, reduce, second_moment};
 
 use super::Pattern;
 use crate::curvature::precondition::failed;
@@ -78,10 +78,10 @@ impl Pattern {
     ) {
         let width = columns.max(1);
         let Self::Blocks(sizes) = self else {
-            for ((out, x), m) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(m) {
+            return parallel::rows(out, width, width, |i, out| {
+                let (m, x) = (m[i], &x[i * width..(i + 1) * width]);
                 out.iter_mut().zip(x).for_each(|(out, x)| *out = m * x);
-            }
-            return;
+            });
         };
         let (mut m, mut x, mut out) = (m, x, out);
         for &n in sizes {
@@ -100,12 +100,26 @@ impl Pattern {
     /// # Shape
     /// x, result: `[rows, n]`
     pub(crate) fn right(&self, m: &[f64], x: &[f64], rows: usize, transposed: bool) -> Vec<f64> {
-        let (n, mut out) = (self.size(), vec![0.0; x.len()]);
+        let mut out = vec![0.0; x.len()];
+        self.right_into(m, x, rows, transposed, &mut out);
+        out
+    }
+
+    /// [`Pattern::right`] into memory that is there.
+    pub(crate) fn right_into(
+        &self,
+        m: &[f64],
+        x: &[f64],
+        rows: usize,
+        transposed: bool,
+        out: &mut [f64],
+    ) {
+        let n = self.size();
         let Self::Blocks(sizes) = self else {
-            for (out, x) in out.chunks_exact_mut(n.max(1)).zip(x.chunks_exact(n.max(1))) {
+            return parallel::rows(out, n, n, |i, out| {
+                let x = &x[i * n..(i + 1) * n];
                 out.iter_mut().zip(x).zip(m).for_each(|((out, x), m)| *out = x * m);
-            }
-            return out;
+            });
         };
         let (whole, mut m) = (Matrix::new(x, rows, n), m);
         for (range, &size) in self.ranges().into_iter().zip(sizes) {
@@ -114,8 +128,7 @@ impl Pattern {
             let block = Matrix::new(block, size, size);
             let block = if transposed { block.t() } else { block };
             if size == n {
-                gemm(1.0, whole, block, 0.0, &mut out);
-                return out;
+                return gemm(1.0, whole, block, 0.0, out);
             }
             let mut part = vec![0.0; rows * size];
             gemm(1.0, whole.columns(range.start, range.end), block, 0.0, &mut part);
@@ -123,7 +136,6 @@ impl Pattern {
                 out[range.clone()].copy_from_slice(part);
             }
         }
-        out
     }
 
     /// A B of two matrices of this pattern, either of them transposed first.
@@ -154,10 +166,16 @@ impl Pattern {
         let n = self.size();
         scale(out, keep);
         if let Self::Diagonal(_) = self {
-            for row in x.chunks_exact(n.max(1)) {
-                out.iter_mut().zip(row).for_each(|(out, x)| *out += gain * x * x);
-            }
-            return;
+            let mut squares = vec![0.0; n];
+            second_moment::column_squares(x, rows, n, &mut squares);
+            return add(out, gain, &squares);
+        }
+        if let Self::Blocks(sizes) = self
+            && sizes.len() == 1
+        {
+            let mut sum = vec![0.0; n * n];
+            second_moment::gram(x, rows, n, &mut sum);
+            return add(out, gain, &sum);
         }
         let (x, mut out) = (Matrix::new(x, rows, n), out);
         for range in self.ranges() {
@@ -181,10 +199,9 @@ impl Pattern {
     ) {
         scale(out, keep);
         let Self::Blocks(sizes) = self else {
-            for (out, row) in out.iter_mut().zip(x.chunks_exact(columns.max(1))) {
-                *out += gain * crate::flat::dot(row, row);
-            }
-            return;
+            let mut squares = vec![0.0; out.len()];
+            reduce::square_sum_axis(x, out.len(), columns, 1, &mut squares);
+            return add(out, gain, &squares);
         };
         let (mut x, mut out) = (x, out);
         for &n in sizes {
@@ -246,8 +263,12 @@ impl Pattern {
 
 fn scale(out: &mut [f64], keep: f64) {
     if keep != 1.0 {
-        out.iter_mut().for_each(|x| *x *= keep);
+        elementwise::update(out, |x| keep * x);
     }
+}
+
+fn add(out: &mut [f64], gain: f64, new: &[f64]) {
+    elementwise::update2(out, new, |out, new| out + gain * new);
 }
 
 #[cfg(test)]
