@@ -45,7 +45,9 @@ fn the_walk_sees_every_crate_and_every_document() -> io::Result<()> {
         assert!(find(&files, &format!("{folder}/src/lib.rs")).is_some(), "{folder}/src/lib.rs");
         assert!(find(&files, &format!("{folder}/Cargo.toml")).is_some(), "{folder}/Cargo.toml");
     }
-    for path in ["Cargo.toml", ".ci/run", "CHANGELOG.md", "tests/tidy.rs", "kernels/src/pool.rs"] {
+    for path in
+        ["Cargo.toml", ".ci/run", "CHANGELOG.md", "tests/fuzz/src/lib.rs", "kernels/src/pool.rs"]
+    {
         assert!(find(&files, path).is_some(), "{path}");
     }
     Ok(())
@@ -122,10 +124,15 @@ fn the_version_of_the_cuda_bindings_is_a_feature_of_the_dependency() -> io::Resu
 }
 
 fn undecided_dependencies(files: &[Source]) -> Complaints {
-    let Some(manifest) = find(files, "Cargo.toml") else { return Complaints::new() };
-    let list = manifest.text.split("[workspace.dependencies]").nth(1).unwrap_or_default();
-    let list = list.split("\n[").next().unwrap_or_default();
-    let names = list.lines().filter(|line| !line.contains("path =") && !line.starts_with(' '));
+    // The fuzzer's crate is no member, and has a list of its own.
+    let lists =
+        [("Cargo.toml", "[workspace.dependencies]"), ("tests/fuzz/Cargo.toml", "[dependencies]")];
+    let list = |(manifest, head): &(&str, &str)| {
+        let list = find(files, manifest)?.text.split(*head).nth(1)?;
+        list.split("\n[").next()
+    };
+    let lines = lists.iter().filter_map(list).flat_map(str::lines);
+    let names = lines.filter(|line| !line.contains("path =") && !line.starts_with(' '));
     let names = names.filter_map(|line| Some(line.split_once('=')?.0.trim()));
     let decided = |name: &str| {
         let mut decisions = files.iter().filter(|file| file.is_in("docs/decisions/", ".md"));
@@ -139,7 +146,9 @@ fn undecided_dependencies(files: &[Source]) -> Complaints {
 
 #[test]
 fn every_dependency_has_been_decided_on_a_page() -> io::Result<()> {
-    check(undecided_dependencies, &[("Cargo.toml", "[workspace.dependencies]\nleftpad = \"1\"\n")])
+    let rule = undecided_dependencies;
+    check(rule, &[("Cargo.toml", "[workspace.dependencies]\nleftpad = \"1\"\n")])?;
+    check(rule, &[("tests/fuzz/Cargo.toml", "[dependencies]\nleftpad = \"1\"\n")])
 }
 
 // ---- code ---------------------------------------------------------------------------------------

@@ -320,7 +320,7 @@ impl Optimizer for AdaFisher {
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
         let (rate, steps, skipped) =
-            (saved.number("rate")?, saved.number("steps")?, saved.number("skipped")?);
+            (saved.number("rate")?, saved.count("steps")?, saved.count("skipped")?);
         let rule: String = saved.number("rule")?;
         if rule != self.config.rule() {
             return Err(refused("factors made by the rule configured", rule));
@@ -329,7 +329,7 @@ impl Optimizer for AdaFisher {
         let factors = Factors::load(model, &mut saved, &self.config.averaging())?;
         let mut second = HashMap::new();
         for (path, parameter) in model.parameters() {
-            if let Some(steps) = saved.number_if_any(&format!("{path}/adam"))? {
+            if let Some(steps) = saved.count_if_any(&format!("{path}/adam"))? {
                 let value = parameter.value();
                 let v = saved.tensor(&format!("{path}/v"), value.shape(), value.dtype())?;
                 second.insert(parameter.id(), (steps, v));

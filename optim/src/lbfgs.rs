@@ -353,7 +353,8 @@ impl Optimizer for Lbfgs {
         let (rate, count): (f64, usize) = (saved.number("rate")?, saved.number("pairs")?);
         let first = if count > 0 { "s.0" } else { "theta" };
         let layout = Layout::saved(model, first, &saved);
-        let mut pairs = VecDeque::with_capacity(count);
+        // It grows with what is there, not with what is announced.
+        let mut pairs = VecDeque::new();
         for at in 0..count {
             let s = layout.load(model, &format!("s.{at}"), &mut saved)?;
             pairs.push_back((s, layout.load(model, &format!("y.{at}"), &mut saved)?));

@@ -149,7 +149,7 @@ impl Moments {
         let mut of = HashMap::new();
         let mut without = None;
         for (path, parameter) in model.parameters() {
-            let Some(steps) = saved.number_if_any(&format!("{path}/steps"))? else {
+            let Some(steps) = saved.count_if_any(&format!("{path}/steps"))? else {
                 if parameter.is_trainable() {
                     without = without.or(Some(path));
                 }

@@ -226,7 +226,7 @@ impl Optimizer for Prodigy {
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
-        let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
+        let (rate, steps) = (saved.number("rate")?, saved.count("steps")?);
         let (distance, largest) = (saved.number("distance")?, saved.number("largest")?);
         let numerator = saved.number("numerator")?;
         let moments = self.moments.load_from(model, &mut saved, start)?;

@@ -49,6 +49,22 @@ impl Saved {
         }
     }
 
+    /// A counter that has to be there.
+    pub(crate) fn count<N: TryFrom<u64>>(&mut self, key: &str) -> Result<N> {
+        let missing = || refused("a number for every counter", format!("no `{key}`"));
+        self.count_if_any(key)?.ok_or_else(missing)
+    }
+
+    /// A counter that may be there. It has to count on: as many again fit its type, and f64 tells it from the next.
+    pub(crate) fn count_if_any<N: TryFrom<u64>>(&mut self, key: &str) -> Result<Option<N>> {
+        let Some(count) = self.number_if_any::<u64>(key)? else { return Ok(None) };
+        let goes_on = count <= MOST_COUNTED && N::try_from(2 * count).is_ok();
+        match N::try_from(count) {
+            Ok(number) if goes_on => Ok(Some(number)),
+            _ => Err(refused("counters that can go on", format!("`{key}` = {count}"))),
+        }
+    }
+
     /// A tensor that has to be there, of the shape and dtype given.
     pub(crate) fn tensor(&mut self, key: &str, shape: &Shape, dtype: DType) -> Result<Tensor> {
         self.known.insert(key.to_owned());
@@ -87,6 +103,9 @@ impl Saved {
         Err(Error::Unknown { what: "entry of a saved state", got, known: known.collect() })
     }
 }
+
+/// No run has counted further: the largest number up to which f64 has all.
+const MOST_COUNTED: u64 = 1 << 53;
 
 /// A saved state that does not fit.
 pub(crate) fn refused(expected: &'static str, got: String) -> Error {

@@ -150,7 +150,7 @@ impl<R: DiagonalRule> Optimizer for SecondDiagonal<R> {
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
-        let steps = saved.number("estimates")?;
+        let steps = saved.count("estimates")?;
         let mut word = |at: usize| saved.number(&format!("generator.{at}"));
         let generator = [word(0)?, word(1)?, word(2)?];
         // What is left is the inner optimizer's.

@@ -125,7 +125,6 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -211,29 +210,5 @@ mod tests {
             error,
             "test: expected an IDX header of unsigned bytes, 0 0 8 rank, got [0, 0, 13, 1]"
         );
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic_and_never_give_more_than_came(
-            bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            header in any::<bool>(),
-        ) {
-            let bytes = if header { [vec![0, 0, 8, 1, 0, 0], bytes].concat() } else { bytes };
-            if let Ok(idx) = parse(&bytes) {
-                prop_assert_eq!(idx.shape.numel(), idx.bytes.len());
-                prop_assert!(idx.bytes.len() <= bytes.len());
-            }
-        }
-
-        #[test]
-        fn a_flipped_byte_in_a_gzip_never_panics(at in 0_usize..60, with in 1_u8..=255) {
-            let mut bytes = gzip(&encode(&[40], &[5; 40]));
-            let at = at % bytes.len();
-            bytes[at] ^= with;
-            if let Ok(idx) = parse(&bytes) {
-                prop_assert_eq!(idx.shape.numel(), idx.bytes.len());
-            }
-        }
     }
 }

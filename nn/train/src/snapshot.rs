@@ -158,8 +158,12 @@ pub(crate) struct Part {
 impl Part {
     fn of(step: u64, number: usize, bytes: &[u8]) -> Self {
         let crc32 = seal::crc32(bytes);
-        let file = format!("step-{step:010}-{number}-{crc32}.safetensors");
+        let file = Self::name(step, number, &crc32);
         Self { file, bytes: bytes.len() as u64, crc32 }
+    }
+
+    fn name(step: u64, number: usize, crc32: &str) -> String {
+        format!("step-{step:010}-{number}-{crc32}.safetensors")
     }
 
     /// Whether a file of so many bytes with this checksum is this one.
@@ -182,9 +186,19 @@ impl Manifest {
         self.parts.iter().map(|part| folder.join(&part.file)).collect()
     }
 
-    /// Reads one.
+    /// Reads one. Its parts have the names that parts are given: with others, what is removed and set aside with
+    /// a snapshot could lie anywhere.
     pub(crate) fn read(file: &Path) -> Result<Self> {
-        seal::open(file, &fs::read(file).map_err(|e| Error::io(file, e))?)
+        let manifest: Self = seal::open(file, &fs::read(file).map_err(|e| Error::io(file, e))?)?;
+        for (number, part) in manifest.parts.iter().enumerate() {
+            let sum = part.crc32.len() == 8 && part.crc32.bytes().all(|b| b.is_ascii_hexdigit());
+            let name = Part::name(manifest.step, number, &part.crc32);
+            if !sum || part.file != name {
+                let (expected, got) = (format!("a part named {name}"), part.file.clone());
+                return Err(Error::File { file: file.to_owned(), expected, got });
+            }
+        }
+        Ok(manifest)
     }
 
     /// Whether every part has its length and its checksum. Reads them a piece at a time.

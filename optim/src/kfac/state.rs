@@ -71,7 +71,7 @@ impl Kfac {
 
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open("kfac", state)?;
-        let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
+        let (rate, steps) = (saved.number("rate")?, saved.count("steps")?);
         let rng = Rng::from_state(numbers("generator", &saved.number::<String>("generator")?)?);
         let plan: String = saved.number("plan")?;
         // What is kept of each side is compared there.
@@ -84,9 +84,9 @@ impl Kfac {
             if let Some(form) = saved.number_if_any::<String>(&format!("{path}/form"))? {
                 let block = load_block(&mut saved, &path, &form, param, model)?;
                 self.config.check_kept(&path, &block, param.value().shape())?;
-                let updates = saved.number(&format!("{path}/batches"))?;
+                let updates = saved.count(&format!("{path}/batches"))?;
                 let inverse = load_inverse(&mut saved, &path, &block, param.value().dtype())?;
-                let failures: Option<u32> = saved.number_if_any(&format!("{path}/failures"))?;
+                let failures: Option<u32> = saved.count_if_any(&format!("{path}/failures"))?;
                 blocks.push((param.id(), block, updates, inverse.zip(failures)));
             }
         }
@@ -159,6 +159,9 @@ fn load_block(
     let outputs: Pattern = saved.number(&format!("{path}/outputs"))?;
     let (shape, groups) = (param.value().shape(), groups.max(1));
     let first = shape.first().copied().unwrap_or(1);
+    if !first.is_multiple_of(groups) || groups > first.max(1) {
+        return Err(refused("groups that divide the weight", format!("{groups} of `{path}`")));
+    }
     let width = shape.numel().checked_div(first).unwrap_or(0);
     let known = FORMS.iter().find(|(_, name)| *name == form).map(|(form, _)| *form);
     let (form, n, m) = match known {
@@ -232,6 +235,9 @@ fn load_inverse(
     let key = format!("{path}/columns");
     let Some(text) = saved.number_if_any::<String>(&key)? else { return Ok(None) };
     let [start, end]: [usize; 2] = numbers(&key, &text)?;
+    if start > end {
+        return Err(refused("a range of columns", format!("`{key}` = `{text}`")));
+    }
     let columns = start..end;
     let one = Pattern::Diagonal(1);
     let within = |kept: &Pattern| kept.within(&(start..end.min(kept.size())));

@@ -46,21 +46,31 @@ impl<R: LayerRule> Layerwise<R> {
 
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.rule.name(), state)?;
-        let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
-        let looks = saved.number("looks")?;
+        let (rate, steps) = (saved.number("rate")?, saved.count("steps")?);
+        let looks = saved.count("looks")?;
         let mut word = |at: usize| saved.number(&format!("generator.{at}"));
         let generator = [word(0)?, word(1)?, word(2)?];
         let updates = self.updates.load(model, &mut saved)?;
         let mut layers = BTreeMap::new();
         for (path, parameter) in model.parameters() {
             let Some(n) = saved.number_if_any(&format!("{path}/inputs"))? else { continue };
-            let mut number = |key: &str| saved.number::<u64>(&format!("{path}/{key}"));
-            let (m, groups, looks) = (number("outputs")?, number("groups")?, number("looks")?);
-            let m = usize::try_from(m).unwrap_or(0);
+            let looks = saved.count(&format!("{path}/looks"))?;
+            let mut number = |key: &str| saved.number::<usize>(&format!("{path}/{key}"));
+            let (m, groups) = (number("outputs")?, number("groups")?);
             let bias = match saved.number_if_any::<String>(&format!("{path}/bias"))? {
                 None => None,
                 Some(bias) => Some(identity(model, bias)?),
             };
+            // What is kept is made of these sizes.
+            let width = n.checked_sub(usize::from(bias.is_some()));
+            let outputs = m.checked_mul(groups);
+            let entries =
+                width.zip(outputs).and_then(|(width, outputs)| width.checked_mul(outputs));
+            let beside = bias.is_none_or(|bias| outputs == numel(model, bias));
+            if entries != Some(parameter.value().numel()) || !beside {
+                let got = format!("`{path}`: {n} inputs, {m} outputs, {groups} groups");
+                return Err(refused("layers of their weights' sizes", got));
+            }
             let transposed = saved.number_if_any(&format!("{path}/transposed"))?.unwrap_or(false);
             let mut kept = Kept { bias, n, m, transposed, looks, groups: Vec::new() };
             for group in 0..groups {
@@ -90,6 +100,11 @@ impl<R: LayerRule> Layerwise<R> {
         }
         Ok(())
     }
+}
+
+fn numel(model: &dyn Parameters, id: engine::ParamId) -> Option<usize> {
+    let all = model.parameters();
+    all.iter().find(|(_, param)| param.id() == id).map(|(_, param)| param.value().numel())
 }
 
 fn identity(model: &dyn Parameters, path: String) -> Result<engine::ParamId> {

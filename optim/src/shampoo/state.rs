@@ -37,7 +37,7 @@ impl Shampoo {
 
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open("shampoo", state)?;
-        let (rate, steps) = (saved.number("rate")?, saved.number("steps")?);
+        let (rate, steps) = (saved.number("rate")?, saved.count("steps")?);
         let mut slots = BTreeMap::new();
         for (path, param) in model.parameters() {
             if saved.number_if_any::<usize>(&format!("{path}/blocks"))?.is_none() {
@@ -61,7 +61,7 @@ impl Shampoo {
                 }
             }
             for (b, block) in slot.blocks.iter_mut().enumerate() {
-                block.failures = saved.number(&format!("{path}/failures.{b}"))?;
+                block.failures = saved.count(&format!("{path}/failures.{b}"))?;
             }
             slots.insert(param.id(), slot);
         }

@@ -20,6 +20,9 @@ pub(super) fn parse(bytes: &[u8], hundred: bool, file: &Path) -> Result<(Vec<i64
     let data = pickle.get("data").and_then(|node| pickle.array(node));
     let (shape, pixels) = data.ok_or_else(|| missing("`data`, an array of bytes".into()))?;
     let count = labels.len();
+    if count == 0 {
+        return Err(misfit(file, format!("`{key}` of at least one record"), "none"));
+    }
     if shape != [count as i64, SIZE as i64] || pixels.len() != count * SIZE {
         let expected = format!("`data` of {count} rows of {SIZE}, one for each label");
         return Err(misfit(file, expected, format!("{shape:?} in {} bytes", pixels.len())));

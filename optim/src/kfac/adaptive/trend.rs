@@ -73,7 +73,7 @@ impl Trend {
     pub(super) fn load(saved: &mut Saved) -> Result<Self> {
         let mut number = |key: &str| saved.number_if_any::<f64>(&format!("{KEY}{key}"));
         let (first, mean, sum) = (number("first")?, number("mean")?, number("sum")?.unwrap_or(0.0));
-        let count = saved.number_if_any(&format!("{KEY}count"))?.unwrap_or(0);
+        let count = saved.count_if_any(&format!("{KEY}count"))?.unwrap_or(0);
         Ok(Self { first, sum, count, mean })
     }
 }
