@@ -53,7 +53,9 @@ impl<R: LayerRule> Layerwise<R> {
         let updates = self.updates.load(model, &mut saved)?;
         let mut layers = BTreeMap::new();
         for (path, parameter) in model.parameters() {
-            let Some(n) = saved.number_if_any(&format!("{path}/inputs"))? else { continue };
+            let Some(n) = saved.number_if_any::<usize>(&format!("{path}/inputs"))? else {
+                continue;
+            };
             let looks = saved.count(&format!("{path}/looks"))?;
             let mut number = |key: &str| saved.number::<usize>(&format!("{path}/{key}"));
             let (m, groups) = (number("outputs")?, number("groups")?);

@@ -19,7 +19,7 @@ pub fn binary(bytes: &[u8]) -> bool {
         return false;
     };
     // What is gzipped has as many as it says.
-    if bytes.len() % (SIZE + 1) == 0 {
+    if bytes.len().is_multiple_of(SIZE + 1) {
         let labels: Vec<i64> = bytes.chunks(SIZE + 1).map(|record| i64::from(record[0])).collect();
         assert_eq!(test.labels(), labels);
     }

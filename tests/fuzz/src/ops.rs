@@ -206,7 +206,7 @@ impl Program<'_> {
             0 => x.conv2d(y, None, self.geometry()),
             1 => x.conv1d(y, None, self.geometry()),
             2 => x.conv_transpose2d(y, None, self.geometry(), self.pair()),
-            3 => x.avg_pool2d(self.geometry().window, self.byte() % 2 == 0),
+            3 => x.avg_pool2d(self.geometry().window, self.byte().is_multiple_of(2)),
             4 => x.max_pool2d(self.geometry().window),
             5 => x.adaptive_avg_pool2d(self.pair()),
             6 => x.adaptive_max_pool2d(self.pair()),
