@@ -47,7 +47,7 @@ pub use crate::curvature::running::{
 use crate::coverage::{Coverage, Line};
 use crate::curvature::CurvatureSource;
 use crate::curvature::diagonal::Diagonals;
-use crate::moments::{Moments, check_gradients, trainable};
+use crate::moments::{Moments, check_gradients, refused_gradient, trainable};
 use crate::saved::{Saved, refused};
 use crate::{Optimizer, State};
 
@@ -185,7 +185,9 @@ impl AdaFisher {
         let refreshed = self.refresh_for_now(); // lines 3–5
         let all = trainable(model, grads)?;
         if refreshed && self.config.magnitude == Magnitude::Gradient {
-            self.factors.measure(&all, self.config.ema)?;
+            if let Some(parameter) = self.factors.measure(&all, self.config.ema)? {
+                return Err(refused_gradient(model, grads, parameter)?);
+            }
         }
         #[cfg(feature = "cuda")]
         let all = self.step_on_cuda(all)?;

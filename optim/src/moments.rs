@@ -258,14 +258,31 @@ pub(crate) fn most_squares(dtype: DType) -> f64 {
     if dtype == DType::F64 { MOST_SQUARES } else { f64::from(f32::MAX) / ROOM }
 }
 
+/// Whether a step takes gradients or estimates whose squares have this sum.
+pub(crate) fn fits(sum: f64, dtype: DType) -> bool {
+    sum <= most_squares(dtype) // No number is less than NaN.
+}
+
+/// Why a parameter's gradient is refused.
+pub(crate) fn refused_gradient(
+    model: &dyn Parameters,
+    grads: &Gradients,
+    of: ParamId,
+) -> Result<Error> {
+    let found = model.parameters().into_iter().find(|(_, parameter)| parameter.id() == of);
+    match found.and_then(|(path, parameter)| Some((path, grads.of(parameter)?))) {
+        Some((path, grad)) => Ok(refusal(grad)?.in_layer(&path)),
+        None => Ok(Error::MissingGradient { param: format!("{of:?}") }),
+    }
+}
+
 fn squares_fit(x: &Tensor) -> Result<bool> {
     let x = x.contiguous()?;
     let sum = for_float!(x.dtype(), T => {
         let x = x.as_slice::<T>()?;
         Float::to_f64(dot(x, x))
     });
-    // No number is less than NaN.
-    Ok(sum <= most_squares(x.dtype()))
+    Ok(fits(sum, x.dtype()))
 }
 
 /// Why a gradient is refused: its first number that is not finite, or its largest.
@@ -290,11 +307,15 @@ pub(crate) fn all_finite<'a>(
     written: impl IntoIterator<Item = &'a Tensor>,
 ) -> Result<()> {
     for tensor in written {
-        let tensor = tensor.contiguous()?;
-        let sum = for_float!(tensor.dtype(), T => {
-            let x = tensor.as_slice::<T>()?;
-            sum_of(x, x, |x, _| x * SO_SMALL)
-        });
+        let sum = if tensor.device() == Device::Cpu {
+            let tensor = tensor.contiguous()?;
+            for_float!(tensor.dtype(), T => {
+                let x = tensor.as_slice::<T>()?;
+                sum_of(x, x, |x, _| x * SO_SMALL)
+            })
+        } else {
+            tensor.to_dtype(DType::F64)?.scale(SO_SMALL)?.sum_all()?.item()?
+        };
         if !sum.is_finite() {
             let (name, got) = ("step", sum.to_string());
             return Err(Error::Argument { op, name, expected: "finite numbers to write", got });

@@ -8,6 +8,7 @@ use super::factor::{Factor, Part};
 use crate::State;
 use crate::curvature::diagonal::{Diagonal, Form, partial_squares};
 use crate::curvature::running::{Averaging, EmaRule};
+use crate::moments::fits;
 use crate::read::together;
 use crate::saved::{Saved, refused};
 
@@ -71,23 +72,28 @@ impl Factors {
         self.find_biases();
     }
 
-    /// Averages the mean of g² in, of every parameter that factors cover.
+    /// Averages the mean of g² in, of every parameter that factors cover. Returns the first one, if there is one,
+    /// whose gradient no step takes: on a device nobody has looked at it before.
     pub(super) fn measure(
         &mut self,
         all: &[(&mut Parameter, Tensor)],
         rule: EmaRule,
-    ) -> Result<()> {
+    ) -> Result<Option<ParamId>> {
         let covered = |(p, _): &&(&mut Parameter, Tensor)| self.cover(p.id()).is_some();
         let covered: Vec<_> = all.iter().filter(covered).collect();
         let squares = covered.iter().map(|(_, grad)| partial_squares(grad));
         let squares = squares.collect::<Result<Vec<_>>>()?;
         let squares = together(&squares.iter().collect::<Vec<_>>())?;
         for ((parameter, grad), squares) in covered.into_iter().zip(squares) {
-            let new = squares.iter().sum::<f64>() / grad.numel().max(1) as f64;
+            let sum = squares.iter().sum::<f64>();
+            if !fits(sum, grad.dtype()) {
+                return Ok(Some(parameter.id()));
+            }
+            let new = sum / grad.numel().max(1) as f64;
             let v = self.magnitudes.entry(parameter.id()).or_insert(new);
             *v = rule.keep * *v + rule.gain * new;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn find_biases(&mut self) {
