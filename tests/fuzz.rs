@@ -48,7 +48,7 @@ fn every_promise_holds_for_what_becomes_of_its_corpus() {
     for (name, target) in TARGETS {
         let seeds: Vec<Vec<u8>> = corpus(name).into_iter().map(|(_, bytes)| bytes).collect();
         let config =
-            ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+            ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() };
         let promise = |Input(bytes): Input| {
             target(&bytes);
             Ok(())

@@ -32,6 +32,14 @@ pub struct Place {
     pub loss_scale: LossScale,
 }
 
+impl Place {
+    /// Whether it is the place of this step, and every counter goes on: f64 tells it from the next.
+    pub(crate) fn is_of(&self, step: u64) -> bool {
+        let counters = [step, self.epoch, self.batch as u64, self.since_best, self.loss_count];
+        self.step == step && counters.iter().all(|&count| count < 1 << 53)
+    }
+}
+
 /// The best evaluation of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Best {

@@ -255,7 +255,12 @@ impl Found {
         part.check(&path, bytes.len() as u64, &seal::crc32(&bytes))?;
         let checkpoint = Checkpoint::decoded(&path, &bytes)?;
         let place = checkpoint.metadata.get(PLACE).map_or("", String::as_str);
-        let place = serde_json::from_str(place).map_err(|e| whole("a place", e.to_string()))?;
+        let place: Place =
+            serde_json::from_str(place).map_err(|e| whole("a place", e.to_string()))?;
+        if !place.is_of(manifest.step) {
+            let expected = format!("the place of step {}", manifest.step);
+            return Err(whole(&expected, format!("{place:?}")));
+        }
         Ok(Self { checkpoint, place })
     }
 
