@@ -11,8 +11,9 @@
 mod cases;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use alcyon::kernels::pool;
 use cases::{CASES, Case};
@@ -32,12 +33,27 @@ fn mapped() -> u64 {
     line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap() << 10
 }
 
-/// Bounds what this process may map; none for no bound.
-fn limit(bytes: Option<u64>) {
-    let soft = bytes.map_or_else(|| "unlimited".into(), |bytes| bytes.to_string());
-    let own = std::process::id().to_string();
-    let set = Command::new("prlimit").args(["--pid", &own, &format!("--as={soft}:")]).status();
-    assert!(set.unwrap().success());
+/// Bounds what this process may map. A shell does it, which is started while there is memory: to start a process
+/// takes some.
+struct Bounds {
+    asked: ChildStdin,
+    answers: ChildStdout,
+}
+
+impl Bounds {
+    fn new() -> Self {
+        let script = r#"while read -r most; do prlimit --pid "$PPID" --as="$most:" && echo; done"#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let shell = shell.spawn().unwrap();
+        Self { asked: shell.stdin.unwrap(), answers: shell.stdout.unwrap() }
+    }
+
+    /// The line is made by the caller: none is made where there is no memory for it.
+    fn set(&mut self, line: &str) {
+        self.asked.write_all(line.as_bytes()).unwrap();
+        self.answers.read_exact(&mut [0]).unwrap();
+    }
 }
 
 #[test]
@@ -49,16 +65,15 @@ fn child_that_has_little_memory() {
     let case = CASES.iter().find(|case| case.name == name).unwrap();
     let case = (case.prepare)(Path::new(&dir));
     let run = || case().map_or_else(|e| e.to_string(), |()| "done".to_owned());
+    let mut bounds = Bounds::new();
     // Threads and tables are there before memory is scarce.
     println!("\n{MARK}{}", run());
     for more in LIMITS {
         pool::clear();
         println!("\n{MARK}(at {more} MiB)");
-        limit(Some(mapped() + more * MIB));
+        bounds.set(&format!("{}\n", mapped() + more * MIB));
         let outcome = run();
-        // To lift the bound takes memory, too.
-        pool::clear();
-        limit(None);
+        bounds.set("unlimited\n");
         println!("\n{MARK}{outcome}");
     }
 }
@@ -69,11 +84,12 @@ fn outcomes(case: &Case) -> Vec<String> {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "child_that_has_little_memory", "--ignored", "--nocapture"]);
     child.env("ALCYON_CASE", case.name).env("ALCYON_DIR", dir.path()).env("RUST_BACKTRACE", "0");
-    // What is freed goes back to the system at once: else it would be there when memory is scarce.
-    for setting in ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"] {
-        child.env(setting, "65536");
+    // What is large and freed goes back to the system at once: else it would be there when memory is scarce. What
+    // is small, the words of an error, is refused nowhere in Rust: the heap has some room for that.
+    child.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_ARENA_MAX", "1");
+    for setting in ["MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"] {
+        child.env(setting, MIB.to_string());
     }
-    child.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TOP_PAD_", "0");
     let child = child.output().unwrap();
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
     let lines = said.lines().filter_map(|line| line.strip_prefix(MARK));

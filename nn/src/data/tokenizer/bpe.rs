@@ -15,10 +15,11 @@ use super::super::file::misfit;
 use super::lost::{first_lost, may_lose};
 
 /// Bytes of a text that are encoded at once: a limit on memory, at the ends of lines.
-const PIECE: usize = 1 << 16;
+const PIECE: usize = 1 << 14;
 
-/// Bytes that the crate may take to encode a byte: ids, texts, places and masks of a token each.
-const OF_A_BYTE: usize = 64;
+/// Bytes that the crate may take to encode a byte that is a token: id, text, place, masks and word of it are 96,
+/// twice while vectors grow, and two tables of where each byte of the text was.
+const OF_A_BYTE: usize = 256;
 
 #[derive(Debug, Clone)]
 pub(super) struct Bpe {
@@ -142,11 +143,11 @@ impl Bpe {
         let failed = |e: tokenizers::Error| unknown(e.to_string());
         let mut tokens = Vec::new();
         let mut encode = |piece: &str, start: usize| {
+            room::expect("encode", piece.len().saturating_mul(OF_A_BYTE))?;
             let lost = if self.may_lose { first_lost(&self.inner, piece) } else { Ok(None) };
             if let Some((at, word)) = lost.map_err(failed)? {
                 return Err(unknown(format!("{word}` at byte `{}", start + at)));
             }
-            room::expect("encode", piece.len().saturating_mul(OF_A_BYTE))?;
             let encoded = self.inner.encode_fast(piece, false).map_err(failed)?;
             room::more("encode", &mut tokens, encoded.get_ids().len())?;
             tokens.extend(encoded.get_ids().iter().map(|&id| i64::from(id)));
