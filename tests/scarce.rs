@@ -13,7 +13,7 @@ mod cases;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use alcyon::kernels::pool;
 use cases::{CASES, Case};
@@ -35,24 +35,33 @@ fn mapped() -> u64 {
 
 /// Bounds what this process may map. A shell does it, which is started while there is memory: to start a process
 /// takes some.
-struct Bounds {
-    asked: ChildStdin,
-    answers: ChildStdout,
-}
+struct Bounds(Child);
 
 impl Bounds {
     fn new() -> Self {
         let script = r#"while read -r most; do prlimit --pid "$PPID" --as="$most:" && echo; done"#;
         let mut shell = Command::new("sh");
-        shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let shell = shell.spawn().unwrap();
-        Self { asked: shell.stdin.unwrap(), answers: shell.stdout.unwrap() }
+        Self(
+            shell
+                .args(["-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
     }
 
     /// The line is made by the caller: none is made where there is no memory for it.
     fn set(&mut self, line: &str) {
-        self.asked.write_all(line.as_bytes()).unwrap();
-        self.answers.read_exact(&mut [0]).unwrap();
+        self.0.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+        self.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    }
+}
+
+impl Drop for Bounds {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
     }
 }
 

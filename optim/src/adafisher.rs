@@ -184,10 +184,11 @@ impl AdaFisher {
         check_gradients(model, grads)?;
         let refreshed = self.refresh_for_now(); // lines 3–5
         let all = trainable(model, grads)?;
-        if refreshed && self.config.magnitude == Magnitude::Gradient {
-            if let Some(parameter) = self.factors.measure(&all, self.config.ema)? {
-                return Err(refused_gradient(model, grads, parameter)?);
-            }
+        if refreshed
+            && self.config.magnitude == Magnitude::Gradient
+            && let Some(parameter) = self.factors.measure(&all, self.config.ema)?
+        {
+            return Err(refused_gradient(model, grads, parameter)?);
         }
         #[cfg(feature = "cuda")]
         let all = self.step_on_cuda(all)?;
