@@ -52,6 +52,7 @@ fn check(file: &Path, again: &Path) -> bool {
             read_again(tokenizer.decode(&tokens));
         }
     }
+    assert_eq!(read_again(tokenizer.decode(&[])), "");
     let all: Vec<i64> = (0..tokenizer.vocabulary().min(1000) as i64).collect();
     read_again(tokenizer.decode(&all));
     true

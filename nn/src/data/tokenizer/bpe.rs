@@ -13,6 +13,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::super::file::misfit;
 use super::lost::{first_lost, may_lose};
+use super::unbearable::unbearable;
 
 /// Bytes of a text that are encoded at once: a limit on memory, at the ends of lines.
 const PIECE: usize = 1 << 14;
@@ -91,6 +92,9 @@ impl Bpe {
         if model["type"].as_str().is_some_and(|kind| kind != "BPE") {
             return Err(broken("a model of another type"));
         }
+        if let Some(part) = unbearable(json) {
+            return Err(broken(part));
+        }
         let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
         for merge in merges {
             let pair = match merge {
@@ -166,6 +170,9 @@ impl Bpe {
     }
 
     pub(super) fn decode(&self, tokens: &[i64]) -> Result<String> {
+        if tokens.is_empty() {
+            return Ok(String::new()); // A decoder of the crate counts on a last one.
+        }
         let ids = room::collect("decode", tokens.iter().map(|&token| token as u32))?;
         self.inner.decode(&ids, false).map_err(|e| Error::Unknown {
             what: "token",

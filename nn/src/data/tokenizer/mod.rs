@@ -4,6 +4,7 @@ mod bpe;
 mod gpt2;
 mod list;
 mod lost;
+mod unbearable;
 
 use std::path::Path;
 

@@ -119,6 +119,31 @@ fn a_byte_order_mark_in_front_of_a_tokenizers_files_is_no_part_of_them() {
 }
 
 #[test]
+fn a_part_at_which_the_crate_would_panic_is_refused_when_the_file_is_read() {
+    let no_length = r#"{"type":"FixedLength","length":0}"#;
+    let table = r#"{"type":"Sequence","normalizers":[{"type":"Precompiled"}]}"#;
+    for (pre_tokenizer, normalizer, said) in
+        [(no_length, "null", "words of no length"), ("null", table, "a table of characters")]
+    {
+        let file = json(pre_tokenizer, normalizer, LETTERS, "");
+        let error = Tokenizer::parse(&file, Path::new("t")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("t: expected a tokenizer.json") && error.contains(said),
+            "{error}"
+        );
+    }
+    let decoder = |decoder: &str| {
+        let file = String::from_utf8(json("null", "null", LETTERS, "")).unwrap();
+        let file = file.replace(r#""decoder":null"#, &format!(r#""decoder":{decoder}"#));
+        Tokenizer::parse(file.as_bytes(), Path::new("t"))
+    };
+    let ends = decoder(r#"{"type":"Strip","content":" ","start":0,"stop":1}"#);
+    assert!(ends.unwrap_err().to_string().contains("strips the ends"));
+    let last = decoder(r#"{"type":"BPEDecoder","suffix":"</w>"}"#).unwrap();
+    assert_eq!(last.decode(&[]).unwrap(), "");
+}
+
+#[test]
 fn settings_for_batches_are_not_applied_to_a_text_and_are_named() {
     let settings = r#""truncation":{"direction":"Right","max_length":4,"strategy":"LongestFirst","stride":0},
         "padding":{"strategy":{"Fixed":64},"direction":"Right","pad_to_multiple_of":null,"pad_id":0,
