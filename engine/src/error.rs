@@ -397,9 +397,14 @@ impl Error {
     }
 
     /// Main memory that was refused to an op.
-    pub(crate) const fn no_memory(
-        op: &'static str,
-    ) -> impl Fn(kernels::pool::OutOfMemory) -> Self + Copy {
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::Error;
+    /// let refused = kernels::pool::expect_room(1 << 50).map_err(Error::no_memory("step"));
+    /// assert!(matches!(refused, Err(Error::OutOfMemory { op: "step", bytes: 0x4_0000_0000_0000 })));
+    /// ```
+    pub const fn no_memory(op: &'static str) -> impl Fn(kernels::pool::OutOfMemory) -> Self + Copy {
         move |kernels::pool::OutOfMemory { bytes }| Self::OutOfMemory { op, bytes }
     }
 

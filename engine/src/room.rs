@@ -8,7 +8,7 @@
 //! | a vector that is filled otherwise | [`empty`], [`more`] |
 //! | what another library allocates | [`expect`] |
 
-use kernels::pool::{self, OutOfMemory};
+use kernels::pool;
 
 use crate::{Error, Result};
 
@@ -25,11 +25,12 @@ use crate::{Error, Result};
 /// # Ok::<(), Error>(())
 /// ```
 pub fn empty<T>(op: &'static str, len: usize) -> Result<Vec<T>> {
-    let mut all = Vec::new();
+    let allocate = || {
+        let mut all = Vec::new();
+        all.try_reserve_exact(len).ok().map(|()| all)
+    };
     let bytes = len.saturating_mul(size_of::<T>());
-    pool::expect_room(bytes).map_err(Error::no_memory(op))?;
-    all.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { op, bytes })?;
-    Ok(all)
+    pool::with_room(bytes, allocate).map_err(Error::no_memory(op))
 }
 
 /// So many zeros.
@@ -44,8 +45,8 @@ pub fn empty<T>(op: &'static str, len: usize) -> Result<Vec<T>> {
 /// ```
 pub fn zeros<T: bytemuck::Zeroable>(op: &'static str, len: usize) -> Result<Vec<T>> {
     let bytes = len.saturating_mul(size_of::<T>());
-    let allocate = || bytemuck::allocation::try_zeroed_vec(len).map_err(|()| OutOfMemory { bytes });
-    pool::expect_room(bytes).and_then(|()| allocate()).map_err(Error::no_memory(op))
+    let allocate = || bytemuck::allocation::try_zeroed_vec(len).ok();
+    pool::with_room(bytes, allocate).map_err(Error::no_memory(op))
 }
 
 /// The items of an iterator, as `collect`.
@@ -85,8 +86,7 @@ pub fn more<T>(op: &'static str, all: &mut Vec<T>, count: usize) -> Result<()> {
         return Ok(());
     }
     let bytes = all.len().saturating_add(count.max(all.len())).saturating_mul(size_of::<T>());
-    pool::expect_room(bytes).map_err(Error::no_memory(op))?;
-    all.try_reserve(count).map_err(|_| Error::OutOfMemory { op, bytes })
+    pool::with_room(bytes, || all.try_reserve(count).ok()).map_err(Error::no_memory(op))
 }
 
 /// Refuses so many bytes that another library is about to allocate, if there are not as many.

@@ -174,13 +174,33 @@ pub struct OutOfMemory {
 /// assert_eq!(expect_room(1 << 50), Err(OutOfMemory { bytes: 1 << 50 }));
 /// ```
 pub fn expect_room(bytes: usize) -> Result<(), OutOfMemory> {
-    POOL.expect_room(bytes)?;
     let is_given = || std::hint::black_box(&mut Vec::<u8>::new()).try_reserve_exact(bytes).is_ok();
-    if bytes < PROBED || is_given() {
-        return Ok(());
-    }
-    clear();
-    if is_given() { Ok(()) } else { Err(OutOfMemory { bytes }) }
+    with_room(bytes, || (bytes < PROBED || is_given()).then_some(()))
+}
+
+/// What `allocate` makes of so many bytes that are not a buffer's. Where the system refuses them, what waits for
+/// reuse is given back and `allocate` called once more.
+///
+/// # Errors
+/// [`OutOfMemory`] if that is more than the machine has beside the buffers in use, or refused twice.
+///
+/// # Example
+/// ```
+/// use alcyon_kernels::pool::{OutOfMemory, with_room};
+/// let bytes = with_room(3, || bytemuck::allocation::try_zeroed_vec::<u8>(3).ok());
+/// assert_eq!(bytes, Ok(vec![0; 3]));
+/// assert_eq!(with_room(3, || None::<()>), Err(OutOfMemory { bytes: 3 }));
+/// ```
+pub fn with_room<R>(
+    bytes: usize,
+    mut allocate: impl FnMut() -> Option<R>,
+) -> Result<R, OutOfMemory> {
+    POOL.expect_room(bytes)?;
+    let again = |allocate: &mut dyn FnMut() -> Option<R>| {
+        clear();
+        allocate()
+    };
+    allocate().or_else(|| again(&mut allocate)).ok_or(OutOfMemory { bytes })
 }
 
 /// Calls in [`or_out_of_memory`] that have not returned.

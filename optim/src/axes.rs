@@ -4,15 +4,14 @@
 //! dᵢ₊₁ ⋯ dₖ columns. Kolda & Bader 2009, "Tensor Decompositions and Applications", section 2.5.
 
 use engine::{Error, Result, Tensor};
-use kernels::elementwise;
-use kernels::pool::{Buffer, OutOfMemory};
+use kernels::pool::Buffer;
+use kernels::{elementwise, parallel};
 
 use crate::curvature::pattern::Pattern;
 
 /// Memory of the pool for so many numbers: what they are is not specified.
 pub(crate) fn scratch(numbers: usize) -> Result<Buffer<f64>> {
-    let refused = |OutOfMemory { bytes }| Error::OutOfMemory { op: "step", bytes };
-    Buffer::try_unspecified(numbers).map_err(refused)
+    Buffer::try_unspecified(numbers).map_err(Error::no_memory("step"))
 }
 
 /// The same numbers in memory of the pool.
@@ -72,6 +71,21 @@ pub(crate) fn times(
         side.left_into(matrix, x, columns, transposed, out);
     }
     Ok(out)
+}
+
+/// Each entry of X times the factor of its place along an axis.
+pub(crate) fn scale(x: &mut [f64], dims: &[usize], axis: usize, factors: &[f64]) {
+    let (rows, columns) = slab(dims, axis);
+    let (n, inner) = (rows.max(1), columns.max(1));
+    if inner == 1 {
+        return parallel::rows(x, n, n, |_, row| {
+            row.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+        });
+    }
+    parallel::rows(x, inner, inner, |i, row| {
+        let factor = factors[i % n];
+        row.iter_mut().for_each(|x| *x *= factor);
+    });
 }
 
 /// The axis in front, all others behind it: X₍ᵢ₎ `[dᵢ, …]`, wherever X is.

@@ -28,7 +28,7 @@ use kernels::reduce::dot;
 use kernels::{linalg, parallel};
 
 use crate::LongSides;
-use crate::axes::{copy, scratch};
+use crate::axes::{self, copy, scratch};
 use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::failed;
 use crate::moments::{below_one, correction, not_negative, positive};
@@ -217,11 +217,11 @@ impl Rule for KlShampooConfig {
         drop(whitened);
         let weights = |count: usize| (self.beta2, (1.0 - self.beta2) / count as f64);
         if left.whole.is_some() {
-            let half = right.whitened_columns(g, rows)?;
+            let half = right.whitened(g, [rows, columns], 1)?;
             left.add(|side, out| side.row_gram(&half, columns, weights(columns), out))?;
         }
         if right.whole.is_some() {
-            let half = left.whitened_rows(g, columns)?;
+            let half = left.whitened(g, [rows, columns], 0)?;
             right.add(|side, out| side.gram(&half, rows, weights(rows), out))?;
         }
         for (side, new) in [(&mut left, of_rows), (&mut right, of_columns)] {
@@ -368,35 +368,22 @@ impl Side<'_> {
         Ok(())
     }
 
-    /// X P Ω^(−1/2) of the rows of X, `[rows, n]`.
-    fn whitened_columns(&self, x: &[f64], rows: usize) -> Result<Buffer<f64>> {
+    /// What is left of X, `[rows, columns]`, when this side has whitened it: Λ^(−1/2) Qᵀ X by the side of the rows
+    /// (axis 0), X P Ω^(−1/2) by that of the columns (axis 1).
+    fn whitened(&self, x: &[f64], dims: [usize; 2], axis: usize) -> Result<Buffer<f64>> {
         let inverse: Vec<f64> = self.values()?.iter().map(|value| 1.0 / value.sqrt()).collect();
-        let mut out = scratch(x.len())?;
-        let by = Pattern::Diagonal(inverse.len());
-        let Some(basis) = self.basis()? else {
-            by.right_into(&inverse, x, rows, false, &mut out);
-            return Ok(out);
+        let turn = |pattern: &Pattern, by: &[f64], out: &mut [f64]| match axis {
+            0 => pattern.left_into(by, x, dims[1], true, out),
+            _ => pattern.right_into(by, x, dims[0], false, out),
         };
-        self.pattern.right_into(basis, x, rows, false, &mut out);
-        parallel::rows(&mut out, inverse.len(), inverse.len(), |_, row| {
-            row.iter_mut().zip(&inverse).for_each(|(x, inverse)| *x *= inverse);
-        });
-        Ok(out)
-    }
-
-    /// Λ^(−1/2) Qᵀ X of the columns of X, `[n, columns]`.
-    fn whitened_rows(&self, x: &[f64], columns: usize) -> Result<Buffer<f64>> {
-        let inverse: Vec<f64> = self.values()?.iter().map(|value| 1.0 / value.sqrt()).collect();
         let mut out = scratch(x.len())?;
-        let by = Pattern::Diagonal(inverse.len());
-        let Some(basis) = self.basis()? else {
-            by.left_into(&inverse, x, columns, false, &mut out);
-            return Ok(out);
-        };
-        self.pattern.left_into(basis, x, columns, true, &mut out);
-        parallel::rows(&mut out, columns, columns, |i, row| {
-            row.iter_mut().for_each(|x| *x *= inverse[i]);
-        });
+        match self.basis()? {
+            None => turn(&Pattern::Diagonal(inverse.len()), &inverse, &mut out),
+            Some(basis) => {
+                turn(self.pattern, basis, &mut out);
+                axes::scale(&mut out, &dims, axis, &inverse);
+            }
+        }
         Ok(out)
     }
 

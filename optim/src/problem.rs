@@ -139,10 +139,28 @@ impl<M, F> std::fmt::Debug for Batch<'_, M, F> {
     }
 }
 
+/// A batch evaluated at a point, on its tape.
+#[derive(Debug)]
+pub(crate) struct Evaluation {
+    pub(crate) tape: Tape,
+    pub(crate) outputs: Var,
+}
+
+impl Evaluation {
+    pub(crate) fn of(problem: &dyn Problem) -> Result<Self> {
+        let tape = problem.tape();
+        let outputs = problem.outputs(&tape)?;
+        Ok(Self { tape, outputs })
+    }
+
+    pub(crate) fn loss(&self, problem: &dyn Problem) -> Result<f64> {
+        problem.loss().nll(&self.outputs)?.item()
+    }
+}
+
 /// The loss, and nothing else.
 pub(crate) fn evaluate(problem: &dyn Problem) -> Result<f64> {
-    let tape = problem.tape();
-    problem.loss().nll(&problem.outputs(&tape)?)?.item()
+    Evaluation::of(problem)?.loss(problem)
 }
 
 /// The loss and its gradients.

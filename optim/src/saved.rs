@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use engine::{DType, Error, Parameters, Result, Shape, Tensor};
+use engine::{DType, Error, Parameter, Parameters, Result, Shape, Tensor};
 
 use crate::State;
 
@@ -35,8 +35,7 @@ impl Saved {
 
     /// A number that has to be there.
     pub(crate) fn number<N: FromStr>(&mut self, key: &str) -> Result<N> {
-        let missing = || refused("a number for every counter", format!("no `{key}`"));
-        self.number_if_any(key)?.ok_or_else(missing)
+        self.number_if_any(key)?.ok_or_else(|| missing(key))
     }
 
     /// A number that may be there.
@@ -51,8 +50,7 @@ impl Saved {
 
     /// A counter that has to be there.
     pub(crate) fn count<N: TryFrom<u64>>(&mut self, key: &str) -> Result<N> {
-        let missing = || refused("a number for every counter", format!("no `{key}`"));
-        self.count_if_any(key)?.ok_or_else(missing)
+        self.count_if_any(key)?.ok_or_else(|| missing(key))
     }
 
     /// A counter that may be there. It has to count on: as many again fit its type, and f64 tells it from the next.
@@ -106,6 +104,21 @@ impl Saved {
 
 /// No run has counted further: the largest number up to which f64 has all.
 const MOST_COUNTED: u64 = 1 << 53;
+
+fn missing(key: &str) -> Error {
+    refused("a number for every counter", format!("no `{key}`"))
+}
+
+/// The parameter at a path that a state names.
+pub(crate) fn bias_at<'a>(model: &'a dyn Parameters, path: &str) -> Result<&'a Parameter> {
+    let all = model.parameters();
+    let found = all.iter().find(|(known, _)| known == path).map(|(_, parameter)| *parameter);
+    found.ok_or_else(|| Error::Unknown {
+        what: "bias in the optimizer state",
+        got: path.to_owned(),
+        known: all.iter().map(|(known, _)| known.clone()).collect(),
+    })
+}
 
 /// A saved state that does not fit.
 pub(crate) fn refused(expected: &'static str, got: String) -> Error {

@@ -1,9 +1,7 @@
 //! split and chunk: a tensor cut along an axis; views.
 
-use kernels::pool::expect_room;
-
 use crate::tensor::{History, Tensor};
-use crate::{Error, Result};
+use crate::{Error, Result, room};
 
 impl<H: History> Tensor<H> {
     /// The tensor cut along an axis into parts of the given sizes, one after another.
@@ -58,8 +56,7 @@ impl<H: History> Tensor<H> {
             return Err(Error::Argument { op: "chunk", name: "count", expected, got });
         }
         // Of no entries there can be any number of parts.
-        let bytes = count.saturating_mul(size_of::<Self>());
-        expect_room(bytes).map_err(Error::no_memory("chunk"))?;
+        room::expect("chunk", count.saturating_mul(size_of::<Self>()))?;
         let each = size / count;
         (0..count).map(|i| self.narrow(axis, i * each, each)).collect()
     }

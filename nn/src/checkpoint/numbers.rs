@@ -3,7 +3,7 @@
 use engine::{DType, Error, Result, Shape, Tensor, room};
 use safetensors::tensor::{Dtype, TensorView};
 
-/// A tensor that was read, and what the file had if that is another dtype.
+/// A tensor that was read, and whether it has another dtype in the file.
 pub(super) struct Taken {
     pub(super) tensor: Tensor,
     pub(super) converted: bool,

@@ -20,7 +20,6 @@ pub(crate) mod there;
 
 use engine::{DType, Device, Element as _, Error, Result, Tensor, for_float};
 use kernels::linalg::{self, LinalgError};
-use kernels::pool::OutOfMemory;
 
 pub use super::factor::Factor;
 use super::pattern::Pattern;
@@ -359,9 +358,7 @@ pub(crate) fn failed(error: &LinalgError) -> Error {
 /// The same in the name of another routine.
 pub(crate) fn failed_in(routine: &'static str, error: &LinalgError) -> Error {
     match *error {
-        LinalgError::OutOfMemory(OutOfMemory { bytes }) => {
-            Error::OutOfMemory { op: routine, bytes }
-        }
+        LinalgError::OutOfMemory(refused) => Error::no_memory(routine)(refused),
         _ => Error::Linalg { routine, reason: error.to_string() },
     }
 }

@@ -32,9 +32,9 @@ use crate::curvature::products::GaussNewton;
 use crate::descent::contiguous;
 use crate::flat;
 use crate::moments::{check_gradients, demand, not_negative, positive};
-use crate::problem::Problem;
+use crate::problem::{Evaluation, Problem};
 use crate::{CurvatureSource, Fisher, LongSides, Optimizer, State};
-use ahead::{Ahead, Evaluation};
+use ahead::Ahead;
 use trend::Trend;
 
 /// The constants of adaptive K-FAC.

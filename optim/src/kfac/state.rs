@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::str::FromStr;
 
-use engine::{DType, Error, ParamId, Parameter, Parameters, Result, Rng, Shape};
+use engine::{DType, Error, Parameter, Parameters, Result, Rng, Shape};
 
 use super::{Kfac, KfacConfig};
 use crate::curvature::block::BlockInverse;
@@ -16,7 +16,7 @@ use crate::curvature::ledger::Kind;
 use crate::curvature::pattern::Pattern;
 use crate::curvature::precondition::{DampedInverse, Half};
 use crate::curvature::second_moments::Reduction;
-use crate::saved::{Saved, refused};
+use crate::saved::{Saved, bias_at, refused};
 use crate::{LongSides, State};
 
 const FORMS: [(Form, &str); 4] = [
@@ -153,7 +153,7 @@ fn load_block(
     let groups: usize = saved.number(&format!("{path}/groups"))?;
     let bias = match saved.number_if_any::<String>(&format!("{path}/bias"))? {
         None => None,
-        Some(bias) => Some(identity(model, &bias)?),
+        Some(bias) => Some(bias_at(model, &bias)?.id()),
     };
     let inputs: Pattern = saved.number(&format!("{path}/inputs"))?;
     let outputs: Pattern = saved.number(&format!("{path}/outputs"))?;
@@ -189,16 +189,6 @@ fn load_block(
         |key, kept: &Pattern| values(saved, &format!("{path}/{key}"), groups * kept.numbers());
     let (a, g) = (values("a", &inputs)?, values("g", &outputs)?);
     Ok(Kronecker { form, groups, bias, inputs, outputs, a, g })
-}
-
-fn identity(model: &dyn Parameters, path: &str) -> Result<ParamId> {
-    let all = model.parameters();
-    let found = all.iter().find(|(known, _)| known == path).map(|(_, param)| param.id());
-    found.ok_or_else(|| Error::Unknown {
-        what: "bias in the optimizer state",
-        got: path.to_owned(),
-        known: all.iter().map(|(known, _)| known.clone()).collect(),
-    })
 }
 
 fn save_inverse(path: &str, inverse: &BlockInverse, state: &mut State) -> Result<()> {

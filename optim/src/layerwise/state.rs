@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Error, Parameters, Result, Rng, Tensor};
+use engine::{Parameter, Parameters, Result, Rng, Tensor};
 
 use super::{Kept, LayerRule, Layerwise};
-use crate::saved::{Saved, refused};
+use crate::saved::{Saved, bias_at, refused};
 use crate::{Optimizer as _, State};
 
 impl<R: LayerRule> Layerwise<R> {
@@ -61,19 +61,20 @@ impl<R: LayerRule> Layerwise<R> {
             let (m, groups) = (number("outputs")?, number("groups")?);
             let bias = match saved.number_if_any::<String>(&format!("{path}/bias"))? {
                 None => None,
-                Some(bias) => Some(identity(model, bias)?),
+                Some(bias) => Some(bias_at(model, &bias)?),
             };
             // What is kept is made of these sizes.
             let width = n.checked_sub(usize::from(bias.is_some()));
             let outputs = m.checked_mul(groups);
             let entries =
                 width.zip(outputs).and_then(|(width, outputs)| width.checked_mul(outputs));
-            let beside = bias.is_none_or(|bias| outputs == numel(model, bias));
+            let beside = bias.is_none_or(|bias| outputs == Some(bias.value().numel()));
             if entries != Some(parameter.value().numel()) || !beside {
                 let got = format!("`{path}`: {n} inputs, {m} outputs, {groups} groups");
                 return Err(refused("layers of their weights' sizes", got));
             }
             let transposed = saved.number_if_any(&format!("{path}/transposed"))?.unwrap_or(false);
+            let bias = bias.map(Parameter::id);
             let mut kept = Kept { bias, n, m, transposed, looks, groups: Vec::new() };
             for group in 0..groups {
                 let mut values = self.rule.start(n, m);
@@ -102,19 +103,4 @@ impl<R: LayerRule> Layerwise<R> {
         }
         Ok(())
     }
-}
-
-fn numel(model: &dyn Parameters, id: engine::ParamId) -> Option<usize> {
-    let all = model.parameters();
-    all.iter().find(|(_, param)| param.id() == id).map(|(_, param)| param.value().numel())
-}
-
-fn identity(model: &dyn Parameters, path: String) -> Result<engine::ParamId> {
-    let all = model.parameters();
-    let found = all.iter().find(|(known, _)| *known == path).map(|(_, param)| param.id());
-    found.ok_or_else(|| Error::Unknown {
-        what: "bias in the optimizer state",
-        got: path,
-        known: all.iter().map(|(known, _)| known.clone()).collect(),
-    })
 }

@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use engine::Result;
 use kernels::gemm::{Matrix, gemm};
-use kernels::parallel;
 use kernels::pool::Buffer;
 use kernels::transpose::transpose;
 
@@ -70,25 +69,9 @@ impl Side<'_> {
     }
 
     /// Each entry of X by a function of its q.
-    fn scaled(
-        &self,
-        mut x: Buffer<f64>,
-        dims: &[usize],
-        by: impl Fn(f64) -> f64 + Sync,
-    ) -> Buffer<f64> {
+    fn scaled(&self, mut x: Buffer<f64>, dims: &[usize], by: impl Fn(f64) -> f64) -> Buffer<f64> {
         let factors: Vec<f64> = self.q.iter().map(|q| by(*q)).collect();
-        let (n, inner) =
-            (factors.len().max(1), dims[self.axis + 1..].iter().product::<usize>().max(1));
-        if inner == 1 {
-            parallel::rows(&mut x, n, n, |_, row| {
-                row.iter_mut().zip(&factors).for_each(|(x, factor)| *x *= factor);
-            });
-            return x;
-        }
-        parallel::rows(&mut x, inner, inner, |i, row| {
-            let factor = factors[i % n];
-            row.iter_mut().for_each(|x| *x *= factor);
-        });
+        axes::scale(&mut x, dims, self.axis, &factors);
         x
     }
 

@@ -4,29 +4,10 @@
 //! Only batches that have come twice already are expected again: of others nothing is held between two steps. Nor of
 //! models with buffers, whose new values follow from those that were there at the evaluation.
 
-use engine::{Result, Tape, Var};
+use engine::Result;
 
 use crate::flat;
-use crate::problem::Problem;
-
-/// A batch evaluated at a point, on its tape.
-#[derive(Debug)]
-pub(super) struct Evaluation {
-    pub(super) tape: Tape,
-    pub(super) outputs: Var,
-}
-
-impl Evaluation {
-    pub(super) fn of(problem: &dyn Problem) -> Result<Self> {
-        let tape = problem.tape();
-        let outputs = problem.outputs(&tape)?;
-        Ok(Self { tape, outputs })
-    }
-
-    pub(super) fn loss(&self, problem: &dyn Problem) -> Result<f64> {
-        problem.loss().nll(&self.outputs)?.item()
-    }
-}
+use crate::problem::{Evaluation, Problem};
 
 /// What is known of the batches of the steps.
 #[derive(Debug, Default)]
