@@ -7,6 +7,9 @@
 mod mutation;
 #[path = "fuzz/seeds.rs"]
 mod seeds;
+#[cfg(target_os = "linux")]
+#[path = "process/status.rs"]
+mod status;
 #[path = "fuzz/src/lib.rs"]
 mod targets;
 
@@ -58,20 +61,15 @@ fn every_promise_holds_for_what_becomes_of_its_corpus() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     #[cfg(target_os = "linux")]
-    assert!(peak() < MOST_MEMORY, "{} MiB for small files", peak() >> 20);
+    {
+        let peak = status::bytes("VmHWM:").unwrap();
+        assert!(peak < MOST_MEMORY, "{} MiB for small files", peak >> 20);
+    }
 }
 
 /// The most that any reader may take for a small file (`data::limits`), and as much for this program.
 #[cfg(target_os = "linux")]
 const MOST_MEMORY: u64 = 768 << 20;
-
-/// The most memory that this process has had, in bytes.
-#[cfg(target_os = "linux")]
-fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap() << 10
-}
 
 #[test]
 fn every_target_is_a_program_of_the_fuzzer_and_has_no_files_of_another() {

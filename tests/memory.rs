@@ -2,7 +2,9 @@
 //! the pool of the process to itself.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
-use std::fs;
+#[path = "process/status.rs"]
+mod status;
+
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
@@ -31,10 +33,7 @@ fn held() -> usize {
 
 /// This process's bytes in main memory; 0 where the system does not say.
 fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
-    kib.unwrap_or(0) * 1024
+    status::bytes("VmRSS:").unwrap_or(0) as usize
 }
 
 #[test]

@@ -9,8 +9,9 @@
 
 #[path = "scarce/cases.rs"]
 mod cases;
+#[path = "process/status.rs"]
+mod status;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -25,13 +26,6 @@ const LIMITS: [u64; 7] = [64, 32, 16, 8, 4, 2, 1];
 
 /// What the child says before its outcomes.
 const MARK: &str = "scarce: ";
-
-/// The bytes that this process has mapped.
-fn mapped() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
-    line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap() << 10
-}
 
 /// Bounds what this process may map. A shell does it, which is started while there is memory: to start a process
 /// takes some.
@@ -80,7 +74,7 @@ fn child_that_has_little_memory() {
     for more in LIMITS {
         pool::clear();
         println!("\n{MARK}(at {more} MiB)");
-        bounds.set(&format!("{}\n", mapped() + more * MIB));
+        bounds.set(&format!("{}\n", status::bytes("VmSize:").unwrap() + more * MIB));
         let outcome = run();
         bounds.set("unlimited\n");
         println!("\n{MARK}{outcome}");

@@ -72,50 +72,42 @@ fn lbfgs_finds_the_minimum_of_the_valley_with_no_more_evaluations_than_scipy() {
     }
 }
 
-#[test]
-fn a_point_of_the_same_batch_is_not_evaluated_again_and_one_of_another_is() {
+/// Evaluations by two equal optimizers in twenty steps of the valley, down the same way to the bit: of one whose
+/// batch is known to come again, and of one whose batches are new.
+fn evaluations_of_one_batch_and_of_new_ones(mut both: [Box<dyn Optimizer>; 2]) -> [usize; 2] {
     let loss = loss(DType::F64);
     let count = Cell::new(0);
     let forward = |point: &Parameter, tape: &Tape| {
         count.set(count.get() + 1);
         valley(point, tape)
     };
+    let [a, b] = &mut both;
     let [mut one, mut other] = [at([-1.2, 1.0], DType::F64), at([-1.2, 1.0], DType::F64)];
-    let [mut a, mut b] = [0; 2].map(|_| build("lbfgs", None).unwrap());
     let mut batch = Batch::new(&mut one, forward, &loss);
     let known: Vec<f64> = (0..20).map(|_| a.minimize(&mut batch).unwrap()).collect();
-    let after_known = count.replace(0);
+    let of_known = count.replace(0);
     let step = |_| b.minimize(&mut Batch::new(&mut other, forward, &loss)).unwrap();
     let anew: Vec<f64> = (0..20).map(step).collect();
-    // The same way, to the bit.
     assert_eq!(known, anew);
     assert_eq!(one.value().to_vec::<f64>().unwrap(), other.value().to_vec::<f64>().unwrap());
+    [of_known, count.get()]
+}
+
+#[test]
+fn a_point_of_the_same_batch_is_not_evaluated_again_and_one_of_another_is() {
+    let [known, anew] =
+        evaluations_of_one_batch_and_of_new_ones([0; 2].map(|_| build("lbfgs", None).unwrap()));
     // The first points of 19 calls.
-    assert_eq!(count.get() - after_known, 19);
+    assert_eq!(anew - known, 19);
 }
 
 #[test]
 fn adaptive_kfac_begins_a_step_of_a_batch_that_comes_again_where_it_has_looked() {
-    let loss = loss(DType::F64);
-    let count = Cell::new(0);
-    let forward = |point: &Parameter, tape: &Tape| {
-        count.set(count.get() + 1);
-        valley(point, tape)
-    };
     let config =
         AdaptiveKfacConfig { adapt_every: 1, damping: 1.0, ..AdaptiveKfacConfig::default() };
-    let [mut one, mut other] = [at([-1.2, 1.0], DType::F64), at([-1.2, 1.0], DType::F64)];
-    let [mut a, mut b] = [0; 2].map(|_| AdaptiveKfac::new(config.clone()).unwrap());
-    let mut batch = Batch::new(&mut one, forward, &loss);
-    let known: Vec<f64> = (0..20).map(|_| a.minimize(&mut batch).unwrap()).collect();
-    let after_known = count.replace(0);
-    let step = |_| b.minimize(&mut Batch::new(&mut other, forward, &loss)).unwrap();
-    let anew: Vec<f64> = (0..20).map(step).collect();
-    // The same way, to the bit.
-    assert_eq!(known, anew);
-    assert_eq!(one.value().to_vec::<f64>().unwrap(), other.value().to_vec::<f64>().unwrap());
+    let new = |_| -> Box<dyn Optimizer> { Box::new(AdaptiveKfac::new(config.clone()).unwrap()) };
     // Two evaluations a step, and one from the third step on: in the second, the batch comes again.
-    assert_eq!((after_known, count.get()), (22, 40));
+    assert_eq!(evaluations_of_one_batch_and_of_new_ones([0; 2].map(new)), [22, 40]);
 }
 
 #[test]

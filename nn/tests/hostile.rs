@@ -5,6 +5,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
+#[path = "../../tests/process/status.rs"]
+mod status;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -148,14 +151,6 @@ fn jpeg(side: u32) -> Vec<u8> {
     bytes
 }
 
-/// A line of `/proc/self/status`, in bytes.
-fn memory(key: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    let kibibytes: u64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
-    kibibytes << 10
-}
-
 /// What the child says before its figures.
 const MARK: &str = "hostile: ";
 
@@ -166,9 +161,9 @@ fn child_that_reads_one_file() {
         return;
     };
     let case = CASES.iter().find(|case| case.name == name).unwrap();
-    let before = memory("VmRSS:");
+    let before = status::bytes("VmRSS:").unwrap();
     let outcome = (case.read)(Path::new(&file));
-    println!("\n{MARK}{}\t{outcome}", memory("VmHWM:").saturating_sub(before));
+    println!("\n{MARK}{}\t{outcome}", status::bytes("VmHWM:").unwrap().saturating_sub(before));
 }
 
 #[test]

@@ -234,9 +234,6 @@ fn a_step_whose_squares_do_not_add_up_changes_nothing_and_the_next_read_says_so(
         weight_decay: 0.0,
         first: true,
     };
-    fn six(buffer: &Buffer) -> Slice<'_> {
-        Slice::new(buffer, Scalar::F32, 0, 6)
-    }
     for (bad, taken) in [(2.0, true), (1e19, false), (f32::NAN, false), (f32::INFINITY, false)] {
         let old = gpu.write(&[7.0_f32; 6]).unwrap();
         let grads = [gpu.write(&[2.0_f32; 6]).unwrap(), gpu.write(&[bad; 6]).unwrap()];

@@ -1,5 +1,9 @@
 //! Snapshots, as a run finds them that goes on: a manifest, the run's record, and the part that the manifest names.
 
+#[allow(dead_code, reason = "the parts of a folder's snapshots are asked for elsewhere")]
+#[path = "../../../nn/train/tests/folder/contents.rs"]
+mod contents;
+
 use std::fs;
 use std::path::Path;
 
@@ -9,6 +13,7 @@ use alcyon::train::{
     Budget, Outcome, Plan, Shuffled, Snapshots, Supervised, TickingClock, Trainer,
 };
 
+use self::contents::contents;
 use super::scratch::{Scratch, parts};
 use super::weights::numbers;
 
@@ -33,7 +38,7 @@ pub fn snapshot(bytes: &[u8]) -> bool {
         }
         let others = ["keep.txt", "run/notes.txt", "run/snapshots/notes.txt"];
         let others = others.map(|name| scratch.write(name, b"notes"));
-        let before = files(&folder);
+        let before = contents(&folder);
 
         let mut model = Linear::new(3, 2, &mut Rng::new(0));
         let weights = numbers(&model);
@@ -45,7 +50,7 @@ pub fn snapshot(bytes: &[u8]) -> bool {
         if matches!(&outcome, Err(error) if error.to_string().contains(&*folder.to_string_lossy()))
         {
             assert_eq!(numbers(&model), weights, "a refused run has moved the model");
-            assert_eq!(files(&folder), before, "a refused run has changed its folder");
+            assert_eq!(contents(&folder), before, "a refused run has changed its folder");
         }
         outcome.is_ok()
     })
@@ -70,19 +75,4 @@ fn proved(text: &str) -> Vec<u8> {
     const PROOF: &str = "\"proof\":\"";
     let Some((body, _)) = text.rsplit_once(PROOF) else { return text.into() };
     format!("{body}{PROOF}{:08x}\"}}\n", crc32fast::hash(body.as_bytes())).into()
-}
-
-/// All files of a run but its lock, and what is in them.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files = Vec::new();
-    for folder in [folder.to_owned(), folder.join("snapshots")] {
-        for path in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
-            let name = path.display().to_string();
-            if path.is_file() && !name.ends_with("run.lock") {
-                files.push((name, fs::read(&path).unwrap()));
-            }
-        }
-    }
-    files.sort();
-    files
 }
