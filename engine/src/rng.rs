@@ -6,6 +6,8 @@
 
 use std::convert::Infallible;
 
+use kernels::vector::vectorized;
+
 /// A counter-based random generator. It implements `rand`'s traits, so every distribution and
 /// shuffle of that library works with it.
 ///
@@ -26,8 +28,15 @@ pub struct Rng {
     stream: u64,
     /// The number of 32-bit words drawn.
     position: u64,
-    block: [u32; 4],
+    /// The words around it.
+    words: [u32; WORDS],
 }
+
+/// The blocks that are computed side by side: the rounds of one wait for each other, those of eight do not.
+const BLOCKS: usize = 8;
+
+/// Their words.
+const WORDS: usize = 4 * BLOCKS;
 
 impl Rng {
     /// The generator of a seed, at its beginning.
@@ -51,20 +60,35 @@ impl Rng {
     /// The generator that [`Rng::state`] described.
     #[must_use]
     pub fn from_state([seed, stream, position]: [u64; 3]) -> Self {
-        let mut rng = Self { seed, stream, position, block: [0; 4] };
-        if !position.is_multiple_of(4) {
-            rng.block = philox(seed, [position / 4, stream]);
+        let mut rng = Self { seed, stream, position, words: [0; WORDS] };
+        if !position.is_multiple_of(WORDS as u64) {
+            rng.refill();
         }
         rng
     }
 
+    /// The words around the position.
+    fn refill(&mut self) {
+        let first = self.position / WORDS as u64 * BLOCKS as u64;
+        vectorized(
+            #[inline(always)]
+            || {
+                let blocks = philox::<BLOCKS>(self.seed, first, self.stream);
+                for (i, words) in self.words.chunks_exact_mut(4).enumerate() {
+                    words.iter_mut().zip(&blocks).for_each(|(word, of_each)| *word = of_each[i]);
+                }
+            },
+        );
+    }
+
+    #[inline]
     fn word(&mut self) -> u32 {
-        let at = (self.position % 4) as usize;
+        let at = (self.position % WORDS as u64) as usize;
         if at == 0 {
-            self.block = philox(self.seed, [self.position / 4, self.stream]);
+            self.refill();
         }
-        self.position += 1;
-        self.block[at]
+        self.position = self.position.wrapping_add(1);
+        self.words[at]
     }
 }
 
@@ -98,29 +122,29 @@ pub fn uniform_at(seed: u64, stream: u64, i: u64) -> f32 {
 /// [`uniform_at`] for `i` = 4 `block`, …, 4 `block` + 3: one round of the generator gives four.
 #[must_use]
 pub fn uniform_block(seed: u64, stream: u64, block: u64) -> [f32; 4] {
-    philox(seed, [block, stream]).map(|word| (word >> 8) as f32 / (1 << 24) as f32)
+    philox(seed, block, stream).map(|[word]| (word >> 8) as f32 / (1 << 24) as f32)
 }
 
-/// Ten rounds of Philox4x32 on a 128-bit counter under a 64-bit key.
-fn philox(key: u64, counter: [u64; 2]) -> [u32; 4] {
+/// Ten rounds of Philox4x32 on 128-bit counters, `first`, `first` + 1, … in their low halves, under a 64-bit key:
+/// the four words of each.
+#[inline(always)]
+fn philox<const BLOCKS: usize>(key: u64, first: u64, high: u64) -> [[u32; BLOCKS]; 4] {
     const M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-    let mut k = [key as u32, (key >> 32) as u32];
-    let mut c = [
-        counter[0] as u32,
-        (counter[0] >> 32) as u32,
-        counter[1] as u32,
-        (counter[1] >> 32) as u32,
-    ];
+    let halves = |x: u64| [x as u32, (x >> 32) as u32];
+    let mut k = halves(key);
+    let mut c = [[0; BLOCKS]; 4];
+    for i in 0..BLOCKS {
+        let ([low, next], [third, fourth]) = (halves(first.wrapping_add(i as u64)), halves(high));
+        (c[0][i], c[1][i], c[2][i], c[3][i]) = (low, next, third, fourth);
+    }
     for _ in 0..10 {
-        let p0 = u64::from(M[0]) * u64::from(c[0]);
-        let p1 = u64::from(M[1]) * u64::from(c[2]);
-        c = [
-            (p1 >> 32) as u32 ^ c[1] ^ k[0],
-            p1 as u32,
-            (p0 >> 32) as u32 ^ c[3] ^ k[1],
-            p0 as u32,
-        ];
+        for i in 0..BLOCKS {
+            let [low0, high0] = halves(u64::from(M[0]) * u64::from(c[0][i]));
+            let [low1, high1] = halves(u64::from(M[1]) * u64::from(c[2][i]));
+            (c[0][i], c[1][i]) = (high1 ^ c[1][i] ^ k[0], low1);
+            (c[2][i], c[3][i]) = (high0 ^ c[3][i] ^ k[1], low0);
+        }
         k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
     }
     c
@@ -135,19 +159,22 @@ mod tests {
     #[test]
     fn philox_gives_the_published_known_answers() {
         // Random123's kat_vectors for philox4x32-10.
-        assert_eq!(philox(0, [0, 0]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(
-            philox(u64::MAX, [u64::MAX, u64::MAX]),
-            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
-        );
+        let one = |key, counter| philox(key, counter, counter).map(|[word]| word);
+        assert_eq!(one(0, 0), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(one(u64::MAX, u64::MAX), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
     }
 
     #[test]
-    fn a_generator_resumes_from_any_position() {
-        let mut rng = Rng::stream(3, 5);
-        for _ in 0..11 {
-            let mut copy = Rng::from_state(rng.state());
-            assert_eq!(copy.next_u32(), rng.next_u32());
+    fn a_generator_resumes_from_any_position_and_its_words_are_those_of_single_blocks() {
+        // Over a carry from the counter's low word, and from its last block to its first.
+        for start in [0, 3, (1 << 34) - 70, u64::MAX - 40] {
+            let mut rng = Rng::from_state([3, 5, start]);
+            for at in (0..80).map(|i| start.wrapping_add(i)) {
+                let mut copy = Rng::from_state(rng.state());
+                let word = rng.next_u32();
+                assert_eq!(copy.next_u32(), word);
+                assert_eq!(philox(3, at / 4, 5)[(at % 4) as usize], [word], "{at}");
+            }
         }
     }
 
