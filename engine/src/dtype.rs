@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use kernels::pool::Pooled;
+use kernels::pool::{Buffer, Pooled};
 
 use crate::number::{self, Number};
+use crate::storage::CpuStorage;
 
 /// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,6 +79,8 @@ pub trait Element: Pooled + PartialEq + fmt::Debug + fmt::Display + 'static {
     fn from_i64(x: i64) -> Self;
     /// The next number of the type: the least above this one, or the largest below.
     fn neighbour(self, above: bool) -> Self;
+    /// Memory that an operation can work on.
+    fn storage(numbers: Buffer<Self>) -> CpuStorage;
     /// From either kind of number.
     #[must_use]
     fn of_number(x: Number) -> Self {
@@ -94,6 +97,7 @@ macro_rules! element {
             const DTYPE: DType = DType::$d;
             fn to_f64(self) -> f64 { self as f64 }
             fn from_f64(x: f64) -> Self { x as $t }
+            fn storage(numbers: Buffer<Self>) -> CpuStorage { CpuStorage::$d(numbers) }
             fn from_i64(x: i64) -> Self { x as $t }
             fn neighbour(self, above: bool) -> Self { $neighbour(self, above) }
         }
@@ -111,6 +115,7 @@ macro_rules! half_element {
             const DTYPE: DType = DType::$d;
             fn to_f64(self) -> f64 { <$t>::to_f64(self) }
             fn from_f64(x: f64) -> Self { <$t>::from_f32(number::to_odd(x)) }
+            fn storage(numbers: Buffer<Self>) -> CpuStorage { CpuStorage::$d(numbers) }
             fn from_i64(x: i64) -> Self { <Self as Element>::from_f64(number::integer_to_odd(x)) }
             fn neighbour(self, above: bool) -> Self {
                 <$t>::from_bits(number::neighbour(self.to_bits(), above))

@@ -133,21 +133,22 @@ fn philox<const BLOCKS: usize>(key: u64, first: u64, high: u64) -> [[u32; BLOCKS
     const W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
     let halves = |x: u64| [x as u32, (x >> 32) as u32];
     let mut k = halves(key);
-    let mut c = [[0; BLOCKS]; 4];
-    for i in 0..BLOCKS {
-        let ([low, next], [third, fourth]) = (halves(first.wrapping_add(i as u64)), halves(high));
-        (c[0][i], c[1][i], c[2][i], c[3][i]) = (low, next, third, fourth);
+    let [low, next] = halves(high);
+    let (mut c0, mut c1, mut c2, mut c3) =
+        ([0; BLOCKS], [0; BLOCKS], [low; BLOCKS], [next; BLOCKS]);
+    for (i, (c0, c1)) in c0.iter_mut().zip(&mut c1).enumerate() {
+        [*c0, *c1] = halves(first.wrapping_add(i as u64));
     }
     for _ in 0..10 {
-        for i in 0..BLOCKS {
-            let [low0, high0] = halves(u64::from(M[0]) * u64::from(c[0][i]));
-            let [low1, high1] = halves(u64::from(M[1]) * u64::from(c[2][i]));
-            (c[0][i], c[1][i]) = (high1 ^ c[1][i] ^ k[0], low1);
-            (c[2][i], c[3][i]) = (high0 ^ c[3][i] ^ k[1], low0);
+        for (((c0, c1), c2), c3) in c0.iter_mut().zip(&mut c1).zip(&mut c2).zip(&mut c3) {
+            let [low0, high0] = halves(u64::from(M[0]) * u64::from(*c0));
+            let [low1, high1] = halves(u64::from(M[1]) * u64::from(*c2));
+            [*c0, *c1] = [high1 ^ *c1 ^ k[0], low1];
+            [*c2, *c3] = [high0 ^ *c3 ^ k[1], low0];
         }
         k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
     }
-    c
+    [c0, c1, c2, c3]
 }
 
 #[cfg(test)]

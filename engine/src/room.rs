@@ -7,6 +7,7 @@
 //! | a vector from an iterator | [`collect`] |
 //! | a vector that is filled otherwise | [`empty`], [`more`] |
 //! | what another library allocates | [`expect`] |
+//! | kernels that work in memory of the pool | [`within`] |
 
 use kernels::pool;
 
@@ -102,6 +103,24 @@ pub fn more<T>(op: &'static str, all: &mut Vec<T>, count: usize) -> Result<()> {
 /// ```
 pub fn expect(op: &'static str, bytes: usize) -> Result<()> {
     pool::expect_room(bytes).map_err(Error::no_memory(op))
+}
+
+/// What `work` returns, or that one of the kernels it calls found no memory to work in.
+///
+/// # Errors
+/// Those of `work`; [`Error::OutOfMemory`], in the name of `op`.
+///
+/// # Example
+/// ```
+/// use alcyon_engine::{Error, room};
+/// use kernels::pool::Buffer;
+/// let zeros = |numbers| room::within("step", || Ok(Buffer::<f64>::zeros(numbers).len()));
+/// assert_eq!(zeros(1000)?, 1000);
+/// assert!(matches!(zeros(1 << 50), Err(Error::OutOfMemory { op: "step", .. })));
+/// # Ok::<(), Error>(())
+/// ```
+pub fn within<R>(op: &'static str, work: impl FnOnce() -> Result<R>) -> Result<R> {
+    pool::or_out_of_memory(work).map_err(Error::no_memory(op))?
 }
 
 #[cfg(test)]

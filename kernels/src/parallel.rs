@@ -43,6 +43,17 @@ pub fn work_here() -> bool {
     threads > 1 && pool.build_global().is_ok()
 }
 
+/// The threads that share work.
+///
+/// # Example
+/// ```
+/// assert!(alcyon_kernels::parallel::threads() > 0);
+/// ```
+#[must_use]
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
 /// Calls `work(i)` for each `i` below `count`, on all threads.
 fn on_threads(count: usize, work: &(dyn Fn(usize) + Sync)) {
     match count {

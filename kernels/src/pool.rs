@@ -178,6 +178,14 @@ pub fn expect_room(bytes: usize) -> Result<(), OutOfMemory> {
     with_room(bytes, || (bytes < PROBED || is_given()).then_some(()))
 }
 
+/// [`expect_room`] for what a library allocates inside of a kernel.
+///
+/// # Panics
+/// As [`Buffer::unspecified`].
+pub(crate) fn workspace(bytes: usize) {
+    expect_room(bytes).unwrap_or_else(|error| unwind(error));
+}
+
 /// What `allocate` makes of so many bytes that are not a buffer's. Where the system refuses them, what waits for
 /// reuse is given back and `allocate` called once more.
 ///

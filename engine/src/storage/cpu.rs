@@ -46,18 +46,6 @@ impl CpuStorage {
         or_out_of_memory(|| Self::unspecified(dtype, len)).map_err(Error::no_memory(op))
     }
 
-    /// Takes a vector over without copying.
-    #[must_use]
-    pub fn from_vec<T: Element>(values: Vec<T>) -> Self {
-        match T::DTYPE {
-            DType::F32 => Self::F32(cast_vec(values).into()),
-            DType::F64 => Self::F64(cast_vec(values).into()),
-            DType::I64 => Self::I64(cast_vec(values).into()),
-            DType::F16 => Self::F16(cast_vec(values).into()),
-            DType::BF16 => Self::BF16(cast_vec(values).into()),
-        }
-    }
-
     /// The element type.
     #[must_use]
     pub const fn dtype(&self) -> DType {
@@ -122,11 +110,6 @@ impl CpuStorage {
             Self::BF16(b) => bytemuck::cast_slice_mut(b),
         }
     }
-}
-
-/// The identity for equal types; they are equal because `T::DTYPE` was matched.
-fn cast_vec<T: Element, U: Element>(values: Vec<T>) -> Vec<U> {
-    bytemuck::cast_vec(values)
 }
 
 /// One input of an op on the CPU: storage and the layout of the tensor in it.

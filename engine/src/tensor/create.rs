@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kernels::pool::Buffer;
 use rand::Rng as _;
 use rand_distr::{Distribution, StandardNormal, StandardUniform};
 
@@ -17,12 +18,29 @@ impl Tensor {
     /// # Errors
     /// [`Error::Shape`] when the vector's length is not the shape's number of elements.
     pub fn from_vec<T: Element>(values: Vec<T>, shape: impl Into<Shape>) -> Result<Self> {
+        Self::from_buffer(values.into(), shape)
+    }
+
+    /// [`Tensor::from_vec`] of memory of the pool.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_vec`].
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_engine::Tensor;
+    /// use kernels::pool::Buffer;
+    /// let x = Tensor::from_buffer(Buffer::<f32>::zeros(6), [2, 3])?;
+    /// assert_eq!(x.sum_all()?.item()?, 0.0);
+    /// # Ok::<(), alcyon_engine::Error>(())
+    /// ```
+    pub fn from_buffer<T: Element>(values: Buffer<T>, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into().checked("from_vec")?;
         if values.len() != shape.numel() {
             let expected = format!("{} values for shape {shape}", shape.numel());
             return Err(Error::shape("from_vec", expected, &[&Shape::from([values.len()])]));
         }
-        Ok(Self::from_cpu(CpuStorage::from_vec(values), shape))
+        Ok(Self::from_cpu(T::storage(values), shape))
     }
 
     /// A tensor with a copy of the values, row-major.

@@ -128,15 +128,25 @@ impl Tensor {
     pub fn make_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         self.cpu("make_mut")?;
         check_dtype::<T>("make_mut", self.dtype())?;
-        let whole = self.layout().is_contiguous() && self.layout().offset() == 0;
-        if !whole || Arc::get_mut(&mut self.storage).is_none() {
-            *self = self.copy()?;
-        }
+        self.unshare()?;
         let n = self.numel();
         match self.storage_mut() {
             Some(Storage::Cpu(cpu)) => Ok(&mut cpu.slice_mut::<T>()[..n]),
             _ => Err(Error::NoKernel { op: "make_mut", device: Device::Meta }),
         }
+    }
+
+    /// Makes the memory this tensor's own, in its order: shared or strided memory is copied. After that
+    /// [`Tensor::make_mut`] needs none.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; the tensor is as it was.
+    pub fn unshare(&mut self) -> Result<()> {
+        let whole = self.layout().is_contiguous() && self.layout().offset() == 0;
+        if !whole || Arc::get_mut(&mut self.storage).is_none() {
+            *self = self.copy()?;
+        }
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ pub mod reference;
 
 use crate::float::Float;
 use crate::parallel;
-use crate::pool::Buffer;
+use crate::pool::{self, Buffer};
 use crate::sizes::{elements, extent};
 use crate::transpose::transpose;
 
@@ -31,6 +31,12 @@ const PARALLEL_WORK: usize = 1 << 20;
 
 /// A transposed operand that is used by at least as many rows or columns is turned first.
 const WORTH_TURNING: usize = 96;
+
+/// The columns of a, and rows of b, that the library copies at a time (`kernel_params` of gemm-common 0.19).
+const DEPTH: usize = 512;
+
+/// The rows and columns by which its copies are longer.
+const PADDING: usize = 128;
 
 /// A matrix in memory that somebody else owns, with any strides.
 ///
@@ -221,6 +227,9 @@ pub(crate) fn into_strided<T: Float>(
     } else {
         ::gemm::Parallelism::Rayon(0)
     };
+    // The library ends the process where it finds no memory for its copies of a and b.
+    let copied = m.saturating_add(n).saturating_add(PADDING).saturating_mul(k.min(DEPTH));
+    pool::workspace(copied.saturating_mul(size_of::<T>()));
     // Greater than an `isize` is only a stride that no step is made by.
     let step = |stride: usize| isize::try_from(stride).unwrap_or(0);
     // SAFETY: the assertion above has made sure, without wrapping, that m rows of n elements, `stride` apart,

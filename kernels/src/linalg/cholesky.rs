@@ -2,7 +2,7 @@
 //!
 //! Only the lower triangle of A is read.
 
-use super::{LinalgError, check, check_length};
+use super::{LinalgError, check, check_length, expect_matrices};
 use crate::pool::expect_room;
 use crate::reduce::dot;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -87,7 +87,7 @@ pub fn reference_cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> 
 /// ```
 pub fn cholesky_inverse(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
     let l = cholesky(a, n)?;
-    expect_room(size_of_val(a).saturating_mul(2))?;
+    expect_matrices(a, 2)?;
     let mut inverse = vec![0.0; n * n];
     llt::inverse::inverse(
         MatMut::from_row_major_slice_mut(&mut inverse, n, n),

@@ -15,6 +15,7 @@ pub use inverse_root::{InverseRoot, coupled_newton, power};
 pub use qr::orthonormal;
 pub use symmetric_eigen::{Eigen, symmetric_eigen};
 
+use crate::parallel::threads;
 use crate::pool::{OutOfMemory, expect_room};
 use crate::sizes::product;
 
@@ -79,13 +80,19 @@ pub enum LinalgError {
 /// routine's result and all that it works in, the library's part included.
 fn check(routine: &'static str, a: &[f64], n: usize, matrices: usize) -> Result<(), LinalgError> {
     check_length(routine, a.len(), [n, n])?;
-    expect_room(size_of_val(a).saturating_mul(matrices))?;
+    expect_matrices(a, matrices)?;
     match a.iter().position(|x| !x.is_finite()) {
         Some(at) => {
             Err(LinalgError::NotFinite { routine, row: at / n, column: at % n, value: a[at] })
         }
         None => Ok(()),
     }
+}
+
+/// Room for so many matrices of the size of `a`. Where this is one of several threads, each of them may be here.
+fn expect_matrices(a: &[f64], matrices: usize) -> Result<(), OutOfMemory> {
+    let threads = rayon::current_thread_index().map_or(1, |_| threads());
+    expect_room(size_of_val(a).saturating_mul(matrices).saturating_mul(threads))
 }
 
 fn check_length(routine: &'static str, got: usize, sizes: [usize; 2]) -> Result<(), LinalgError> {
