@@ -17,7 +17,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use alcyon::kernels::pool;
-use cases::{CASES, Case};
 
 const MIB: u64 = 1 << 20;
 
@@ -65,8 +64,7 @@ fn child_that_has_little_memory() {
     let (Ok(name), Ok(dir)) = (std::env::var("ALCYON_CASE"), std::env::var("ALCYON_DIR")) else {
         return;
     };
-    let case = CASES.iter().find(|case| case.name == name).unwrap();
-    let case = (case.prepare)(Path::new(&dir));
+    let case = cases::prepared(&name, Path::new(&dir));
     let run = || case().map_or_else(|e| e.to_string(), |()| "done".to_owned());
     let mut bounds = Bounds::new();
     // Threads and tables are there before memory is scarce.
@@ -82,11 +80,11 @@ fn child_that_has_little_memory() {
 }
 
 /// What came of a case without a bound and with each.
-fn outcomes(case: &Case) -> Vec<String> {
+fn outcomes(name: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "child_that_has_little_memory", "--ignored", "--nocapture"]);
-    child.env("ALCYON_CASE", case.name).env("ALCYON_DIR", dir.path()).env("RUST_BACKTRACE", "0");
+    child.env("ALCYON_CASE", name).env("ALCYON_DIR", dir.path()).env("RUST_BACKTRACE", "0");
     // What is large and freed goes back to the system at once: else it would be there when memory is scarce. What
     // is small, the words of an error, is refused nowhere in Rust: the heap has some room for that.
     child.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_ARENA_MAX", "1");
@@ -108,14 +106,14 @@ fn outcomes(case: &Case) -> Vec<String> {
 #[test]
 fn no_size_of_a_file_a_shape_or_a_setting_ends_the_process_where_memory_is_scarce() {
     let mut wrong = Vec::new();
-    for case in CASES {
-        let all = outcomes(case);
+    for name in cases::names() {
+        let all = outcomes(name);
         let refused = |outcome: &String| outcome.contains("out of memory");
         let whole = all.len() == 1 + LIMITS.len() && all[0] == "done";
         let told = all.iter().all(|outcome| outcome == "done" || refused(outcome));
         // A case that is never refused takes too little to say anything.
         if !(whole && told && all.last().is_some_and(refused)) {
-            wrong.push(format!("{}: {all:#?}", case.name));
+            wrong.push(format!("{name}: {all:#?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -29,7 +29,7 @@ mod factors;
 use std::collections::HashMap;
 
 use engine::{
-    Device, Element, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float,
+    Device, Element, Gradients, ParamId, Parameter, Parameters, Result, Tensor, for_float, room,
 };
 use kernels::Float;
 use kernels::step::{self, Curvature};
@@ -192,7 +192,7 @@ impl AdaFisher {
         }
         #[cfg(feature = "cuda")]
         let all = self.step_on_cuda(all)?;
-        for (parameter, grad) in all {
+        for (parameter, grad) in self.moments.ready(all)? {
             self.update(parameter, &grad)?; // lines 6–8
         }
         Ok(())
@@ -272,7 +272,7 @@ impl Optimizer for AdaFisher {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         let before = (self.factors.clone(), self.skipped);
-        let done = self.take_step(model, grads);
+        let done = room::within("step", || self.take_step(model, grads));
         if done.is_ok() {
             self.steps += 1;
             self.diagonals.due = self.steps.is_multiple_of(self.config.every);

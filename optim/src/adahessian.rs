@@ -11,7 +11,7 @@
 //! As in the authors' program, sizes are taken before the average (the paper averages D itself), and the
 //! last D stays in use where a new one is not due.
 
-use engine::{Parameter, Result, Tensor, for_float};
+use engine::{Parameter, Result, Tensor, for_float, room};
 use kernels::Float as _;
 #[cfg(feature = "cuda")]
 use kernels::cuda::{Gpu, rule, step::Moving};
@@ -73,7 +73,7 @@ impl Default for AdaHessianConfig {
 /// let mut grads = Gradients::default();
 /// grads.set(&weight, Tensor::from_slice(&[8.0], [1])?);
 /// if let Some(estimator) = optimizer.hessian_diagonal() {
-///     estimator.add(weight.id(), &[16.0], 1); // as `backward` does
+///     estimator.add(weight.id(), vec![16.0], 1); // as `backward` does
 ///     estimator.finish(1);
 /// }
 /// optimizer.step(&mut weight, &grads)?;
@@ -150,7 +150,7 @@ impl DiagonalRule for AdaHessianConfig {
         let [_, _, d] = kept else { return Ok(()) };
         let shape = *d.shape();
         let positions = if shape.rank() == 4 { shape[2] * shape[3] } else { 1 };
-        let mut sizes: Vec<f64> = estimate.iter().map(|d| d.abs()).collect();
+        let mut sizes = room::collect(self.name(), estimate.iter().map(|d| d.abs()))?;
         for kernel in sizes.chunks_mut(positions.max(1)) {
             let mean = kernel.iter().sum::<f64>() / kernel.len() as f64;
             kernel.fill(mean);

@@ -23,9 +23,10 @@
 use std::ops::Range;
 
 use engine::Result;
+use kernels::pool::Buffer;
 use kernels::{linalg, parallel};
 
-use crate::axes::scratch;
+use crate::axes::{copy, scratch};
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::{Factor, failed, of_side, pi};
@@ -71,9 +72,9 @@ impl Default for BandConfig {
 /// let config = BandConfig::default();
 /// let mut kept = config.start(2, 1);
 /// // A⁻¹ of A = [[2, 1], [1, 1]] is [[1, −1], [−1, 2]]: D = (1, 1), L = [[1, 0], [−1, 1]]; G⁻¹ = 1.
-/// kept[2].1 = vec![1.0, 1.0, -1.0, 0.0];
-/// kept[3].1 = vec![1.0, 0.0];
-/// assert_eq!(config.direction(&kept, &[2.0, 3.0], 2, 1)?, [-1.0, 4.0]);
+/// kept[2].1 = vec![1.0, 1.0, -1.0, 0.0].into();
+/// kept[3].1 = vec![1.0, 0.0].into();
+/// assert_eq!(*config.direction(&kept, &[2.0, 3.0], 2, 1)?, [-1.0, 4.0]);
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub type Band = Layerwise<BandConfig>;
@@ -97,7 +98,7 @@ impl LayerRule for BandConfig {
     }
 
     fn start(&self, n: usize, m: usize) -> LayerState {
-        let band = |n| vec![0.0; (self.width + 1) * n];
+        let band = |n| Buffer::zeros((self.width + 1) * n);
         vec![("h", band(n)), ("s", band(m)), ("h_inverse", band(n)), ("s_inverse", band(m))]
     }
 
@@ -127,13 +128,13 @@ impl LayerRule for BandConfig {
         Ok(())
     }
 
-    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
-        let [_, _, (_, h), (_, s)] = kept.as_slice() else { return Ok(x.to_vec()) };
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Buffer<f64>> {
+        let [_, _, (_, h), (_, s)] = kept.as_slice() else { return copy(x) };
         let (mut half, mut right) = (scratch(x.len())?, scratch(x.len())?);
         parallel::rows2((&mut half, n), (&mut right, n), 2 * n, |i, half, right| {
             apply(h, n, (&x[i * n..(i + 1) * n], 1), [half, right]);
         });
-        let mut out = vec![0.0; x.len()];
+        let mut out = scratch(x.len())?;
         apply(s, m, (&right, n), [&mut half, &mut out]);
         Ok(out)
     }
@@ -141,7 +142,7 @@ impl LayerRule for BandConfig {
 
 /// L D Lᵀ = Â⁻¹ of the band of A + `shift` I: D, then L's diagonals below its own. Entry i of diagonal k,
 /// in the band and in L, is at row i + k and column i.
-fn inverse(band: &[f64], n: usize, shift: f64) -> Result<Vec<f64>> {
+fn inverse(band: &[f64], n: usize, shift: f64) -> Result<Buffer<f64>> {
     let width = band.len().checked_div(n).unwrap_or(1) - 1;
     let entry = |i: usize, j: usize| {
         let at = band[i.abs_diff(j) * n + i.min(j)];
@@ -169,7 +170,7 @@ fn inverse(band: &[f64], n: usize, shift: f64) -> Result<Vec<f64>> {
     let columns = parallel::map(runs, RUN * WINDOW * (width + 1), |run: Range<usize>| {
         run.map(&column).collect::<Result<Vec<_>>>()
     });
-    let (mut out, mut j) = (vec![0.0; band.len()], 0);
+    let (mut out, mut j) = (Buffer::zeros(band.len()), 0);
     for run in columns {
         for column in run? {
             column.into_iter().enumerate().for_each(|(k, x)| out[k * n + j] = x);
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     /// A positive definite matrix, [n, n]: the Gram matrix of noise.
-    fn moment(n: usize) -> Vec<f64> {
+    fn moment(n: usize) -> Buffer<f64> {
         let noise = Tensor::normal([2 * n, n], 0.3, 1.0, DType::F64, &mut Rng::new(1));
         let x = noise.to_f64_vec().unwrap();
         crate::matrix::product(&x, (2 * n, n), true, &x, (2 * n, n), false)

@@ -90,10 +90,14 @@ impl Descent {
             return there::step(&self, model, directions, gradients, updates);
         }
         let size = self.rate * kl_clip(self.bound, self.rate, directions, gradients)?;
+        let mut all = Vec::new();
         for (_, param) in model.parameters_mut() {
             if let Some(direction) = directions.get(&param.id()) {
-                self.update(size, param, direction, updates)?;
+                all.push((param, direction.contiguous()?));
             }
+        }
+        for (param, direction) in updates.ready(all)? {
+            self.update(size, param, &direction, updates)?;
         }
         Ok(())
     }
@@ -107,7 +111,6 @@ impl Descent {
     ) -> Result<()> {
         let Self { momentum, decay, .. } = self;
         let [update] = updates.next(param)?.tensors.as_mut_slice() else { return Ok(()) };
-        let direction = direction.contiguous()?;
         for_float!(param.value().dtype(), T => for_float!(direction.dtype(), P => {
             let direction = direction.as_slice::<P>()?;
             let delta = update.make_mut::<T>()?;

@@ -13,12 +13,12 @@
 //! anew with each basis (an old S belongs to old axes). Its Frobenius distance from the exact block is
 //! never above K-FAC's.
 
-use std::borrow::Cow;
-
 use engine::Result;
 use kernels::elementwise;
+use kernels::pool::Buffer;
 
 use crate::Fisher;
+use crate::axes::copy;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::pattern::Pattern;
@@ -104,8 +104,8 @@ impl LayerRule for EkfacConfig {
             ("g", outputs.zeros()),
             ("u", inputs.zeros()),
             ("v", outputs.zeros()),
-            ("s", vec![0.0; m * n]),
-            ("age", vec![0.0]),
+            ("s", Buffer::zeros(m * n)),
+            ("age", Buffer::zeros(1)),
         ]
     }
 
@@ -151,16 +151,13 @@ impl LayerRule for EkfacConfig {
         Ok(())
     }
 
-    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
-        let [_, _, (_, u), (_, v), (_, s), _] = kept.as_slice() else { return Ok(x.to_vec()) };
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Buffer<f64>> {
+        let [_, _, (_, u), (_, v), (_, s), _] = kept.as_slice() else { return copy(x) };
         let [inputs, outputs] = self.step.patterns(n, m);
         // The eigenvectors of a diagonal are the axes.
-        let turn = |x: &[f64], back: bool| {
-            let x = match outputs {
-                Pattern::Diagonal(_) => Cow::Borrowed(x),
-                Pattern::Blocks(_) => Cow::Owned(outputs.left(v, x, n, !back)),
-            };
-            inputs.right(u, &x, m, back)
+        let turn = |x: &[f64], back: bool| match outputs {
+            Pattern::Diagonal(_) => inputs.right(u, x, m, back),
+            Pattern::Blocks(_) => inputs.right(u, &outputs.left(v, x, n, !back), m, back),
         };
         let mut turned = turn(x, false);
         elementwise::update2(&mut turned, s, |x, s| x / (s + self.damping));

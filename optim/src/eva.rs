@@ -11,7 +11,10 @@
 //! N times smaller); all examples count (theirs: the first sixteen); averages begin without bias.
 
 use engine::Result;
+use kernels::elementwise;
+use kernels::pool::Buffer;
 
+use crate::axes::copy;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::flat::dot;
@@ -45,7 +48,7 @@ impl Default for EvaConfig {
 /// use alcyon_optim::layerwise::LayerRule;
 /// let config = EvaConfig { damping: 0.5, ..EvaConfig::default() };
 /// // d̄ āᵀ = (1, 0): the block is diag(1, 0), and 0.5 on its diagonal.
-/// let kept = vec![("mean_a", vec![1.0, 0.0]), ("mean_d", vec![1.0])];
+/// let kept = vec![("mean_a", vec![1.0, 0.0].into()), ("mean_d", vec![1.0].into())];
 /// let p = config.direction(&kept, &[3.0, 3.0], 2, 1)?;
 /// assert!((p[0] - 2.0).abs() < 1e-15 && (p[1] - 6.0).abs() < 1e-15);
 /// # Ok::<(), engine::Error>(())
@@ -71,7 +74,7 @@ impl LayerRule for EvaConfig {
     }
 
     fn start(&self, n: usize, m: usize) -> LayerState {
-        vec![("mean_a", vec![0.0; n]), ("mean_d", vec![0.0; m])]
+        vec![("mean_a", Buffer::zeros(n)), ("mean_d", Buffer::zeros(m))]
     }
 
     fn words(&self, n: usize, m: usize) -> String {
@@ -91,10 +94,13 @@ impl LayerRule for EvaConfig {
         Ok(())
     }
 
-    fn direction(&self, kept: &LayerState, x: &[f64], _: usize, _: usize) -> Result<Vec<f64>> {
-        let [(_, a), (_, d)] = kept.as_slice() else { return Ok(x.to_vec()) };
+    fn direction(&self, kept: &LayerState, x: &[f64], _: usize, _: usize) -> Result<Buffer<f64>> {
+        let [(_, a), (_, d)] = kept.as_slice() else { return copy(x) };
         let along = dot(d, &apply(x, a)) / (dot(a, a) * dot(d, d) + self.damping);
-        let outer = d.iter().flat_map(|d| a.iter().map(move |a| d * a));
-        Ok(x.iter().zip(outer).map(|(x, da)| (x - along * da) / self.damping).collect())
+        let mut out = copy(x)?;
+        for (row, d) in out.chunks_exact_mut(a.len().max(1)).zip(d.iter()) {
+            elementwise::update2(row, a, |x, a| (x - along * (d * a)) / self.damping);
+        }
+        Ok(out)
     }
 }

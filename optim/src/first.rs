@@ -77,18 +77,18 @@ impl First {
         self.shape.numel().saturating_mul(self.dtype.bytes())
     }
 
-    /// The tensor.
+    /// The tensor, in memory that is there.
     ///
     /// # Errors
     /// When there is no memory for it.
     pub fn tensor(&self) -> Result<Tensor> {
         match &self.numbers {
-            Numbers::Full(number) => Ok(Tensor::full(self.shape, *number, self.dtype)),
+            Numbers::Full(number) => Tensor::full(self.shape, *number, self.dtype).made(),
             Numbers::Of(tensor) => Ok(tensor.clone()),
             Numbers::Identity(side, number) => {
                 let mut numbers = side.zeros();
                 side.shift(&mut numbers, *number);
-                Tensor::from_vec(numbers, self.shape)
+                Tensor::from_buffer(numbers, self.shape)
             }
         }
     }

@@ -10,7 +10,9 @@
 //! Deviation: the running average begins without bias.
 
 use engine::Result;
+use kernels::pool::Buffer;
 
+use crate::axes::copy;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::of_side;
@@ -47,8 +49,8 @@ impl Default for FoofConfig {
 /// use alcyon_optim::layerwise::LayerRule;
 /// let config = FoofConfig::default();
 /// let mut kept = config.start(2, 1);
-/// kept[1].1 = vec![0.5, 0.0, 0.0, 0.25]; // (A + λ I)⁻¹
-/// assert_eq!(config.direction(&kept, &[2.0, 4.0], 2, 1)?, [1.0, 1.0]);
+/// kept[1].1 = vec![0.5, 0.0, 0.0, 0.25].into(); // (A + λ I)⁻¹
+/// assert_eq!(*config.direction(&kept, &[2.0, 4.0], 2, 1)?, [1.0, 1.0]);
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub type Foof = Layerwise<FoofConfig>;
@@ -98,8 +100,8 @@ impl LayerRule for FoofConfig {
         Ok(())
     }
 
-    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
-        let [_, (_, inverse)] = kept.as_slice() else { return Ok(x.to_vec()) };
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Buffer<f64>> {
+        let [_, (_, inverse)] = kept.as_slice() else { return copy(x) };
         Ok(self.step.sides.of(n).right(inverse, x, m, false))
     }
 }

@@ -34,7 +34,7 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use engine::{Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Rng, Tensor};
+use engine::{Device, Error, Gradients, ParamId, Parameter, Parameters, Result, Rng, Tensor, room};
 use kernels::parallel;
 
 use crate::coverage::{Coverage, Line};
@@ -286,6 +286,10 @@ impl Kfac {
             Some((weight, &self.factors.entries.get(&weight)?.average, columns, gradient))
         });
         let averages: Vec<_> = averages.collect();
+        // Each thread works in some matrices of a block's size.
+        let numbers = averages.iter().map(|(_, block, ..)| block.a.len() + block.g.len()).max();
+        let bytes = numbers.unwrap_or(0).saturating_mul(6 * size_of::<f64>() * parallel::threads());
+        room::expect("kfac", bytes)?;
         let work = averages.iter().map(|(_, block, ..)| block.a.len() * block.inputs.longest());
         let work = work.sum::<usize>() / averages.len().max(1);
         renewed.extend(parallel::map(averages, work, |(weight, block, columns, gradient)| {
@@ -345,7 +349,7 @@ impl Optimizer for Kfac {
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
         let before = self.before();
-        let done = self.take_step(model, grads);
+        let done = room::within("step", || self.take_step(model, grads));
         self.settle(before, done)
     }
 

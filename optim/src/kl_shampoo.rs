@@ -403,8 +403,8 @@ impl Side<'_> {
         let Some([factor, basis]) = &mut self.whole else { return Ok(()) };
         let product = self.pattern.times((factor.as_slice()?, false), (basis.as_slice()?, false));
         let of = |block: &[f64], n: usize| linalg::orthonormal(block, n).map_err(|e| failed(&e));
-        **basis =
-            Tensor::from_vec(self.pattern.block_by_block(&product, of)?, self.pattern.shape())?;
+        let renewed = self.pattern.block_by_block(&product, of)?;
+        **basis = Tensor::from_buffer(renewed, self.pattern.shape())?;
         Ok(())
     }
 }

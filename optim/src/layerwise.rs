@@ -34,7 +34,7 @@ use crate::moments::{Moments, below_one, check_gradients, demand, not_negative};
 use crate::{CurvatureSource, Fisher, LongSides, Optimizer, State};
 
 /// What is kept of one layer, by name.
-pub type LayerState = Vec<(&'static str, Vec<f64>)>;
+pub type LayerState = Vec<(&'static str, Buffer<f64>)>;
 
 /// The mathematics of an optimizer that works layer by layer.
 pub trait LayerRule: std::fmt::Debug {
@@ -83,7 +83,7 @@ pub trait LayerRule: std::fmt::Debug {
         gradient: &[f64],
         n: usize,
         m: usize,
-    ) -> Result<Vec<f64>>;
+    ) -> Result<Buffer<f64>>;
 }
 
 /// The constants that are common to all rules.
@@ -245,7 +245,7 @@ impl<R: LayerRule> Layerwise<R> {
     pub fn kept(&self, weight: &Parameter, name: &str) -> Option<&[f64]> {
         let learned = self.learned.iter().flatten().find_map(|learned| learned.get(&weight.id()));
         let state = learned.or_else(|| self.layers.get(&weight.id()))?.groups.first()?;
-        state.iter().find(|(known, _)| *known == name).map(|(_, values)| values.as_slice())
+        state.iter().find(|(known, _)| *known == name).map(|(_, values)| &**values)
     }
 
     /// Batches that were not learned from because a row was not finite.
@@ -354,17 +354,17 @@ impl<R: LayerRule> Layerwise<R> {
             let w = w.as_ref().map(Tensor::as_slice::<f64>).transpose()?;
             let b = b.as_ref().map(Tensor::as_slice::<f64>).transpose()?;
             let of_group = kept.m * kept.width();
-            let mut of_weight = vec![0.0; kept.groups.len() * of_group];
+            let mut of_weight = scratch(kept.groups.len() * of_group)?;
             let mut of_bias = Vec::new();
             for (group, state) in kept.groups.iter().enumerate() {
                 let joint = kept.joint(group, w, b)?;
                 let direction = self.rule.direction(state, &joint, kept.n, kept.m)?;
                 kept.part(&direction, &mut of_weight[group * of_group..][..of_group], &mut of_bias);
             }
-            let parts = [(Some(weight), weights, of_weight), (kept.bias, biases, of_bias)];
+            let parts = [(Some(weight), weights, of_weight), (kept.bias, biases, of_bias.into())];
             for (id, gradient, direction) in parts {
                 if let (Some(id), Some(gradient)) = (id, gradient) {
-                    all.insert(id, Tensor::from_vec(direction, *gradient.shape())?);
+                    all.insert(id, Tensor::from_buffer(direction, *gradient.shape())?);
                 }
             }
         }
@@ -413,7 +413,7 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        let done = self.take_step(model, grads);
+        let done = room::within("step", || self.take_step(model, grads));
         if done.is_ok() {
             self.commit();
         } else {

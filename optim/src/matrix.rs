@@ -2,6 +2,7 @@
 
 use kernels::elementwise;
 use kernels::gemm::{Matrix, gemm};
+use kernels::pool::Buffer;
 
 use crate::moments::correction;
 
@@ -13,11 +14,11 @@ pub(crate) fn product(
     b: &[f64],
     (b_rows, b_columns): (usize, usize),
     b_transposed: bool,
-) -> Vec<f64> {
+) -> Buffer<f64> {
     let (left, right) = (Matrix::new(a, rows, columns), Matrix::new(b, b_rows, b_columns));
     let left = if a_transposed { left.t() } else { left };
     let right = if b_transposed { right.t() } else { right };
-    let mut out = vec![0.0; left.rows() * right.cols()];
+    let mut out = Buffer::unspecified(left.rows() * right.cols());
     gemm(1.0, left, right, 0.0, &mut out);
     out
 }
@@ -32,7 +33,7 @@ pub(crate) fn conjugated(
     u: &[f64],
     (m, n): (usize, usize),
     into: bool,
-) -> Vec<f64> {
+) -> Buffer<f64> {
     let left = product(v, (m, m), into, x, (m, n), false);
     product(&left, (m, n), false, u, (n, n), !into)
 }

@@ -13,7 +13,9 @@
 //! from its denominators. Second moments are of the terms' gradients, and nothing is in half precision.
 
 use engine::Result;
+use kernels::pool::Buffer;
 
+use crate::axes::copy;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::pattern::Pattern;
@@ -51,7 +53,7 @@ impl Default for MkorConfig {
 /// use alcyon_optim::layerwise::LayerRule;
 /// let config = MkorConfig::default();
 /// let kept = config.start(2, 1); // identities: the gradient itself
-/// assert_eq!(config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 4.0]);
+/// assert_eq!(*config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 4.0]);
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub type Mkor = Layerwise<MkorConfig>;
@@ -105,8 +107,8 @@ impl LayerRule for MkorConfig {
         Ok(())
     }
 
-    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
-        let [(_, a), (_, g)] = kept.as_slice() else { return Ok(x.to_vec()) };
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Buffer<f64>> {
+        let [(_, a), (_, g)] = kept.as_slice() else { return copy(x) };
         let [inputs, outputs] = self.step.patterns(n, m);
         Ok(inputs.right(a, &outputs.left(g, x, n, false), m, false))
     }

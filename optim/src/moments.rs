@@ -54,6 +54,15 @@ impl Moments {
         self.next_from(parameter, || zeros(parameter, &names))
     }
 
+    /// [`Moments::ready_from`] of zeros.
+    pub(crate) fn ready<'a>(
+        &mut self,
+        all: Vec<(&'a mut Parameter, Tensor)>,
+    ) -> Result<Vec<(&'a mut Parameter, Tensor)>> {
+        let names = self.names.clone();
+        self.ready_from(all, |parameter| zeros(parameter, &names))
+    }
+
     /// The same, where `start` says what there is before the first step.
     pub(crate) fn next_from(
         &mut self,
@@ -66,6 +75,23 @@ impl Moments {
         }
         kept.steps += 1;
         Ok(kept)
+    }
+
+    /// All the memory that a step writes to, before it writes anything: what is kept of each parameter, and the
+    /// value, which nobody else holds from then on.
+    pub(crate) fn ready_from<'a>(
+        &mut self,
+        mut all: Vec<(&'a mut Parameter, Tensor)>,
+        start: impl Fn(&Parameter) -> Start,
+    ) -> Result<Vec<(&'a mut Parameter, Tensor)>> {
+        for (parameter, _) in &mut all {
+            let kept = self.entry(parameter, || start(parameter))?;
+            for tensor in kept.tensors.iter_mut().filter(|tensor| tensor.device() == Device::Cpu) {
+                tensor.unshare()?;
+            }
+            parameter.value_mut().unshare()?;
+        }
+        Ok(all)
     }
 
     /// The same, with no step counted.

@@ -264,7 +264,7 @@ impl Solver {
                     .zip(&eigen.values)
                     .map(|(x, w)| x / (w.abs() + damping))
                     .collect();
-                Ok(product(&eigen.vectors, (n, n), false, &scaled, (n, 1), false))
+                Ok(product(&eigen.vectors, (n, n), false, &scaled, (n, 1), false).to_vec())
             }
         }
     }

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use engine::{
-    Device, Error, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor,
+    Device, Error, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor, room,
 };
 use kernels::length::length;
 use kernels::parallel;
@@ -194,8 +194,9 @@ impl<R: Rule> PerParameter<R> {
         #[cfg(feature = "cuda")]
         let all = cuda::step(&self.rule, &mut self.moments, all)?;
         if R::MAY_FAIL {
-            return self.step_on_copies(all, &paths);
+            return room::within("step", || self.step_on_copies(all, &paths));
         }
+        let all = self.moments.ready_from(all, |parameter| self.rule.start(parameter))?;
         for (parameter, grad) in all {
             let kept = self.moments.next_from(parameter, || self.rule.start(parameter))?;
             self.rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
@@ -216,6 +217,9 @@ impl<R: Rule> PerParameter<R> {
                 *tensor = tensor.to_device(Device::Cpu)?;
             }
             let mut value = parameter.value().clone();
+            // A rule works in a copy of what it keeps, and in some of the gradient.
+            let bytes: usize = kept.tensors.iter().map(Tensor::bytes).sum();
+            room::expect(self.rule.name(), bytes + 6 * size_of::<f64>() * grad.numel())?;
             kept.steps += 1;
             let done = self.rule.update(kept.steps, &mut value, grad, &mut kept.tensors);
             let path = paths.get(&parameter.id()).map_or("", String::as_str);

@@ -156,7 +156,7 @@ impl Optimizer for Prodigy {
         let gain = old / self.config.start * size;
         // The estimate, from all parameters together.
         let (mut inner, mut sum) = (0.0, 0.0);
-        for (parameter, grad) in trainable(model, grads)? {
+        for (parameter, grad) in self.moments.ready_from(trainable(model, grads)?, start)? {
             let kept = self.moments.next_from(parameter, || start(parameter))?;
             let (x0, x) = (kept.tensors[0].to_f64_vec()?, parameter.value().to_f64_vec()?);
             let away = grad.to_f64_vec()?.into_iter().zip(x0.iter().zip(&x));

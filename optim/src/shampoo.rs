@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 use engine::{
     Device, Element, FloatElement, Gradients, ParamId, Parameter, Parameters, Result, Tensor,
-    for_float,
+    for_float, room,
 };
 use kernels::parallel;
 use kernels::reduce::sum_of;
@@ -214,6 +214,13 @@ impl Shampoo {
         }
         #[cfg(feature = "cuda")]
         self.slots.values_mut().try_for_each(|slot| slot.bring_to(Device::Cpu))?;
+        // Each thread works in some matrices of a gradient's size and of its factors'.
+        let numbers = gradients.values().map(|gradient| {
+            let sides = |n: &usize| self.config.sides.of(*n).numbers();
+            gradient.numel() + gradient.shape().iter().map(sides).sum::<usize>()
+        });
+        let bytes = 4 * size_of::<f64>() * parallel::threads();
+        room::expect("shampoo", numbers.max().unwrap_or(0).saturating_mul(bytes))?;
         // Estimate.
         self.estimate(model, gradients, t)?;
         // Precondition and step.
@@ -332,7 +339,7 @@ impl Optimizer for Shampoo {
         let risky = (t - 1).is_multiple_of(self.config.root_every.max(1))
             || gradients.keys().any(|id| self.slots.get(id).is_none_or(|slot| !slot.has_roots()));
         let before = risky.then(|| self.slots.clone());
-        let done = self.take_step(model, &gradients, t);
+        let done = room::within("step", || self.take_step(model, &gradients, t));
         match (&done, before) {
             (Ok(()), _) => self.steps = t,
             (Err(_), Some(before)) => self.slots = before,

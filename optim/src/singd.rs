@@ -21,7 +21,9 @@
 //! and Toeplitz structures are not offered.
 
 use engine::Result;
+use kernels::pool::Buffer;
 
+use crate::axes::copy;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::pattern::Pattern;
@@ -67,8 +69,8 @@ impl SingdConfig {
 /// use alcyon_optim::layerwise::LayerRule;
 /// let config = SingdConfig::default();
 /// let mut kept = config.start(2, 1);
-/// kept[0].1 = vec![1.0, 0.0, 1.0, 2.0]; // K Kᵀ = (1 1; 1 5)
-/// assert_eq!(config.direction(&kept, &[1.0, 1.0], 2, 1)?, [2.0, 6.0]);
+/// kept[0].1 = vec![1.0, 0.0, 1.0, 2.0].into(); // K Kᵀ = (1 1; 1 5)
+/// assert_eq!(*config.direction(&kept, &[1.0, 1.0], 2, 1)?, [2.0, 6.0]);
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub type Singd = Layerwise<SingdConfig>;
@@ -121,7 +123,7 @@ impl LayerRule for SingdConfig {
         let [(_, k), (_, c), (_, mk), (_, mc)] = kept.as_mut_slice() else { return Ok(()) };
         let [inputs, outputs] = self.step.patterns(seen.n, seen.m);
         // The rows are turned, A and G are not formed.
-        let through = |x: Vec<f64>, root: &[f64], side: &Pattern| {
+        let through = |x: Buffer<f64>, root: &[f64], side: &Pattern| {
             let mut h = side.zeros();
             let rows = x.len() / side.size().max(1);
             side.gram(&side.right(root, &x, rows, false), rows, (1.0, 1.0), &mut h);
@@ -140,7 +142,7 @@ impl LayerRule for SingdConfig {
         let forces = [(k, mk, hk, kk, to_k, inputs), (c, mc, hc, cc, to_c, outputs)];
         let fresh = 0.5 * (1.0 - self.root_momentum);
         for (root, momentum, h, square, [of_h, of_square], side) in forces {
-            let terms = momentum.iter_mut().zip(h.iter().zip(&square));
+            let terms = momentum.iter_mut().zip(h.iter().zip(&*square));
             terms.for_each(|(x, (h, q))| {
                 *x = self.root_momentum * *x + fresh * (of_h * h + self.damping * of_square * q);
             });
@@ -148,13 +150,13 @@ impl LayerRule for SingdConfig {
             let largest = momentum.iter().fold(0.0_f64, |max, x| max.max(x.abs()));
             let rate = self.root_rate / largest.max(1.0);
             let turn = side.times((root, false), (momentum, false));
-            root.iter_mut().zip(turn).for_each(|(x, t)| *x -= rate * t);
+            root.iter_mut().zip(&*turn).for_each(|(x, t)| *x -= rate * t);
         }
         Ok(())
     }
 
-    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
-        let [(_, k), (_, c), _, _] = kept.as_slice() else { return Ok(x.to_vec()) };
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Buffer<f64>> {
+        let [(_, k), (_, c), _, _] = kept.as_slice() else { return copy(x) };
         let [inputs, outputs] = self.step.patterns(n, m);
         let left = outputs.left(c, &outputs.left(c, x, n, true), n, false);
         Ok(inputs.right(k, &inputs.right(k, &left, m, false), m, true))
@@ -162,6 +164,6 @@ impl LayerRule for SingdConfig {
 }
 
 /// KᵀK
-fn square(root: &[f64], side: &Pattern) -> Vec<f64> {
+fn square(root: &[f64], side: &Pattern) -> Buffer<f64> {
     side.times((root, true), (root, false))
 }

@@ -12,7 +12,9 @@
 
 use engine::Result;
 use kernels::linalg;
+use kernels::pool::Buffer;
 
+use crate::axes::copy;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::pattern::Pattern;
@@ -44,8 +46,9 @@ impl Default for SkfacConfig {
 /// use alcyon_optim::SkfacConfig;
 /// use alcyon_optim::layerwise::LayerRule;
 /// let config = SkfacConfig::default();
-/// let kept = vec![("a_inverse", vec![0.5, 0.0, 0.0, 0.25]), ("g_inverse", vec![2.0])];
-/// assert_eq!(config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 2.0]);
+/// let inverses = [vec![0.5, 0.0, 0.0, 0.25].into(), vec![2.0].into()];
+/// let kept = ["a_inverse", "g_inverse"].into_iter().zip(inverses).collect();
+/// assert_eq!(*config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 2.0]);
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub type Skfac = Layerwise<SkfacConfig>;
@@ -101,8 +104,8 @@ impl LayerRule for SkfacConfig {
         Ok(())
     }
 
-    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
-        let [(_, a), (_, g)] = kept.as_slice() else { return Ok(x.to_vec()) };
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Buffer<f64>> {
+        let [(_, a), (_, g)] = kept.as_slice() else { return copy(x) };
         let [inputs, outputs] = self.step.patterns(n, m);
         Ok(inputs.right(a, &outputs.left(g, x, n, false), m, false))
     }
@@ -124,7 +127,7 @@ impl LayerRule for SkfacConfig {
 /// assert!((inverse[0] - (1.0 - 9.0 / 26.0)).abs() < 1e-15);
 /// # Ok::<(), engine::Error>(())
 /// ```
-pub fn damped_inverse(x: &[f64], n: usize, count: f64, damping: f64) -> Result<Vec<f64>> {
+pub fn damped_inverse(x: &[f64], n: usize, count: f64, damping: f64) -> Result<Buffer<f64>> {
     let (rows, count) = (x.len() / n.max(1), count.max(1.0));
     if rows >= n {
         let mut moment = product(x, (rows, n), true, x, (rows, n), false);
@@ -141,7 +144,7 @@ pub fn damped_inverse(x: &[f64], n: usize, count: f64, damping: f64) -> Result<V
 }
 
 /// (λ I + M)⁻¹
-fn inverse_of(mut moment: Vec<f64>, side: &Pattern, damping: f64) -> Result<Vec<f64>> {
+fn inverse_of(mut moment: Buffer<f64>, side: &Pattern, damping: f64) -> Result<Buffer<f64>> {
     side.shift(&mut moment, damping);
     side.inverse(&moment)
 }

@@ -308,7 +308,7 @@ pub(crate) fn eigenvectors(moment: &Tensor, side: &Pattern) -> Result<Tensor> {
         let eigen = linalg::symmetric_eigen(block, n).map_err(|e| failed(&e))?;
         Ok((0..n * n).map(|at| eigen.vectors[at / n * n + n - 1 - at % n]).collect())
     };
-    Tensor::from_vec(side.block_by_block(moment.as_slice::<f64>()?, of)?, side.shape())
+    Tensor::from_buffer(side.block_by_block(moment.as_slice::<f64>()?, of)?, side.shape())
 }
 
 /// Q ← qr(L Q), the columns of Q sorted by Qᵀ L Q first, and v along its axis with them; block by block.

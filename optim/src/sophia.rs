@@ -86,7 +86,7 @@ impl SophiaConfig {
 /// let mut grads = Gradients::default();
 /// grads.set(&weight, Tensor::from_slice(&[2.0, 2.0], [2])?);
 /// if let Some(estimator) = sophia.hessian_diagonal() {
-///     estimator.add(weight.id(), &[8.0, 0.1], 1); // as `backward` does
+///     estimator.add(weight.id(), vec![8.0, 0.1], 1); // as `backward` does
 ///     estimator.finish(1);
 /// }
 /// sophia.step(&mut weight, &grads)?;

@@ -12,8 +12,10 @@
 //! means; λ by K-FAC's π rule.
 
 use engine::Result;
+use kernels::pool::Buffer;
 
 use crate::Fisher;
+use crate::axes::copy;
 use crate::curvature::communicator::Communicator;
 use crate::curvature::layer_rows::Seen;
 use crate::curvature::precondition::of_side;
@@ -51,8 +53,8 @@ impl Default for TntConfig {
 /// use alcyon_optim::layerwise::LayerRule;
 /// let config = TntConfig::default();
 /// let mut kept = config.start(2, 1);
-/// (kept[2].1, kept[3].1) = (vec![2.0], vec![0.5, 0.0, 0.0, 0.25]);
-/// assert_eq!(config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 2.0]);
+/// (kept[2].1, kept[3].1) = (vec![2.0].into(), vec![0.5, 0.0, 0.0, 0.25].into());
+/// assert_eq!(*config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 2.0]);
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub type Tnt = Layerwise<TntConfig>;
@@ -119,8 +121,8 @@ impl LayerRule for TntConfig {
         Ok(())
     }
 
-    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Vec<f64>> {
-        let [_, _, (_, u), (_, v)] = kept.as_slice() else { return Ok(x.to_vec()) };
+    fn direction(&self, kept: &LayerState, x: &[f64], n: usize, m: usize) -> Result<Buffer<f64>> {
+        let [_, _, (_, u), (_, v)] = kept.as_slice() else { return copy(x) };
         let [inputs, outputs] = self.step.patterns(n, m);
         Ok(inputs.right(v, &outputs.left(u, x, n, false), m, false))
     }

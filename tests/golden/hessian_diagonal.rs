@@ -98,7 +98,7 @@ pub(crate) fn sophia(file: &str, document: &Document) -> Result<Vec<Line>> {
             if let (Some(sampled), Some(estimator)) = (before, optimizer.hessian_diagonal()) {
                 let square = |g: f64| terms as f64 * g * g;
                 let estimate: Vec<f64> = sampled.array()?.data.into_iter().map(square).collect();
-                estimator.add(model[0].id(), &estimate, terms);
+                estimator.add(model[0].id(), estimate, terms);
                 estimator.finish(terms);
             }
             let mut grads = Gradients::default();

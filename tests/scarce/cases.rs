@@ -21,7 +21,20 @@ pub(crate) struct Case {
     pub(crate) prepare: fn(&Path) -> Run,
 }
 
-pub(crate) const CASES: &[Case] = &[
+/// The case of a name: one of [`CASES`], or a step of an optimizer.
+pub(crate) fn prepared(name: &str, dir: &Path) -> Run {
+    match CASES.iter().find(|case| case.name == name) {
+        Some(case) => (case.prepare)(dir),
+        None => step(name.to_owned()),
+    }
+}
+
+/// The names of all.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    CASES.iter().map(|case| case.name).chain(optim::known())
+}
+
+const CASES: &[Case] = &[
     Case { name: "IDX", prepare: idx },
     Case { name: "CSV, numbers", prepare: csv },
     Case { name: "safetensors, read", prepare: safetensors },
@@ -123,8 +136,6 @@ pub(crate) const CASES: &[Case] = &[
             Box::new(move || x.cumsum(0).map(drop))
         },
     },
-    Case { name: "lbfgs", prepare: |_| step("lbfgs", 600) },
-    Case { name: "newton", prepare: |_| step("newton", 30) },
 ];
 
 fn idx(dir: &Path) -> Run {
@@ -183,14 +194,18 @@ fn encoding(tokenizer: impl FnOnce(&str) -> Result<Tokenizer>) -> Run {
     Box::new(move || tokenizer.encode(&text).map(drop))
 }
 
-/// A step of a new optimizer on a layer with a bias.
-fn step(name: &'static str, width: usize) -> Run {
+/// A step of a new optimizer on a layer with a bias, small where a matrix of all parameters is kept.
+fn step(name: String) -> Run {
+    let width = match name.as_str() {
+        "newton" | "natural-gradient" => 30,
+        _ => 400,
+    };
     let x = Tensor::normal([8, width], 0.0, 1.0, DType::F32, &mut Rng::new(0));
     let labels = Tensor::random_indices([8], width, &mut Rng::new(1)).unwrap();
     let loss = CrossEntropy::new(&labels);
     Box::new(move || {
         let mut model = Linear::new(width, width, &mut Rng::new(2));
-        let mut optimizer = optim::build(name, None)?;
+        let mut optimizer = optim::build(&name, None)?;
         let forward = |model: &Linear, tape: &Tape| model.forward(&tape.input(x.clone()));
         optimizer.minimize(&mut Batch::new(&mut model, forward, &loss).training(0)).map(drop)
     })

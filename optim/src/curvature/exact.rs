@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use engine::{Error, LayerRecord, ParamId, Parameter, Product, Result, Rows, room};
 use kernels::gemm::{Matrix, gemm};
 use kernels::linalg;
+use kernels::pool::Buffer;
 
 use super::precondition::failed;
 use super::recorded::RecordedBatch;
@@ -39,7 +40,7 @@ pub struct ExactBlock {
     /// R, `[K, P]`
     root: Vec<f64>,
     /// The smaller of RᵀR and R Rᵀ, once it has been asked for.
-    gram: OnceLock<Vec<f64>>,
+    gram: OnceLock<Buffer<f64>>,
     /// P
     size: usize,
     /// The numbers of each parameter.
@@ -91,7 +92,7 @@ impl ExactBlock {
     /// F, `[P, P]`: the only method that needs P² numbers.
     #[must_use]
     pub fn matrix(&self) -> Vec<f64> {
-        if self.is_inner() { self.small_gram().to_vec() } else { self.gram(true) }
+        if self.is_inner() { self.small_gram().to_vec() } else { self.gram(true).to_vec() }
     }
 
     /// diag F
@@ -132,7 +133,7 @@ impl ExactBlock {
     /// [`Error::Argument`] for a v of another length.
     pub fn times(&self, v: &[f64]) -> Result<Vec<f64>> {
         self.check("exact block", v)?;
-        Ok(self.left(&matrix::apply(&self.root, v)))
+        Ok(self.left(&matrix::apply(&self.root, v)).to_vec())
     }
 
     /// (F + λ I)⁻¹ v. With fewer rows than numbers, by Woodbury's identity:
@@ -154,11 +155,11 @@ impl ExactBlock {
             return solve(v);
         }
         let inside = self.left(&solve(&matrix::apply(&self.root, v))?);
-        Ok(v.iter().zip(inside).map(|(v, x)| (v - x) / damping).collect())
+        Ok(v.iter().zip(&*inside).map(|(v, x)| (v - x) / damping).collect())
     }
 
     /// Rᵀ x
-    fn left(&self, x: &[f64]) -> Vec<f64> {
+    fn left(&self, x: &[f64]) -> Buffer<f64> {
         product(x, (1, x.len()), false, &self.root, (self.rows(), self.size), false)
     }
 
@@ -173,7 +174,7 @@ impl ExactBlock {
     }
 
     /// RᵀR, or R Rᵀ.
-    fn gram(&self, inner: bool) -> Vec<f64> {
+    fn gram(&self, inner: bool) -> Buffer<f64> {
         let sizes = (self.rows(), self.size);
         product(&self.root, sizes, inner, &self.root, sizes, !inner)
     }

@@ -185,7 +185,7 @@ fn spectrum(matrix: &[f64], n: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn gram(n: usize) -> Vec<f64> {
+    fn gram(n: usize) -> kernels::pool::Buffer<f64> {
         let x = Tensor::normal([2 * n, n], 0.0, 1.0, DType::F64, &mut Rng::new(4));
         let x = x.to_f64_vec().unwrap();
         crate::matrix::product(&x, (2 * n, n), true, &x, (2 * n, n), false)

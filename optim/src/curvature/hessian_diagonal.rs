@@ -8,6 +8,7 @@
 //! says so in [`Optimizer::hessian_diagonal`](crate::Optimizer::hessian_diagonal).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use engine::{DType, Likelihood, ParamId, Result, Rng, Tape, Tensor, Var};
 
@@ -55,9 +56,14 @@ impl HessianDiagonal {
     }
 
     /// Takes in an estimate from a batch of so many terms.
-    pub fn add(&mut self, param: ParamId, estimate: &[f64], terms: usize) {
-        let sum = self.sums.entry(param).or_insert_with(|| vec![0.0; estimate.len()]);
-        sum.iter_mut().zip(estimate).for_each(|(sum, x)| *sum += terms as f64 * x);
+    pub fn add(&mut self, param: ParamId, mut estimate: Vec<f64>, terms: usize) {
+        estimate.iter_mut().for_each(|x| *x *= terms as f64);
+        match self.sums.entry(param) {
+            Entry::Vacant(place) => drop(place.insert(estimate)),
+            Entry::Occupied(mut sum) => {
+                sum.get_mut().iter_mut().zip(estimate).for_each(|(sum, x)| *sum += x);
+            }
+        }
     }
 
     /// A (micro-)batch of so many terms is complete.
@@ -96,7 +102,7 @@ impl HessianDiagonal {
     pub(crate) fn complete(&mut self) {
         let Some((terms, estimates)) = self.seen.take() else { return };
         for (param, estimate) in estimates {
-            self.add(param, &estimate, terms);
+            self.add(param, estimate, terms);
         }
         self.finish(terms);
         self.rng.finish();
@@ -121,7 +127,8 @@ impl HessianDiagonal {
                 let mut estimates = Vec::new();
                 for param in grads.params() {
                     let Some(grad) = grads.get(param) else { continue };
-                    let square = grad.to_f64_vec()?.iter().map(|g| terms * g * g).collect();
+                    let mut square = grad.to_f64_vec()?;
+                    square.iter_mut().for_each(|g| *g = terms * *g * *g);
                     estimates.push((param, square));
                 }
                 estimates
@@ -137,8 +144,8 @@ impl HessianDiagonal {
         for param in recorded.params() {
             let Some(grad) = recorded.get(param) else { continue };
             let draws = Tensor::uniform(*grad.shape(), -1.0, 1.0, DType::F64, &mut self.rng);
-            let z: Vec<f64> =
-                draws.to_f64_vec()?.iter().map(|&u| if u < 0.0 { -1.0 } else { 1.0 }).collect();
+            let mut z = draws.to_f64_vec()?;
+            z.iter_mut().for_each(|u| *u = if *u < 0.0 { -1.0 } else { 1.0 });
             let constant = Tensor::from_slice(&z, *grad.shape())?.to_dtype(grad.dtype())?;
             let constant = constant.to_device(grad.device())?;
             let term = grad.mul(&Var::constant(&constant))?.sum_all()?;
@@ -153,11 +160,12 @@ impl HessianDiagonal {
             if inner.is_recorded() { tape.backward(&inner)? } else { Default::default() };
         let mut estimates = Vec::with_capacity(signs.len());
         for (param, z) in signs {
-            let estimate: Vec<f64> = match products.get(param) {
-                Some(hz) => hz.to_f64_vec()?.iter().zip(&z).map(|(h, z)| h * z).collect(),
+            let mut estimate = z;
+            match products.get(param) {
+                Some(hz) => estimate.iter_mut().zip(hz.to_f64_vec()?).for_each(|(z, h)| *z *= h),
                 // Linear in this parameter: no curvature.
-                None => vec![0.0; z.len()],
-            };
+                None => estimate.fill(0.0),
+            }
             estimates.push((param, estimate));
         }
         Ok(estimates)

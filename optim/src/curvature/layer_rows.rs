@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 use engine::{Layer, LayerObserver, LayerRecord, ParamId, Product, Result, Rng};
 
+use kernels::elementwise;
+
 use super::tentative::Tentative;
 use super::{CurvatureSource, Fisher};
 pub use seen::Seen;
@@ -156,11 +158,11 @@ impl LayerRows {
         groups.resize_with(rows.len(), Vec::new);
         for (group, rows) in groups.iter_mut().zip(&rows) {
             if self.sweep == 0 {
-                let a = rows.a.to_f64_vec()?;
+                let a = rows.a.to_f64_vec()?.into();
                 group.push(Use { a, d: Vec::new(), examples: rows.examples });
             }
             if let Some(used) = group.get_mut(*at) {
-                used.d.push(rows.g.to_f64_vec()?);
+                used.d.push(rows.g.to_f64_vec()?.into());
             }
         }
         *at += 1;
@@ -235,8 +237,8 @@ impl CurvatureSource for LayerRows {
                 if let (Fisher::Exact, Some(used)) = (self.fisher, uses.first()) {
                     group.first = (terms / used.examples.max(1)).max(1);
                 }
-                let all = uses.iter_mut().flat_map(|used| &mut used.d).flatten();
-                all.for_each(|d| *d *= scale);
+                let all = uses.iter_mut().flat_map(|used| &mut used.d);
+                all.for_each(|d| elementwise::update(d, |d| d * scale));
                 group.batches.push(uses);
             }
         }

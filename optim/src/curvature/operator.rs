@@ -33,6 +33,7 @@
 
 use engine::{Error, Result};
 use kernels::linalg;
+use kernels::pool::Buffer;
 
 use super::exact::ExactBlock;
 use super::kronecker::{Form, Kronecker};
@@ -224,11 +225,11 @@ impl LayerOperator {
             let (mut l, mut r) = (vec![0.0; m * m], vec![0.0; n * n]);
             for row in block.root().chunks_exact(block.size().max(1)) {
                 let d = layout.read(row, group);
-                let add = |sum: &mut [f64], x: Vec<f64>| {
+                let add = |sum: &mut [f64], x: &[f64]| {
                     sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
                 };
-                add(&mut l, product(&d, (m, n), false, &d, (m, n), true));
-                add(&mut r, product(&d, (m, n), true, &d, (m, n), false));
+                add(&mut l, &product(&d, (m, n), false, &d, (m, n), true));
+                add(&mut r, &product(&d, (m, n), true, &d, (m, n), false));
             }
             let trace = crate::matrix::trace(&l, m);
             let scale = if trace > 0.0 { 1.0 / trace } else { 0.0 };
@@ -319,9 +320,9 @@ impl LayerOperator {
         check(self.layout.size(), v.len())?;
         let mut out = vec![0.0; v.len()];
         for (group, part) in self.parts.iter().enumerate() {
-            let mut x = self.turned(part, &self.layout.read(v, group), true);
+            let mut x = self.turned(part, self.layout.read(v, group).into(), true);
             x.iter_mut().zip(&part.s).for_each(|(x, &s)| *x *= f(s));
-            self.layout.write(&self.turned(part, &x, false), group, &mut out);
+            self.layout.write(&self.turned(part, x, false), group, &mut out);
         }
         Ok(out)
     }
@@ -337,8 +338,8 @@ impl LayerOperator {
         for (group, part) in self.parts.iter().enumerate() {
             let mut q = vec![0.0; part.s.len()];
             for row in block.root().chunks_exact(block.size().max(1)) {
-                let turned = self.turned(part, &self.layout.read(row, group), true);
-                q.iter_mut().zip(turned).for_each(|(q, x)| *q += x * x);
+                let turned = self.turned(part, self.layout.read(row, group).into(), true);
+                q.iter_mut().zip(&*turned).for_each(|(q, x)| *q += x * x);
             }
             all.extend(q);
         }
@@ -364,11 +365,11 @@ impl LayerOperator {
     }
 
     /// Vᵀ X U, or back.
-    fn turned(&self, part: &Part, x: &[f64], into: bool) -> Vec<f64> {
+    fn turned(&self, part: &Part, x: Buffer<f64>, into: bool) -> Buffer<f64> {
         let Layout { m, n, .. } = self.layout;
         let left = match &part.v {
-            Some(v) => product(v, (m, m), into, x, (m, n), false),
-            None => x.to_vec(),
+            Some(v) => product(v, (m, m), into, &x, (m, n), false),
+            None => x,
         };
         match &part.u {
             Some(u) => product(&left, (m, n), false, u, (n, n), !into),

@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use engine::{
     Device, Error, Layer, LayerRecord, Norm, ParamId, Product, Result, Rows, Shape, Tensor,
-    for_float,
+    for_float, room,
 };
 use kernels::conv::Conv2d;
 use kernels::second_moment;
@@ -100,6 +100,9 @@ impl Moments {
             return Err(Error::Argument { op: "kfac", name, expected, got });
         };
         let kept = reduction.patterns(record, form, groups);
+        // Sums, and where they come from, are there at once.
+        let numbers = kept.0.numbers().saturating_add(kept.1.numbers()).saturating_mul(groups);
+        room::expect("kfac", numbers.saturating_mul(3 * size_of::<f64>()))?;
         let (a, rows, g) = if record.output_grad.device() == Device::Cpu {
             let (a, rows, g) = sums(record, reduction.share, inputs, &kept)?;
             (Numbers::Here(a), rows, Numbers::Here(g))

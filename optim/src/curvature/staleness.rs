@@ -50,7 +50,7 @@ mod tests {
     use engine::{DType, Rng, Tensor};
     use kernels::linalg::symmetric_eigen;
 
-    fn gram(n: usize, seed: u64) -> Vec<f64> {
+    fn gram(n: usize, seed: u64) -> kernels::pool::Buffer<f64> {
         let x = Tensor::normal([n, n], 0.0, 1.0, DType::F64, &mut Rng::new(seed));
         let x = x.to_f64_vec().unwrap();
         crate::matrix::product(&x, (n, n), true, &x, (n, n), false)
@@ -63,7 +63,7 @@ mod tests {
         let basis = symmetric_eigen(&old, n).unwrap().vectors;
         let at = |t: f64| {
             let between: Vec<f64> =
-                old.iter().zip(&new).map(|(x, y)| (1.0 - t) * x + t * y).collect();
+                old.iter().zip(&*new).map(|(x, y)| (1.0 - t) * x + t * y).collect();
             staleness(&between, &basis, n).unwrap()
         };
         assert!(at(0.0) < 1e-7, "{}", at(0.0));

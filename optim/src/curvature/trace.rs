@@ -116,7 +116,7 @@ mod tests {
     use crate::matrix::{apply, product as matrix_product, trace};
 
     /// XᵀX of an X `[rank, n]`.
-    fn gram(rank: usize, n: usize) -> Vec<f64> {
+    fn gram(rank: usize, n: usize) -> kernels::pool::Buffer<f64> {
         let x = Tensor::normal([rank, n], 0.0, 1.0, DType::F64, &mut Rng::new(7));
         let x = x.to_f64_vec().unwrap();
         matrix_product(&x, (rank, n), true, &x, (rank, n), false)
@@ -141,7 +141,7 @@ mod tests {
         let n = 60;
         // A few large eigenvalues over many small ones, as a network's curvature.
         let (few, many) = (gram(3, n), gram(n, n));
-        let a: Vec<f64> = few.iter().zip(&many).map(|(x, y)| 30.0 * x + 0.1 * y).collect();
+        let a: Vec<f64> = few.iter().zip(&*many).map(|(x, y)| 30.0 * x + 0.1 * y).collect();
         let exact = trace(&a, n);
         let product = |v: &[f64]| Ok(apply(&a, v));
         let plain = hutchinson(product, n, 90, &mut Rng::new(2)).unwrap();

@@ -85,7 +85,7 @@ impl<R: LayerRule> Layerwise<R> {
                             format!("{} for {} of `{path}/{name}`", found.len(), values.len());
                         return Err(refused("as many numbers as the sides configured keep", got));
                     }
-                    *values = found;
+                    *values = found.into();
                 }
                 kept.groups.push(values);
             }

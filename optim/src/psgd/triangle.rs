@@ -4,10 +4,10 @@
 //! A Aᵀ and B Bᵀ of `[n, k]` matrices. Where k is far below n they are never formed: row i of triu(A Aᵀ) Q is
 //! aᵢᵀ Σ_{j ≥ i} aⱼ qⱼᵀ, a sum that grows by one term from row to row, for 4 n² k operations in place of 2 n³.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use engine::Result;
+use kernels::elementwise;
 use kernels::gemm::{Matrix, gemm};
 use kernels::pool::Buffer;
 use kernels::transpose::transpose;
@@ -63,9 +63,9 @@ impl Side<'_> {
             let inverse = inverse_of(self.q, n, 0..n);
             return axes::times(&x, dims, (self.axis, self.pattern), &inverse, true);
         }
-        let mut x = unfolded(&x, dims, self.axis).into_owned();
+        let mut x = unfolded(&x, dims, self.axis);
         solve_transposed(self.q, n, &mut x);
-        Ok(folded(x, dims, self.axis).into())
+        Ok(folded(x, dims, self.axis))
     }
 
     /// Each entry of X by a function of its q.
@@ -86,9 +86,9 @@ impl Side<'_> {
         };
         if let Pattern::Diagonal(_) = self.pattern {
             let [aa, bb] = both.map(gram);
-            let bound = aa.iter().zip(&bb).map(|(a, b)| a + b).fold(0.0, f64::max);
+            let bound = aa.iter().zip(&*bb).map(|(a, b)| a + b).fold(0.0, f64::max);
             let size = if bound > 0.0 { rate / bound } else { 0.0 };
-            for ((q, a), b) in self.q.iter_mut().zip(aa).zip(bb) {
+            for ((q, a), b) in self.q.iter_mut().zip(&*aa).zip(&*bb) {
                 *q -= size * (a - b) * *q;
             }
             return;
@@ -98,31 +98,39 @@ impl Side<'_> {
             false => by_products(&both.map(gram), self.q, n),
         };
         let size = if bound > 0.0 { rate / bound } else { 0.0 };
-        self.q.iter_mut().zip(product).for_each(|(q, p)| *q -= size * p);
+        elementwise::update2(self.q, &product, |q, p| q - size * p);
     }
 }
 
 /// ‖AAᵀ + BBᵀ‖, a lower bound, and triu(AAᵀ − BBᵀ) Q, from the two moments.
-fn by_products([aa, bb]: &[Vec<f64>; 2], q: &[f64], n: usize) -> (f64, Vec<f64>) {
-    let sum: Vec<f64> = aa.iter().zip(bb).map(|(a, b)| a + b).collect();
+fn by_products([aa, bb]: &[Buffer<f64>; 2], q: &[f64], n: usize) -> (f64, Buffer<f64>) {
+    let mut sum = Buffer::unspecified(n * n);
+    elementwise::map2(aa, bb, &mut sum, |a, b| a + b);
     let longest = (0..n).map(|i| dot(&sum[i * n..(i + 1) * n], &sum[i * n..(i + 1) * n]));
     let bound = spectral_bound(longest, |x| crate::matrix::apply(&sum, x));
-    let upper: Vec<f64> =
-        (0..n * n).map(|at| if at % n >= at / n { aa[at] - bb[at] } else { 0.0 }).collect();
-    let mut product = vec![0.0; n * n];
+    let mut upper = sum;
+    for (i, row) in upper.chunks_exact_mut(n.max(1)).enumerate() {
+        row[..i].fill(0.0);
+        row.iter_mut().enumerate().skip(i).for_each(|(j, x)| *x = aa[i * n + j] - bb[i * n + j]);
+    }
+    let mut product = Buffer::unspecified(n * n);
     gemm(1.0, Matrix::new(&upper, n, n), Matrix::new(q, n, n), 0.0, &mut product);
     (bound, product)
 }
 
 /// The same without a matrix of n² but Q.
-fn by_rows([a, b]: &[Cow<'_, [f64]>; 2], q: &[f64], (n, k): (usize, usize)) -> (f64, Vec<f64>) {
+fn by_rows([a, b]: &[Buffer<f64>; 2], q: &[f64], (n, k): (usize, usize)) -> (f64, Buffer<f64>) {
     // The columns of M = C Cᵀ, C = [A B], have the squares cᵢᵀ (CᵀC) cᵢ.
-    let both = |i: usize| a[i * k..(i + 1) * k].iter().chain(&b[i * k..(i + 1) * k]).copied();
-    let c: Vec<f64> = (0..n).flat_map(both).collect();
-    let (c, width) = (Matrix::new(&c, n, 2 * k), 2 * k);
-    let mut inner = vec![0.0; width * width];
+    let width = 2 * k;
+    let mut both = Buffer::unspecified(n * width);
+    for (i, row) in both.chunks_exact_mut(width.max(1)).enumerate() {
+        row[..k].copy_from_slice(&a[i * k..(i + 1) * k]);
+        row[k..].copy_from_slice(&b[i * k..(i + 1) * k]);
+    }
+    let c = Matrix::new(&both, n, width);
+    let mut inner = Buffer::unspecified(width * width);
     gemm(1.0, c.t(), c, 0.0, &mut inner);
-    let mut through = vec![0.0; n * width];
+    let mut through = Buffer::unspecified(n * width);
     gemm(1.0, c, Matrix::new(&inner, width, width), 0.0, &mut through);
     let square = |i: usize| (0..width).map(|j| c.get(i, j) * through[i * width + j]).sum::<f64>();
     let times = |x: &[f64]| {
@@ -132,7 +140,8 @@ fn by_rows([a, b]: &[Cow<'_, [f64]>; 2], q: &[f64], (n, k): (usize, usize)) -> (
         out
     };
     let bound = spectral_bound((0..n).map(square), times);
-    let (mut sums, mut product) = ([vec![0.0; k * n], vec![0.0; k * n]], vec![0.0; n * n]);
+    let mut sums = [(); 2].map(|()| Buffer::<f64>::zeros(k * n));
+    let mut product = Buffer::zeros(n * n);
     for i in (0..n).rev() {
         let (row, out) = (&q[i * n + i..(i + 1) * n], &mut product[i * n + i..(i + 1) * n]);
         for ((x, sums), sign) in [a, b].into_iter().zip(&mut sums).zip([1.0, -1.0]) {
@@ -203,15 +212,16 @@ fn inverse_of(q: &[f64], n: usize, run: Range<usize>) -> Vec<f64> {
 }
 
 /// X₍ᵢ₎ `[n, k]`: the axis in front.
-fn unfolded<'a>(x: &'a [f64], dims: &[usize], axis: usize) -> Cow<'a, [f64]> {
+fn unfolded(x: &[f64], dims: &[usize], axis: usize) -> Buffer<f64> {
+    let mut out = Buffer::unspecified(x.len());
     if axis == 0 {
-        return Cow::Borrowed(x);
+        out.copy_from_slice(x);
+        return out;
     }
     let (n, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
-    let mut out = vec![0.0; x.len()];
     if inner == 1 {
         transpose(x, (x.len() / n.max(1), n), n, &mut out);
-        return Cow::Owned(out);
+        return out;
     }
     let k = x.len() / n.max(1);
     for (s, slab) in x.chunks_exact((n * inner).max(1)).enumerate() {
@@ -219,16 +229,16 @@ fn unfolded<'a>(x: &'a [f64], dims: &[usize], axis: usize) -> Cow<'a, [f64]> {
             out[i * k + s * inner..][..inner].copy_from_slice(row);
         }
     }
-    Cow::Owned(out)
+    out
 }
 
 /// The way back.
-fn folded(x: Vec<f64>, dims: &[usize], axis: usize) -> Vec<f64> {
+fn folded(x: Buffer<f64>, dims: &[usize], axis: usize) -> Buffer<f64> {
     if axis == 0 {
         return x;
     }
     let (n, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
-    let (k, mut out) = (x.len() / n.max(1), vec![0.0; x.len()]);
+    let (k, mut out) = (x.len() / n.max(1), Buffer::unspecified(x.len()));
     if inner == 1 {
         transpose(&x, (n, k), k, &mut out);
         return out;
@@ -272,7 +282,7 @@ mod tests {
     #[test]
     fn the_fit_by_rows_is_the_fit_by_products() {
         for (n, k) in [(1, 1), (5, 1), (9, 2), (40, 3)] {
-            let both = [noise(n * k, 1), noise(n * k, 2)].map(Cow::Owned);
+            let both = [noise(n * k, 1), noise(n * k, 2)].map(Buffer::from);
             let q = triangle(n);
             let (bound, rows) = by_rows(&both, &q, (n, k));
             let moments = [&both[0], &both[1]].map(|x| product(x, (n, k), false, x, (n, k), true));

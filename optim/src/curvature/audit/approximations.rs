@@ -196,7 +196,7 @@ fn ekfac(layout: Layout, layer: &LayerSeen) -> Result<Approximation> {
         numbers += kept.iter().map(|(_, values)| values.len()).sum::<usize>();
         let mut take = |name: &str| {
             let of = kept.iter_mut().find(|(known, _)| *known == name);
-            of.map(|(_, values)| std::mem::take(values))
+            of.map(|(_, values)| values.to_vec())
         };
         let (v, u, s) = (take("v"), take("u"), take("s").unwrap_or_default());
         parts.push(match layer.transposed {

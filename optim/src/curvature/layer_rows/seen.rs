@@ -3,6 +3,7 @@
 use engine::Result;
 use kernels::elementwise;
 use kernels::gemm::{Matrix, gemm};
+use kernels::pool::Buffer;
 
 use crate::curvature::communicator::{Communicator, exchange};
 use crate::curvature::numbers::is_second_moment;
@@ -10,12 +11,12 @@ use crate::curvature::pattern::Pattern;
 use crate::flat::dot;
 
 /// One use of a layer in one micro-batch.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Use {
     /// `[R, n]`
-    pub(super) a: Vec<f64>,
+    pub(super) a: Buffer<f64>,
     /// `[R, m]` for each sweep.
-    pub(super) d: Vec<Vec<f64>>,
+    pub(super) d: Vec<Buffer<f64>>,
     /// The examples that the rows belong to, in order.
     pub(super) examples: usize,
 }
@@ -36,14 +37,15 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn uses(&self) -> impl Iterator<Item = &Use> {
+    fn uses(&self) -> impl Iterator<Item = &Use> + Clone {
         self.batches.iter().flatten()
     }
 
     /// Whether every number seen is finite, and its square is, in f32.
     #[must_use]
     pub fn is_finite(&self) -> bool {
-        let mut numbers = self.uses().flat_map(|u| u.a.iter().chain(u.d.iter().flatten()));
+        let mut numbers =
+            self.uses().flat_map(|u| u.a.iter().chain(u.d.iter().flat_map(|d| d.iter())));
         numbers.all(|x| is_second_moment(x * x))
     }
 
@@ -55,21 +57,25 @@ impl Seen {
 
     /// All inputs: `[R, n]`.
     #[must_use]
-    pub fn inputs(&self) -> Vec<f64> {
-        self.uses().flat_map(|u| u.a.iter().copied()).collect()
+    pub fn inputs(&self) -> Buffer<f64> {
+        joined(self.uses().map(|used| &used.a))
     }
 
     /// All output gradients, sweep by sweep: `[R · sweeps, m]`.
     #[must_use]
-    pub fn outputs(&self) -> Vec<f64> {
-        self.uses().flat_map(|u| u.d.iter().flatten().copied()).collect()
+    pub fn outputs(&self) -> Buffer<f64> {
+        joined(self.uses().flat_map(|used| &used.d))
     }
 
     /// A = 1/R Σ a aᵀ over the rows of all workers, as far as a pattern keeps it.
     ///
     /// # Errors
     /// The communicator's, here and below.
-    pub fn input_moment(&self, side: &Pattern, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+    pub fn input_moment(
+        &self,
+        side: &Pattern,
+        workers: &mut dyn Communicator,
+    ) -> Result<Buffer<f64>> {
         mean(gram(&self.inputs(), side), self.rows() as f64, workers)
     }
 
@@ -81,7 +87,7 @@ impl Seen {
         &self,
         side: &Pattern,
         workers: &mut dyn Communicator,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         self.mean_over_terms(gram(&self.outputs(), side), workers)
     }
 
@@ -89,7 +95,7 @@ impl Seen {
     ///
     /// # Errors
     /// As [`Seen::input_moment`].
-    pub fn input_band(&self, width: usize, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+    pub fn input_band(&self, width: usize, workers: &mut dyn Communicator) -> Result<Buffer<f64>> {
         mean(band(&self.inputs(), self.n, width), self.rows() as f64, workers)
     }
 
@@ -97,7 +103,7 @@ impl Seen {
     ///
     /// # Errors
     /// As [`Seen::input_moment`].
-    pub fn output_band(&self, width: usize, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+    pub fn output_band(&self, width: usize, workers: &mut dyn Communicator) -> Result<Buffer<f64>> {
         self.mean_over_terms(band(&self.outputs(), self.m, width), workers)
     }
 
@@ -105,7 +111,7 @@ impl Seen {
     ///
     /// # Errors
     /// As [`Seen::input_moment`].
-    pub fn mean_input(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+    pub fn mean_input(&self, workers: &mut dyn Communicator) -> Result<Buffer<f64>> {
         mean(sum(&self.inputs(), self.n), self.rows() as f64, workers)
     }
 
@@ -114,9 +120,8 @@ impl Seen {
     ///
     /// # Errors
     /// As [`Seen::input_moment`].
-    pub fn mean_output(&self, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
-        let first: Vec<f64> =
-            self.uses().flat_map(|u| u.d.iter().take(self.first).flatten().copied()).collect();
+    pub fn mean_output(&self, workers: &mut dyn Communicator) -> Result<Buffer<f64>> {
+        let first = joined(self.uses().flat_map(|used| used.d.iter().take(self.first)));
         self.mean_over_terms(sum(&first, self.m), workers)
     }
 
@@ -126,9 +131,9 @@ impl Seen {
     /// As [`Seen::input_moment`].
     pub fn mean_over_rows(
         &self,
-        sum: Vec<f64>,
+        sum: Buffer<f64>,
         workers: &mut dyn Communicator,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         mean(sum, self.rows() as f64, workers)
     }
 
@@ -138,17 +143,17 @@ impl Seen {
     /// As [`Seen::input_moment`].
     pub fn mean_over_terms(
         &self,
-        sum: Vec<f64>,
+        sum: Buffer<f64>,
         workers: &mut dyn Communicator,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         mean(sum, self.terms, workers)
     }
 
     /// The same where each use of the layer has turned its rows: a is `[R, n]`, d `[R, m]`.
     pub(crate) fn turned(
         &self,
-        inputs: impl Fn(&[f64]) -> Vec<f64>,
-        outputs: impl Fn(&[f64]) -> Vec<f64>,
+        inputs: impl Fn(&[f64]) -> Buffer<f64>,
+        outputs: impl Fn(&[f64]) -> Buffer<f64>,
     ) -> Self {
         let turn = |used: &Use| Use {
             a: inputs(&used.a),
@@ -160,9 +165,9 @@ impl Seen {
     }
 
     /// Σ over examples (and sweeps) of the squares of their gradients' entries, `[m, n]`.
-    pub(crate) fn squared_gradients(&self) -> Vec<f64> {
+    pub(crate) fn squared_gradients(&self) -> Buffer<f64> {
         let (n, m) = (self.n, self.m);
-        let mut sum = vec![0.0; m * n];
+        let mut sum = Buffer::zeros(m * n);
         if self.one_row_each() {
             // (d aᵀ)² = d² (a²)ᵀ: one product for all examples.
             let squares = |x: &[f64]| -> Vec<f64> { x.iter().map(|x| x * x).collect() };
@@ -183,7 +188,7 @@ impl Seen {
 
     /// Σ over examples (and sweeps) of D Dᵀ and of DᵀD of their gradients D `[m, n]`, as far as patterns keep
     /// them. Where an example is one row, D = d aᵀ is not formed: D Dᵀ = ‖a‖² d dᵀ.
-    pub(crate) fn gradient_moments(&self, inputs: &Pattern, outputs: &Pattern) -> [Vec<f64>; 2] {
+    pub(crate) fn gradient_moments(&self, inputs: &Pattern, outputs: &Pattern) -> [Buffer<f64>; 2] {
         let (n, m) = (self.n, self.m);
         let (mut left, mut right) = (outputs.zeros(), inputs.zeros());
         if self.one_row_each() {
@@ -226,7 +231,7 @@ impl Seen {
             let Some(first) = batch.first() else { continue };
             for sweep in 0..first.d.len() {
                 for example in 0..first.examples {
-                    let mut gradient = vec![0.0; m * n];
+                    let mut gradient = Buffer::zeros(m * n);
                     for used in batch.iter().filter(|u| u.examples == first.examples) {
                         let rows = used.a.len() / n.max(1) / used.examples.max(1);
                         let range =
@@ -242,16 +247,28 @@ impl Seen {
     }
 }
 
+/// The rows of several matrices, one after another.
+fn joined<'a>(all: impl Iterator<Item = &'a Buffer<f64>> + Clone) -> Buffer<f64> {
+    let mut out = Buffer::unspecified(all.clone().map(|x| x.len()).sum());
+    let mut rest = &mut *out;
+    for x in all {
+        let (here, after) = rest.split_at_mut(x.len());
+        here.copy_from_slice(x);
+        rest = after;
+    }
+    out
+}
+
 /// xᵀx, as far as it is kept.
-fn gram(x: &[f64], side: &Pattern) -> Vec<f64> {
+fn gram(x: &[f64], side: &Pattern) -> Buffer<f64> {
     let mut out = side.zeros();
     side.gram(x, x.len() / side.size().max(1), (1.0, 1.0), &mut out);
     out
 }
 
 /// The diagonals 0 to `last` of xᵀx, one after another.
-fn band(x: &[f64], width: usize, last: usize) -> Vec<f64> {
-    let mut out = vec![0.0; (last + 1) * width];
+fn band(x: &[f64], width: usize, last: usize) -> Buffer<f64> {
+    let mut out = Buffer::zeros((last + 1) * width);
     for row in x.chunks_exact(width.max(1)) {
         for (k, diagonal) in out.chunks_exact_mut(width).enumerate().take(width) {
             let products = row.iter().zip(&row[k..]);
@@ -262,8 +279,8 @@ fn band(x: &[f64], width: usize, last: usize) -> Vec<f64> {
 }
 
 /// Σ x
-fn sum(x: &[f64], width: usize) -> Vec<f64> {
-    let mut sum = vec![0.0; width];
+fn sum(x: &[f64], width: usize) -> Buffer<f64> {
+    let mut sum = Buffer::zeros(width);
     for row in x.chunks_exact(width.max(1)) {
         sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
     }
@@ -271,7 +288,11 @@ fn sum(x: &[f64], width: usize) -> Vec<f64> {
 }
 
 /// Σ over workers of the sums, over Σ of the counts.
-fn mean(mut sums: Vec<f64>, mut count: f64, workers: &mut dyn Communicator) -> Result<Vec<f64>> {
+fn mean(
+    mut sums: Buffer<f64>,
+    mut count: f64,
+    workers: &mut dyn Communicator,
+) -> Result<Buffer<f64>> {
     exchange(sums.iter_mut().chain([&mut count]), workers)?;
     let count = count.max(1.0);
     elementwise::update(&mut sums, |x| x / count);

@@ -5,9 +5,11 @@
 
 use engine::{Error, Result, Shape};
 use kernels::gemm::{Matrix, gemm};
+use kernels::pool::Buffer;
 use kernels::{elementwise, linalg, parallel, reduce, second_moment};
 
 use super::Pattern;
+use crate::axes::{copy, scratch};
 use crate::curvature::precondition::failed;
 
 impl Pattern {
@@ -20,12 +22,12 @@ impl Pattern {
     }
 
     /// 0
-    pub(crate) fn zeros(&self) -> Vec<f64> {
-        vec![0.0; self.numbers()]
+    pub(crate) fn zeros(&self) -> Buffer<f64> {
+        Buffer::zeros(self.numbers())
     }
 
     /// I
-    pub(crate) fn identity(&self) -> Vec<f64> {
+    pub(crate) fn identity(&self) -> Buffer<f64> {
         let mut out = self.zeros();
         self.shift(&mut out, 1.0);
         out
@@ -61,8 +63,14 @@ impl Pattern {
     ///
     /// # Shape
     /// x, result: `[n, columns]`
-    pub(crate) fn left(&self, m: &[f64], x: &[f64], columns: usize, transposed: bool) -> Vec<f64> {
-        let mut out = vec![0.0; x.len()];
+    pub(crate) fn left(
+        &self,
+        m: &[f64],
+        x: &[f64],
+        columns: usize,
+        transposed: bool,
+    ) -> Buffer<f64> {
+        let mut out = Buffer::unspecified(x.len());
         self.left_into(m, x, columns, transposed, &mut out);
         out
     }
@@ -99,8 +107,8 @@ impl Pattern {
     ///
     /// # Shape
     /// x, result: `[rows, n]`
-    pub(crate) fn right(&self, m: &[f64], x: &[f64], rows: usize, transposed: bool) -> Vec<f64> {
-        let mut out = vec![0.0; x.len()];
+    pub(crate) fn right(&self, m: &[f64], x: &[f64], rows: usize, transposed: bool) -> Buffer<f64> {
+        let mut out = Buffer::unspecified(x.len());
         self.right_into(m, x, rows, transposed, &mut out);
         out
     }
@@ -130,7 +138,7 @@ impl Pattern {
             if size == n {
                 return gemm(1.0, whole, block, 0.0, out);
             }
-            let mut part = vec![0.0; rows * size];
+            let mut part = Buffer::unspecified(rows * size);
             gemm(1.0, whole.columns(range.start, range.end), block, 0.0, &mut part);
             for (out, part) in out.chunks_exact_mut(n.max(1)).zip(part.chunks_exact(size.max(1))) {
                 out[range.clone()].copy_from_slice(part);
@@ -139,7 +147,7 @@ impl Pattern {
     }
 
     /// A B of two matrices of this pattern, either of them transposed first.
-    pub(crate) fn times(&self, (a, a_t): (&[f64], bool), (b, b_t): (&[f64], bool)) -> Vec<f64> {
+    pub(crate) fn times(&self, (a, a_t): (&[f64], bool), (b, b_t): (&[f64], bool)) -> Buffer<f64> {
         let mut out = self.zeros();
         let Self::Blocks(sizes) = self else {
             out.iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = a * b);
@@ -166,14 +174,14 @@ impl Pattern {
         let n = self.size();
         scale(out, keep);
         if let Self::Diagonal(_) = self {
-            let mut squares = vec![0.0; n];
+            let mut squares = Buffer::unspecified(n);
             second_moment::column_squares(x, rows, n, &mut squares);
             return add(out, gain, &squares);
         }
         if let Self::Blocks(sizes) = self
             && sizes.len() == 1
         {
-            let mut sum = vec![0.0; n * n];
+            let mut sum = Buffer::unspecified(n * n);
             second_moment::gram(x, rows, n, &mut sum);
             return add(out, gain, &sum);
         }
@@ -199,7 +207,7 @@ impl Pattern {
     ) {
         scale(out, keep);
         let Self::Blocks(sizes) = self else {
-            let mut squares = vec![0.0; out.len()];
+            let mut squares = Buffer::unspecified(out.len());
             reduce::square_sum_axis(x, out.len(), columns, 1, &mut squares);
             return add(out, gain, &squares);
         };
@@ -217,13 +225,15 @@ impl Pattern {
     ///
     /// # Errors
     /// [`Error::Linalg`] when it is not one.
-    pub(crate) fn inverse(&self, m: &[f64]) -> Result<Vec<f64>> {
+    pub(crate) fn inverse(&self, m: &[f64]) -> Result<Buffer<f64>> {
         if let Self::Diagonal(_) = self {
             if let Some(at) = m.iter().position(|x| x.is_nan() || *x <= 0.0) {
                 let reason = format!("the diagonal's entry {at} is {}, not positive", m[at]);
                 return Err(Error::Linalg { routine: "inverse", reason });
             }
-            return Ok(m.iter().map(|x| 1.0 / x).collect());
+            let mut out = Buffer::unspecified(m.len());
+            elementwise::map(m, &mut out, |x| 1.0 / x);
+            return Ok(out);
         }
         self.block_by_block(m, |block, n| {
             linalg::cholesky_inverse(block, n).map_err(|e| failed(&e))
@@ -235,7 +245,7 @@ impl Pattern {
     ///
     /// # Errors
     /// [`Error::Linalg`]
-    pub(crate) fn eigenvectors(&self, m: &[f64]) -> Result<Vec<f64>> {
+    pub(crate) fn eigenvectors(&self, m: &[f64]) -> Result<Buffer<f64>> {
         if let Self::Diagonal(_) = self {
             return Ok(self.identity());
         }
@@ -249,13 +259,15 @@ impl Pattern {
         &self,
         m: &[f64],
         of: impl Fn(&[f64], usize) -> Result<Vec<f64>>,
-    ) -> Result<Vec<f64>> {
-        let Self::Blocks(sizes) = self else { return Ok(m.to_vec()) };
-        let (mut all, mut rest) = (Vec::with_capacity(m.len()), m);
+    ) -> Result<Buffer<f64>> {
+        let Self::Blocks(sizes) = self else { return copy(m) };
+        let mut all = scratch(m.len())?;
+        let (mut m, mut out) = (m, &mut *all);
         for &n in sizes {
-            let (block, tail) = rest.split_at(n * n);
-            all.extend(of(block, n)?);
-            rest = tail;
+            let (block, tail) = m.split_at(n * n);
+            let (to, after) = out.split_at_mut(n * n);
+            to.copy_from_slice(&of(block, n)?);
+            (m, out) = (tail, after);
         }
         Ok(all)
     }
