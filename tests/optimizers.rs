@@ -73,6 +73,25 @@ fn every_optimizer_covers_every_parameter_and_counts_its_state() {
 }
 
 #[test]
+fn no_optimizer_takes_a_saved_rate_or_damping_that_is_none() {
+    for name in known() {
+        let (mut model, mut optimizer) = (Net::new(DType::F64), build(name, None).unwrap());
+        step(&mut model, &mut *optimizer, &batch(0, DType::F64));
+        let (state, rate) = (optimizer.state(&model).unwrap(), optimizer.rate());
+        let quantities = |key: &&String| ["rate", "damping"].iter().any(|end| key.ends_with(end));
+        for key in state.numbers.keys().filter(quantities) {
+            for bad in ["NaN", "inf", "-0.1"] {
+                let mut state = state.clone();
+                state.numbers.insert(key.clone(), bad.to_owned());
+                let error = optimizer.load_state(&model, &state).unwrap_err().to_string();
+                assert!(error.contains(key) && error.contains(bad), "{name}: {error}");
+                assert_eq!(optimizer.rate(), rate, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn no_optimizer_takes_the_state_of_another() {
     for name in known() {
         let (mut model, mut optimizer) = (Net::new(DType::F64), build(name, None).unwrap());

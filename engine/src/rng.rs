@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 
 use kernels::vector::vectorized;
+use rand_distr::{Distribution as _, StandardNormal};
 
 /// A counter-based random generator. It implements `rand`'s traits, so every distribution and
 /// shuffle of that library works with it.
@@ -65,6 +66,18 @@ impl Rng {
             rng.refill();
         }
         rng
+    }
+
+    /// Independent draws from the standard normal distribution.
+    ///
+    /// # Example
+    /// ```
+    /// let mut z = [0.0; 1000];
+    /// alcyon_engine::Rng::new(1).fill_normal(&mut z);
+    /// assert!((z.iter().map(|z| z * z).sum::<f64>() / 1000.0 - 1.0).abs() < 0.1);
+    /// ```
+    pub fn fill_normal(&mut self, out: &mut [f64]) {
+        out.iter_mut().for_each(|z| *z = StandardNormal.sample(self));
     }
 
     /// The words around the position.
@@ -133,22 +146,24 @@ fn philox<const BLOCKS: usize>(key: u64, first: u64, high: u64) -> [[u32; BLOCKS
     const W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
     let halves = |x: u64| [x as u32, (x >> 32) as u32];
     let mut k = halves(key);
-    let [low, next] = halves(high);
-    let (mut c0, mut c1, mut c2, mut c3) =
-        ([0; BLOCKS], [0; BLOCKS], [low; BLOCKS], [next; BLOCKS]);
+    // A word is the lower half of a u64, whose upper half is anything: products are of lower halves, and vectors
+    // have an instruction for them.
+    let product = |m: u32, c: u64| u64::from(m) * u64::from(c as u32);
+    let (mut c0, mut c1) = ([0; BLOCKS], [0; BLOCKS]);
+    let (mut c2, mut c3) = ([high; BLOCKS], [high >> 32; BLOCKS]);
     for (i, (c0, c1)) in c0.iter_mut().zip(&mut c1).enumerate() {
-        [*c0, *c1] = halves(first.wrapping_add(i as u64));
+        let counter = first.wrapping_add(i as u64);
+        (*c0, *c1) = (counter, counter >> 32);
     }
     for _ in 0..10 {
         for (((c0, c1), c2), c3) in c0.iter_mut().zip(&mut c1).zip(&mut c2).zip(&mut c3) {
-            let [low0, high0] = halves(u64::from(M[0]) * u64::from(*c0));
-            let [low1, high1] = halves(u64::from(M[1]) * u64::from(*c2));
-            [*c0, *c1] = [high1 ^ *c1 ^ k[0], low1];
-            [*c2, *c3] = [high0 ^ *c3 ^ k[1], low0];
+            let (p0, p1) = (product(M[0], *c0), product(M[1], *c2));
+            (*c0, *c1) = ((p1 >> 32) ^ *c1 ^ u64::from(k[0]), p1);
+            (*c2, *c3) = ((p0 >> 32) ^ *c3 ^ u64::from(k[1]), p0);
         }
         k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
     }
-    [c0, c1, c2, c3]
+    [c0, c1, c2, c3].map(|words| words.map(|word| word as u32))
 }
 
 #[cfg(test)]

@@ -323,7 +323,7 @@ impl Optimizer for AdaFisher {
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
         let (rate, steps, skipped) =
-            (saved.number("rate")?, saved.count("steps")?, saved.count("skipped")?);
+            (saved.quantity("rate")?, saved.count("steps")?, saved.count("skipped")?);
         let rule: String = saved.number("rule")?;
         if rule != self.config.rule() {
             return Err(refused("factors made by the rule configured", rule));

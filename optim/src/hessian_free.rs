@@ -236,7 +236,7 @@ impl Optimizer for HessianFree {
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
-        let (rate, damping) = (saved.number("rate")?, saved.number("damping")?);
+        let (rate, damping) = (saved.quantity("rate")?, saved.quantity("damping")?);
         let layout = Layout::saved(model, "last", &saved);
         let last = match saved.number::<u8>("last")? {
             0 => Vec::new(),

@@ -350,7 +350,7 @@ impl Optimizer for Lbfgs {
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
-        let (rate, count): (f64, usize) = (saved.number("rate")?, saved.number("pairs")?);
+        let (rate, count): (f64, usize) = (saved.quantity("rate")?, saved.number("pairs")?);
         let first = if count > 0 { "s.0" } else { "theta" };
         let layout = Layout::saved(model, first, &saved);
         // It grows with what is there, not with what is announced.

@@ -333,7 +333,7 @@ impl Optimizer for Newton {
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
-        let (rate, damping) = (saved.number("rate")?, saved.number("damping")?);
+        let (rate, damping) = (saved.quantity("rate")?, saved.quantity("damping")?);
         saved.close(model)?;
         (self.config.rate, self.damping) = (rate, damping);
         Ok(())

@@ -296,7 +296,7 @@ impl<R: Rule> Optimizer for PerParameter<R> {
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
-        let rate = saved.number("rate")?;
+        let rate = saved.quantity("rate")?;
         let moments = self.moments.load_from(model, &mut saved, |p| self.rule.start(p))?;
         saved.close(model)?;
         self.rule.set_rate(rate);

@@ -226,8 +226,8 @@ impl Optimizer for Prodigy {
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.name(), state)?;
-        let (rate, steps) = (saved.number("rate")?, saved.count("steps")?);
-        let (distance, largest) = (saved.number("distance")?, saved.number("largest")?);
+        let (rate, steps) = (saved.quantity("rate")?, saved.count("steps")?);
+        let (distance, largest) = (saved.quantity("distance")?, saved.quantity("largest")?);
         let numerator = saved.number("numerator")?;
         let moments = self.moments.load_from(model, &mut saved, start)?;
         saved.close(model)?;

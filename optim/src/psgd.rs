@@ -19,12 +19,14 @@
 //! 8,192; the sides of a product are balanced at every hundredth step that is fitted, there at random, once in a
 //! hundred; draws follow from the seed and the step, and are the same for all parameters; what is kept is f64.
 
+mod runs;
 mod triangle;
 
-use engine::{DType, Parameter, Result, Rng, Shape, Tensor};
+use engine::{DType, Parameter, Result, Rng, Shape, Tensor, for_float};
+use kernels::length::largest;
+use kernels::parallel;
 use kernels::pool::Buffer;
-use kernels::reduce::{dot, sum_of};
-use kernels::{elementwise, parallel};
+use kernels::reduce::dot;
 
 use crate::LongSides;
 use crate::axes::scratch;
@@ -32,6 +34,7 @@ use crate::curvature::pattern::Pattern;
 use crate::moments::{below_one, correction, demand, not_negative, positive};
 use crate::per_parameter::{First, PerParameter, Rule, Start};
 use crate::soap::{average_in, descend};
+use runs::Moment;
 use triangle::Side;
 
 /// The root mean square that a direction is cut to.
@@ -168,29 +171,27 @@ impl Rule for PsgdConfig {
 
     fn update(&self, t: u64, value: &mut Tensor, grad: &Tensor, kept: &mut [Tensor]) -> Result<()> {
         let [m, tensors @ ..] = kept else { return Ok(()) };
-        let (dims, g) = (self.dims(value.shape()), grad.to_dtype(DType::F64)?);
-        let m = m.make_mut::<f64>()?;
-        average_in(m, g.as_slice()?, self.beta);
-        let scale = 1.0 / correction(self.beta, t);
-        let mut direction = scratch(m.len())?;
-        elementwise::map(m, &mut direction, |m| m * scale);
-        let mut factors = Vec::with_capacity(tensors.len());
+        let (grad, m) = (grad.contiguous()?, m.make_mut::<f64>()?);
+        for_float!(grad.dtype(), T => average_in(m, grad.as_slice::<T>()?, self.beta));
+        let dims = self.dims(value.shape());
+        let moment = Moment { m, scale: 1.0 / correction(self.beta, t), dims: &dims };
         let patterns = self.patterns(value.shape());
-        for (axis, (q, pattern)) in tensors.iter_mut().zip(&patterns).enumerate() {
-            factors.push(Side { axis, pattern, q: q.make_mut::<f64>()? });
-        }
         let mut rng = Rng::stream(self.seed, t);
         let draw = Tensor::uniform([1], 0.0, 1.0, DType::F64, &mut rng).item()?;
         if draw < self.probability(t) {
             let z = normal(m.len(), &rng)?;
-            fit(&mut factors, &direction, z, &dims, self.fit_rate)?;
-            if t.is_multiple_of(BALANCE_EVERY) && factors.len() > 1 {
-                balance(&mut factors);
+            let changes = moment.fit(&sides(tensors, &patterns, Side::to_fit)?, &z)?;
+            for (q, change) in tensors.iter_mut().zip(&changes) {
+                change.apply(q.make_mut()?, self.fit_rate);
+            }
+            if t.is_multiple_of(BALANCE_EVERY) && tensors.len() > 1 {
+                balance(tensors)?;
             }
         }
-        for side in &factors {
-            direction = side.twice(direction, &dims)?;
-        }
+        let direction =
+            moment.preconditioned(&sides(tensors, &patterns, |axis, pattern, q| {
+                Side::to_precondition(axis, pattern, q, m.len())
+            })?)?;
         let square = dot(&direction, &direction) / direction.len().max(1) as f64;
         let cut = self.rate * (LONGEST_STEP / square.sqrt()).min(1.0);
         let decay = if value.rank() > 1 { self.weight_decay } else { 0.0 };
@@ -248,52 +249,41 @@ impl PsgdConfig {
     }
 }
 
-/// One fit of all sides to the gradient g and the normal draw z.
-fn fit(sides: &mut [Side<'_>], g: &[f64], z: Buffer<f64>, dims: &[usize], rate: f64) -> Result<()> {
-    let size = sum_of(g, g, |g, _| g.abs()) / g.len().max(1) as f64;
-    // Nothing to whiten: fitted to zero, the factors would grow without bound.
-    if size == 0.0 {
-        return Ok(());
-    }
-    let mut a = scratch(g.len())?;
-    elementwise::map2(g, &z, &mut a, |g, z| g + NOISE * size * z);
-    let mut b = z;
-    for side in &*sides {
-        a = side.times(a, dims)?;
-        b = side.solve(b, dims)?;
-    }
-    sides.iter_mut().for_each(|side| side.fit([&a, &b], dims, rate));
-    Ok(())
+/// The factors of all axes.
+fn sides<'a>(
+    tensors: &'a [Tensor],
+    patterns: &'a [Pattern],
+    side: impl Fn(usize, &'a Pattern, &'a [f64]) -> Side<'a>,
+) -> Result<Vec<Side<'a>>> {
+    let all = tensors.iter().zip(patterns).enumerate();
+    all.map(|(axis, (q, pattern))| Ok(side(axis, pattern, q.as_slice()?))).collect()
 }
 
 /// So many standard normal numbers from here on. Runs of them are drawn side by side, each from a place of its
 /// own in the generator's stream, the first from here.
 fn normal(numbers: usize, rng: &Rng) -> Result<Buffer<f64>> {
     let [seed, stream, position] = rng.state();
-    let draw = |run: usize| {
-        let mut rng = Rng::from_state([seed, stream, position + run as u64 * WORDS]);
-        let len = RUN.min(numbers - run * RUN);
-        Tensor::normal([len], 0.0, 1.0, DType::F64, &mut rng)
-    };
-    // A draw is worth some ten elements of a loop.
-    let runs = parallel::map((0..numbers.div_ceil(RUN)).collect(), 10 * RUN, draw);
     let mut z = scratch(numbers)?;
-    for (z, run) in z.chunks_mut(RUN).zip(&runs) {
-        z.copy_from_slice(run.as_slice()?);
-    }
+    // A draw is worth some ten elements of a loop.
+    parallel::items(z.chunks_mut(RUN).collect(), 10 * RUN, |run, z| {
+        Rng::from_state([seed, stream, position + run as u64 * WORDS]).fill_normal(z);
+    });
     Ok(z)
 }
 
-/// Gives all sides the same largest entry; their product stays.
-fn balance(sides: &mut [Side<'_>]) {
-    let largest = |side: &Side<'_>| side.q.iter().fold(0.0_f64, |m, q| m.max(q.abs()));
-    let sizes: Vec<f64> = sides.iter().map(largest).collect();
+/// Gives all factors the same largest entry; their product stays.
+fn balance(factors: &mut [Tensor]) -> Result<()> {
+    let mut sizes = Vec::with_capacity(factors.len());
+    for q in &*factors {
+        sizes.push(largest(q.as_slice::<f64>()?));
+    }
     let mean = sizes.iter().map(|s| s.ln()).sum::<f64>() / sizes.len().max(1) as f64;
     if mean.is_finite() {
-        for (side, size) in sides.iter_mut().zip(sizes) {
-            side.q.iter_mut().for_each(|q| *q *= mean.exp() / size);
+        for (q, size) in factors.iter_mut().zip(sizes) {
+            q.make_mut::<f64>()?.iter_mut().for_each(|q| *q *= mean.exp() / size);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -48,6 +48,18 @@ impl Saved {
         }
     }
 
+    /// A quantity that has to be there: a rate, a damping, a length.
+    pub(crate) fn quantity(&mut self, key: &str) -> Result<f64> {
+        let number: f64 = self.number(key)?;
+        match number.is_finite() && number >= 0.0 {
+            true => Ok(number),
+            false => Err(refused(
+                "quantities that are finite and not negative",
+                format!("`{key}` = {number}"),
+            )),
+        }
+    }
+
     /// A counter that has to be there.
     pub(crate) fn count<N: TryFrom<u64>>(&mut self, key: &str) -> Result<N> {
         self.count_if_any(key)?.ok_or_else(|| missing(key))

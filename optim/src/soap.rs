@@ -16,7 +16,7 @@
 //! diagonal ([`LongSides`]) is not rotated, and one in blocks is rotated block by block. Deviations: everything
 //! that is kept is f64, where they keep f32; their longest axis is 10,000.
 
-use engine::{DType, Element as _, Parameter, Result, Shape, Tensor, for_float};
+use engine::{DType, Element, Parameter, Result, Shape, Tensor, for_float};
 use kernels::gemm::{Matrix, gemm};
 use kernels::pool::Buffer;
 use kernels::{linalg, parallel};
@@ -295,10 +295,10 @@ pub(crate) fn descend(value: &mut Tensor, direction: &[f64], size: f64, decay: f
 }
 
 /// m ← β m + (1 − β) g
-pub(crate) fn average_in(m: &mut [f64], g: &[f64], beta: f64) {
+pub(crate) fn average_in<T: Element>(m: &mut [f64], g: &[T], beta: f64) {
     parallel::pieces(m, 1, |start, m| {
         let (keep, gain) = (beta, 1.0 - beta); // copies: a loop that writes cannot change them
-        m.iter_mut().zip(&g[start..]).for_each(|(m, g)| *m = keep * *m + gain * g);
+        m.iter_mut().zip(&g[start..]).for_each(|(m, g)| *m = keep * *m + gain * g.to_f64());
     });
 }
 

@@ -371,7 +371,7 @@ impl Optimizer for AdaptiveKfac {
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = crate::saved::Saved::open(self.name(), state)?;
-        let (rate, damping): (f64, f64) = (saved.number("rate")?, saved.number("damping")?);
+        let (rate, damping): (f64, f64) = (saved.quantity("rate")?, saved.quantity("damping")?);
         let trend = Trend::load(&mut saved)?;
         let mut inner = State { optimizer: self.inner.name().into(), ..state.clone() };
         inner.numbers.retain(|key, _| key != "damping" && !key.starts_with(trend::KEY));

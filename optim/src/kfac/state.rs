@@ -71,7 +71,7 @@ impl Kfac {
 
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open("kfac", state)?;
-        let (rate, steps) = (saved.number("rate")?, saved.count("steps")?);
+        let (rate, steps) = (saved.quantity("rate")?, saved.count("steps")?);
         let rng = Rng::from_state(numbers("generator", &saved.number::<String>("generator")?)?);
         let plan: String = saved.number("plan")?;
         // What is kept of each side is compared there.
@@ -240,7 +240,7 @@ fn load_inverse(
     };
     let mut groups = Vec::with_capacity(block.groups);
     for k in 0..block.groups {
-        let damping = saved.number(&format!("{path}/damping.{k}"))?;
+        let damping = saved.quantity(&format!("{path}/damping.{k}"))?;
         let mut half = |side: &str, kept: &Pattern| {
             load_half(saved, path, &format!("{side}.{k}"), kept, dtype)
         };

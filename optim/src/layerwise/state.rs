@@ -46,7 +46,7 @@ impl<R: LayerRule> Layerwise<R> {
 
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open(self.rule.name(), state)?;
-        let (rate, steps) = (saved.number("rate")?, saved.count("steps")?);
+        let (rate, steps) = (saved.quantity("rate")?, saved.count("steps")?);
         let looks = saved.count("looks")?;
         let mut word = |at: usize| saved.number(&format!("generator.{at}"));
         let generator = [word(0)?, word(1)?, word(2)?];

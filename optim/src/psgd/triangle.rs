@@ -5,6 +5,7 @@
 //! aᵢᵀ Σ_{j ≥ i} aⱼ qⱼᵀ, a sum that grows by one term from row to row, for 4 n² k operations in place of 2 n³.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use engine::Result;
 use kernels::elementwise;
@@ -22,21 +23,76 @@ const ROWS_AGAINST_PRODUCTS: usize = 32;
 /// The rows of a triangle that are solved one by one before the rest takes them over in one product.
 const RUN: usize = 64;
 
-/// Q of one axis.
+/// Q of one axis, with what a step makes of it beforehand.
+#[derive(Clone)]
 pub(super) struct Side<'a> {
-    pub(super) axis: usize,
+    axis: usize,
     /// The whole matrix, or its diagonal.
-    pub(super) pattern: &'a Pattern,
+    pub(super) pattern: Pattern,
     /// `[n, n]`, upper triangular, or the diagonal `[n]`.
-    pub(super) q: &'a mut [f64],
+    q: &'a [f64],
+    /// Q⁻¹ of a small triangle.
+    inverse: Option<Arc<Buffer<f64>>>,
+    /// QᵀQ, where it is applied to more than n rows.
+    square: Option<Arc<Buffer<f64>>>,
 }
 
-impl Side<'_> {
+/// What a fit adds to a factor: −μ `product` / `bound`.
+pub(super) struct Change {
+    bound: f64,
+    product: Buffer<f64>,
+}
+
+impl Change {
+    /// Q ← Q − μ triu(AAᵀ − BBᵀ) Q / ‖AAᵀ + BBᵀ‖
+    pub(super) fn apply(&self, q: &mut [f64], rate: f64) {
+        let size = if self.bound > 0.0 { rate / self.bound } else { 0.0 };
+        elementwise::update2(q, &self.product, |q, p| q - size * p);
+    }
+}
+
+impl<'a> Side<'a> {
+    fn new(axis: usize, pattern: &'a Pattern, q: &'a [f64]) -> Self {
+        Self { axis, pattern: pattern.clone(), q, inverse: None, square: None }
+    }
+
+    /// For [`Side::times`] and [`Side::solve`].
+    pub(super) fn to_fit(axis: usize, pattern: &'a Pattern, q: &'a [f64]) -> Self {
+        let n = pattern.size();
+        let small = n <= RUN && matches!(pattern, Pattern::Blocks(_));
+        let inverse = small.then(|| Arc::new(inverse_of(q, n, 0..n).into()));
+        Self { inverse, ..Self::new(axis, pattern, q) }
+    }
+
+    /// For [`Side::twice`] of so many numbers.
+    pub(super) fn to_precondition(
+        axis: usize,
+        pattern: &'a Pattern,
+        q: &'a [f64],
+        numbers: usize,
+    ) -> Self {
+        let n = pattern.size();
+        let many = numbers / n.max(1) > n && matches!(pattern, Pattern::Blocks(_));
+        let square = many.then(|| Arc::new(pattern.times((q, true), (q, false))));
+        Self { square, ..Self::new(axis, pattern, q) }
+    }
+
+    /// The same for some rows of a tensor: of its first axis, that part of the diagonal.
+    pub(super) fn of_rows(&self, rows: &Range<usize>) -> Self {
+        match self.pattern {
+            Pattern::Diagonal(_) if self.axis == 0 => {
+                let (pattern, q) = (Pattern::Diagonal(rows.len()), &self.q[rows.clone()]);
+                Self { pattern, q, ..self.clone() }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// X ×ᵢ Q
     pub(super) fn times(&self, x: Buffer<f64>, dims: &[usize]) -> Result<Buffer<f64>> {
         match self.pattern {
             Pattern::Diagonal(_) => Ok(self.scaled(x, dims, |q| q)),
-            Pattern::Blocks(_) => axes::times(&x, dims, (self.axis, self.pattern), self.q, false),
+            Pattern::Blocks(_) => axes::times(&x, dims, (self.axis, &self.pattern), self.q, false),
         }
     }
 
@@ -45,12 +101,11 @@ impl Side<'_> {
         if let Pattern::Diagonal(_) = self.pattern {
             return Ok(self.scaled(x, dims, |q| q * q));
         }
-        let at = (self.axis, self.pattern);
-        if x.len() / self.pattern.size().max(1) > self.pattern.size() {
-            let square = self.pattern.times((self.q, true), (self.q, false));
-            return axes::times(&x, dims, at, &square, false);
+        let at = (self.axis, &self.pattern);
+        match &self.square {
+            Some(square) => axes::times(&x, dims, at, square, false),
+            None => axes::times(&axes::times(&x, dims, at, self.q, false)?, dims, at, self.q, true),
         }
-        axes::times(&axes::times(&x, dims, at, self.q, false)?, dims, at, self.q, true)
     }
 
     /// X ×ᵢ Q⁻ᵀ
@@ -58,13 +113,11 @@ impl Side<'_> {
         if let Pattern::Diagonal(_) = self.pattern {
             return Ok(self.scaled(x, dims, |q| 1.0 / q));
         }
-        let n = self.pattern.size();
-        if n <= RUN {
-            let inverse = inverse_of(self.q, n, 0..n);
-            return axes::times(&x, dims, (self.axis, self.pattern), &inverse, true);
+        if let Some(inverse) = &self.inverse {
+            return axes::times(&x, dims, (self.axis, &self.pattern), inverse, true);
         }
         let mut x = unfolded(&x, dims, self.axis);
-        solve_transposed(self.q, n, &mut x);
+        solve_transposed(self.q, self.pattern.size(), &mut x);
         Ok(folded(x, dims, self.axis))
     }
 
@@ -75,35 +128,41 @@ impl Side<'_> {
         x
     }
 
-    /// Q ← Q − μ triu(AAᵀ − BBᵀ) Q / ‖AAᵀ + BBᵀ‖
-    pub(super) fn fit(&mut self, both: [&[f64]; 2], dims: &[usize], rate: f64) {
+    /// out ← keep · out + X₍ᵢ₎ X₍ᵢ₎ᵀ, as far as Q is kept.
+    pub(super) fn gram(&self, x: &[f64], dims: &[usize], keep: f64, out: &mut [f64]) {
+        axes::gram(x, dims, (self.axis, &self.pattern), (keep, 1.0), out);
+    }
+
+    /// The change of a fit to A and B.
+    pub(super) fn change(&self, both: [&[f64]; 2], dims: &[usize]) -> Change {
         let n = self.pattern.size();
         let k = both[0].len().checked_div(n).unwrap_or(0);
-        let gram = |x: &[f64]| {
-            let mut sum = self.pattern.zeros();
-            axes::gram(x, dims, (self.axis, self.pattern), (1.0, 1.0), &mut sum);
-            sum
-        };
-        if let Pattern::Diagonal(_) = self.pattern {
-            let [aa, bb] = both.map(gram);
-            let bound = aa.iter().zip(&*bb).map(|(a, b)| a + b).fold(0.0, f64::max);
-            let size = if bound > 0.0 { rate / bound } else { 0.0 };
-            for ((q, a), b) in self.q.iter_mut().zip(&*aa).zip(&*bb) {
-                *q -= size * (a - b) * *q;
-            }
-            return;
+        if matches!(self.pattern, Pattern::Blocks(_)) && k.saturating_mul(ROWS_AGAINST_PRODUCTS) < n
+        {
+            return by_rows(&both.map(|x| unfolded(x, dims, self.axis)), self.q, (n, k));
         }
-        let (bound, product) = match k.saturating_mul(ROWS_AGAINST_PRODUCTS) < n {
-            true => by_rows(&both.map(|x| unfolded(x, dims, self.axis)), self.q, (n, k)),
-            false => by_products(&both.map(gram), self.q, n),
-        };
-        let size = if bound > 0.0 { rate / bound } else { 0.0 };
-        elementwise::update2(self.q, &product, |q, p| q - size * p);
+        self.change_by_moments(&both.map(|x| {
+            let mut moment = self.pattern.zeros();
+            self.gram(x, dims, 1.0, &mut moment);
+            moment
+        }))
+    }
+
+    /// The same from AAᵀ and BBᵀ.
+    pub(super) fn change_by_moments(&self, [aa, bb]: &[Buffer<f64>; 2]) -> Change {
+        if let Pattern::Blocks(_) = self.pattern {
+            return by_products([aa, bb], self.q, self.pattern.size());
+        }
+        let bound = aa.iter().zip(&**bb).map(|(a, b)| a + b).fold(0.0, f64::max);
+        let mut product = Buffer::unspecified(aa.len());
+        elementwise::map2(aa, bb, &mut product, |a, b| a - b);
+        elementwise::update2(&mut product, self.q, |difference, q| difference * q);
+        Change { bound, product }
     }
 }
 
 /// ‖AAᵀ + BBᵀ‖, a lower bound, and triu(AAᵀ − BBᵀ) Q, from the two moments.
-fn by_products([aa, bb]: &[Buffer<f64>; 2], q: &[f64], n: usize) -> (f64, Buffer<f64>) {
+fn by_products([aa, bb]: [&[f64]; 2], q: &[f64], n: usize) -> Change {
     let mut sum = Buffer::unspecified(n * n);
     elementwise::map2(aa, bb, &mut sum, |a, b| a + b);
     let longest = (0..n).map(|i| dot(&sum[i * n..(i + 1) * n], &sum[i * n..(i + 1) * n]));
@@ -115,11 +174,11 @@ fn by_products([aa, bb]: &[Buffer<f64>; 2], q: &[f64], n: usize) -> (f64, Buffer
     }
     let mut product = Buffer::unspecified(n * n);
     gemm(1.0, Matrix::new(&upper, n, n), Matrix::new(q, n, n), 0.0, &mut product);
-    (bound, product)
+    Change { bound, product }
 }
 
 /// The same without a matrix of n² but Q.
-fn by_rows([a, b]: &[Buffer<f64>; 2], q: &[f64], (n, k): (usize, usize)) -> (f64, Buffer<f64>) {
+fn by_rows([a, b]: &[Buffer<f64>; 2], q: &[f64], (n, k): (usize, usize)) -> Change {
     // The columns of M = C Cᵀ, C = [A B], have the squares cᵢᵀ (CᵀC) cᵢ.
     let width = 2 * k;
     let mut both = Buffer::unspecified(n * width);
@@ -155,7 +214,7 @@ fn by_rows([a, b]: &[Buffer<f64>; 2], q: &[f64], (n, k): (usize, usize)) -> (f64
             }
         }
     }
-    (bound, product)
+    Change { bound, product }
 }
 
 /// A lower bound of a symmetric matrix's largest eigenvalue: ‖M x‖/‖x‖ with x = M² e for the unit vector e of
@@ -284,9 +343,10 @@ mod tests {
         for (n, k) in [(1, 1), (5, 1), (9, 2), (40, 3)] {
             let both = [noise(n * k, 1), noise(n * k, 2)].map(Buffer::from);
             let q = triangle(n);
-            let (bound, rows) = by_rows(&both, &q, (n, k));
+            let Change { bound, product: rows } = by_rows(&both, &q, (n, k));
             let moments = [&both[0], &both[1]].map(|x| product(x, (n, k), false, x, (n, k), true));
-            let (expected, products) = by_products(&moments, &q, n);
+            let moments = [&*moments[0], &*moments[1]];
+            let Change { bound: expected, product: products } = by_products(moments, &q, n);
             assert!(
                 (bound - expected).abs() < 1e-10 * expected,
                 "{n}, {k}: {bound} and {expected}"
@@ -312,18 +372,21 @@ mod tests {
             [([130, 3, 1], 0), ([2, 70, 3], 1), ([2, 3, 65], 2), ([3, 4, 50], 1), ([9, 30, 5], 2)]
         {
             let n = dims[axis];
-            let (pattern, mut q) = (Pattern::whole(n), triangle(n));
-            let side = Side { axis, pattern: &pattern, q: &mut q };
+            let (pattern, q) = (Pattern::whole(n), triangle(n));
+            let side = Side::to_fit(axis, &pattern, &q);
             let x = noise(dims.iter().product(), 4);
             let at = (axis, &pattern);
             let there = axes::times(&x, &dims, at, side.q, true).unwrap();
             assert_close(&side.solve(there, &dims).unwrap(), &x);
             let once = side.times(x.clone().into(), &dims).unwrap();
             let twice = axes::times(&once, &dims, at, side.q, true).unwrap();
-            assert_close(&side.twice(x.into(), &dims).unwrap(), &twice);
+            for numbers in [x.len(), n * n] {
+                let side = Side::to_precondition(axis, &pattern, &q, numbers);
+                assert_close(&side.twice(x.clone().into(), &dims).unwrap(), &twice);
+            }
         }
         let pattern = Pattern::Diagonal(3);
-        let side = Side { axis: 0, pattern: &pattern, q: &mut [1.0, 2.0, 4.0] };
+        let side = Side::to_fit(0, &pattern, &[1.0, 2.0, 4.0]);
         assert_eq!(*side.solve(vec![1.0, 2.0, 4.0].into(), &[3]).unwrap(), [1.0; 3]);
         assert_eq!(*side.twice(vec![1.0; 3].into(), &[3]).unwrap(), [1.0, 4.0, 16.0]);
     }

@@ -37,7 +37,7 @@ impl Shampoo {
 
     pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
         let mut saved = Saved::open("shampoo", state)?;
-        let (rate, steps) = (saved.number("rate")?, saved.count("steps")?);
+        let (rate, steps) = (saved.quantity("rate")?, saved.count("steps")?);
         let mut slots = BTreeMap::new();
         for (path, param) in model.parameters() {
             if saved.number_if_any::<usize>(&format!("{path}/blocks"))?.is_none() {
