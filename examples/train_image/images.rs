@@ -1,7 +1,7 @@
 //! The images: read, cut to the rows asked for, changed at random, and batched.
 
 use alcyon::nn::data::augment::{Cutout, HorizontalFlip, PadCrop};
-use alcyon::nn::data::{self, Images as Pictures};
+use alcyon::nn::data::{self, Images as Pictures, PassedOver};
 use alcyon::prelude::*;
 use alcyon::train::Shuffled;
 
@@ -20,12 +20,15 @@ pub(crate) struct Images {
     /// To train on, and held out.
     pub(crate) rows: (usize, usize),
     pub(crate) batch_size: usize,
+    /// What lies beside the images and is none.
+    pub(crate) passed_over: PassedOver,
 }
 
 impl Images {
     pub(crate) fn open(cli: &Cli) -> Result<Self> {
         let batch_size = cli.options.batch_size.unwrap_or(BATCH);
         let (train, held_out) = data::open_images(&cli.dataset, Some(&cli.data_dir))?;
+        let passed_over = train.passed_over().clone();
         let (train, held_out) = (few(&train, cli.train_rows)?, few(&held_out, cli.test_rows)?);
         let (rows, classes) = ((train.len(), held_out.len()), train.classes.len());
         let device = cli.options.device;
@@ -37,7 +40,7 @@ impl Images {
             _ => return Err(argument("--dataset", "a set of images", &cli.dataset)),
         };
         let train = Shuffled::new(train, cli.options.seed);
-        Ok(Self { train, held_out, shape, classes, rows, batch_size })
+        Ok(Self { train, held_out, shape, classes, rows, batch_size, passed_over })
     }
 }
 

@@ -46,6 +46,9 @@ fn train(cli: &Cli) -> Result<ExitCode> {
         images.rows.0,
         images.rows.1
     );
+    if !images.passed_over.is_empty() {
+        println!("Passed over, no images of a known kind: {}.", images.passed_over);
+    }
     let settings = [
         ("model", cli.model.clone()),
         ("data", cli.dataset.clone()),
