@@ -1,10 +1,10 @@
 //! A table of coloured cells: layers across, approximations down.
 
 use alcyon::optim::curvature::audit::{Audit, Line};
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use figures::plotters::prelude::*;
+use figures::plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::plots::{Canvas, FONT};
+use figures::{Canvas, Drawn, FONT};
 
 const CELL: (i32, i32) = (120, 32);
 const LEFT: i32 = 210;
@@ -43,10 +43,7 @@ impl Heat {
         (width as u32, (TOP + CELL.1 * self.rows.len() as i32 + 20) as u32)
     }
 
-    pub(crate) fn render<B: DrawingBackend>(
-        &self,
-        canvas: &Canvas<B>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    pub(crate) fn render<B: DrawingBackend>(&self, canvas: &Canvas<B>) -> Drawn<B> {
         let style = |size: i32, h, colour: &RGBColor| {
             (FONT, size).into_font().color(colour).pos(Pos::new(h, VPos::Center))
         };

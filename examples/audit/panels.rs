@@ -2,10 +2,10 @@
 
 use alcyon::optim::curvature::audit::{Audit, LayerAudit};
 use alcyon::optim::curvature::factor_figures::FactorFigures;
-use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
-use plotters::prelude::*;
+use figures::plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use figures::plotters::prelude::*;
 
-use crate::plots::{Canvas, FONT};
+use figures::{Canvas, Drawn, FONT};
 
 const PANEL: (u32, u32) = (420, 320);
 const COLUMNS: usize = 3;
@@ -111,10 +111,7 @@ impl Panels {
         (PANEL.0 * COLUMNS as u32, HEAD + PANEL.1 * rows)
     }
 
-    pub(crate) fn render<B: DrawingBackend>(
-        &self,
-        canvas: &Canvas<B>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    pub(crate) fn render<B: DrawingBackend>(&self, canvas: &Canvas<B>) -> Drawn<B> {
         let (head, body) = canvas.split_vertically(HEAD);
         head.draw(&Text::new(self.title.clone(), (14, 14), (FONT, 19)))?;
         for (i, (name, colour)) in self.legend.iter().rev().enumerate() {
@@ -131,10 +128,7 @@ impl Panels {
 }
 
 impl Panel {
-    fn render<B: DrawingBackend>(
-        &self,
-        area: &Canvas<B>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    fn render<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let xs = self.range(|(x, _)| x);
         let ys = self.range(|(_, y)| y);
         let xs = xs.0 - 0.5..xs.1 + 0.5;
@@ -142,7 +136,8 @@ impl Panel {
             self.chart(area, xs, (0.5 * ys.0..2.0 * ys.1).log_scale())
         } else {
             let margin = 0.05 * (ys.1 - ys.0);
-            let ys: plotters::coord::types::RangedCoordf64 = (ys.0 - margin..ys.1 + margin).into();
+            let ys: figures::plotters::coord::types::RangedCoordf64 =
+                (ys.0 - margin..ys.1 + margin).into();
             self.chart(area, xs, ys)
         }
     }
@@ -152,7 +147,7 @@ impl Panel {
         area: &Canvas<B>,
         xs: std::ops::Range<f64>,
         ys: impl AsRangedCoord<CoordDescType = Y, Value = f64>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>>
+    ) -> Drawn<B>
     where
         Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
     {

@@ -4,20 +4,18 @@
 //! over the last epoch's worth of steps, or they would hide each other.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alcyon::prelude::*;
-use plotters::coord::ranged1d::{Ranged, ValueFormatter};
-use plotters::coord::types::RangedCoordf64;
-use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
+use figures::plotters::coord::ranged1d::{Ranged, ValueFormatter};
+use figures::plotters::coord::types::RangedCoordf64;
+use figures::plotters::prelude::*;
+use figures::{Canvas, Drawn, FONT};
 
 use crate::outcome::{Run, by_optimizer};
 
 const SIZE: (u32, u32) = (1000, 600);
 const LEGEND_WIDTH: i32 = 210;
-const FONT: &str = "sans-serif";
 
 /// Ten colours that stay apart, on paper and for the colour-blind: Okabe & Ito 2008, and three more.
 const COLOURS: [RGBColor; 10] = [
@@ -59,25 +57,13 @@ struct Figure {
 /// # Errors
 /// [`Error::Io`] when a file cannot be written or drawn.
 pub(crate) fn draw(runs: &[Run], title: &str, folder: &Path) -> Result<Vec<PathBuf>> {
-    let font = epaint_default_fonts::UBUNTU_LIGHT;
-    let failed = |what: &str| Error::io(folder, std::io::Error::other(what.to_owned()));
-    register_font(FONT, FontStyle::Normal, font).map_err(|_| failed("the font is not readable"))?;
     let mut paths = Vec::new();
     for figure in figures(runs, title) {
         if figure.curves.iter().all(|c| c.points.len() < 2) {
             continue;
         }
-        let svg = folder.join(format!("{}.svg", figure.file));
-        let mut text = String::new();
-        figure
-            .render(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area())
-            .map_err(|e| failed(&e))?;
-        fs::write(&svg, text).map_err(|e| Error::io(&svg, e))?;
-        let png = folder.join(format!("{}.png", figure.file));
-        figure
-            .render(&BitMapBackend::new(&png, SIZE).into_drawing_area())
-            .map_err(|e| failed(&e))?;
-        paths.extend([svg, png]);
+        let written = figures::write(&figure, folder, figure.file);
+        paths.extend(written.map_err(|e| Error::io(folder, e))?);
     }
     Ok(paths)
 }
@@ -148,12 +134,13 @@ fn accuracy(group: &[&Run]) -> Points {
     by_epoch.iter().map(|(&epoch, v)| (epoch as f64, mean(v))).collect()
 }
 
-type Canvas<B> = DrawingArea<B, plotters::coord::Shift>;
+impl figures::Figure for Figure {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
 
-impl Figure {
-    fn render<B: DrawingBackend>(&self, canvas: &Canvas<B>) -> Result<(), String> {
-        let text = |e: DrawingAreaErrorKind<B::ErrorType>| e.to_string();
-        canvas.fill(&WHITE).map_err(text)?;
+    fn render<B: DrawingBackend>(&self, canvas: &Canvas<B>) -> Drawn<B> {
+        canvas.fill(&WHITE)?;
         let (plot, legend) = canvas.split_horizontally(SIZE.0 as i32 - LEGEND_WIDTH);
         let (xs, ys) = (self.range(|p| p.0), self.range(|p| p.1));
         let mut chart = ChartBuilder::on(&plot);
@@ -164,23 +151,24 @@ impl Figure {
             .y_label_area_size(70);
         if self.log {
             let ys = (ys.0 * 0.8..ys.1 * 1.25).log_scale();
-            self.curves(&mut chart, xs.0..xs.1, ys)
+            self.curves(&mut chart, xs.0..xs.1, ys)?;
         } else {
             let margin = 0.03 * (ys.1 - ys.0).max(1.0);
             let ys: RangedCoordf64 = (ys.0 - margin..ys.1 + margin).into();
-            self.curves(&mut chart, xs.0..xs.1, ys)
+            self.curves(&mut chart, xs.0..xs.1, ys)?;
         }
-        .map_err(text)?;
-        self.legend(&legend).map_err(text)?;
-        canvas.present().map_err(text)
+        self.legend(&legend)?;
+        canvas.present()
     }
+}
 
+impl Figure {
     fn curves<B: DrawingBackend, Y>(
         &self,
         chart: &mut ChartBuilder<'_, '_, B>,
         xs: std::ops::Range<f64>,
-        ys: impl plotters::coord::ranged1d::AsRangedCoord<CoordDescType = Y, Value = f64>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>>
+        ys: impl figures::plotters::coord::ranged1d::AsRangedCoord<CoordDescType = Y, Value = f64>,
+    ) -> Drawn<B>
     where
         Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
     {
@@ -204,10 +192,7 @@ impl Figure {
     }
 
     /// Names beside their colours, to the right of the plot.
-    fn legend<B: DrawingBackend>(
-        &self,
-        area: &Canvas<B>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    fn legend<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         for (i, curve) in self.curves.iter().enumerate() {
             let y = 60 + 28 * i as i32;
             let line = PathElement::new(vec![(0, y), (30, y)], colour(i).stroke_width(4));

@@ -4,19 +4,17 @@
 //!
 //! A kernel's rungs stand above each other, hollow, and the one that is used is filled and numbered.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alcyon::prelude::*;
-use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
+use figures::plotters::prelude::*;
+use figures::{Canvas, Drawn, FONT, Figure};
 
 use crate::ceilings::Ceilings;
 use crate::outcome::Outcome;
 
 const SIZE: (u32, u32) = (1100, 700);
 const LEGEND_WIDTH: i32 = 240;
-const FONT: &str = "sans-serif";
 
 /// All rungs of a kernel at a shape: the last is used.
 struct Ladder<'a> {
@@ -34,26 +32,13 @@ pub(crate) fn draw(
     title: &str,
     folder: &Path,
 ) -> Result<Vec<PathBuf>> {
-    let failed = |what: &str| Error::io(folder, std::io::Error::other(what.to_owned()));
-    let font = epaint_default_fonts::UBUNTU_LIGHT;
-    register_font(FONT, FontStyle::Normal, font).map_err(|_| failed("the font is not readable"))?;
     let ladders = ladders(outcomes);
     if ladders.is_empty() {
         return Ok(Vec::new());
     }
-    let (svg, png) = (folder.join("roofline.svg"), folder.join("roofline.png"));
-    let mut text = String::new();
-    render(
-        &SVGBackend::with_string(&mut text, SIZE).into_drawing_area(),
-        &ladders,
-        ceilings,
-        title,
-    )
-    .map_err(|e| failed(&e))?;
-    fs::write(&svg, text).map_err(|e| Error::io(&svg, e))?;
-    render(&BitMapBackend::new(&png, SIZE).into_drawing_area(), &ladders, ceilings, title)
-        .map_err(|e| failed(&e))?;
-    Ok(vec![svg, png])
+    let roofline = Roofline { ladders, ceilings, title };
+    let written = figures::write(&roofline, folder, "roofline");
+    Ok(written.map_err(|e| Error::io(folder, e))?.into())
 }
 
 fn ladders(outcomes: &[Outcome]) -> Vec<Ladder<'_>> {
@@ -67,26 +52,30 @@ fn ladders(outcomes: &[Outcome]) -> Vec<Ladder<'_>> {
     ladders
 }
 
-type Canvas<B> = DrawingArea<B, plotters::coord::Shift>;
+/// The plot.
+struct Roofline<'a> {
+    ladders: Vec<Ladder<'a>>,
+    ceilings: &'a Ceilings,
+    title: &'a str,
+}
 
-fn render<B: DrawingBackend>(
-    canvas: &Canvas<B>,
-    ladders: &[Ladder<'_>],
-    ceilings: &Ceilings,
-    title: &str,
-) -> Result<(), String> {
-    let text = |e: DrawingAreaErrorKind<B::ErrorType>| e.to_string();
-    canvas.fill(&WHITE).map_err(text)?;
-    let (plot, legend) = canvas.split_horizontally(SIZE.0 as i32 - LEGEND_WIDTH);
-    chart(&plot, ladders, ceilings, title).map_err(text)?;
-    for (i, ladder) in ladders.iter().enumerate() {
-        let y = 50 + 23 * i as i32;
-        let dot = Circle::new((10, y), 5, colour(i, ladders.len()).filled());
-        legend.draw(&dot).map_err(text)?;
-        let name = format!("{} {}", i + 1, ladder.name);
-        legend.draw(&Text::new(name, (24, y - 8), (FONT, 17))).map_err(text)?;
+impl Figure for Roofline<'_> {
+    fn size(&self) -> (u32, u32) {
+        SIZE
     }
-    canvas.present().map_err(text)
+
+    fn render<B: DrawingBackend>(&self, canvas: &Canvas<B>) -> Drawn<B> {
+        canvas.fill(&WHITE)?;
+        let (plot, legend) = canvas.split_horizontally(SIZE.0 as i32 - LEGEND_WIDTH);
+        chart(&plot, &self.ladders, self.ceilings, self.title)?;
+        for (i, ladder) in self.ladders.iter().enumerate() {
+            let y = 50 + 23 * i as i32;
+            legend.draw(&Circle::new((10, y), 5, colour(i, self.ladders.len()).filled()))?;
+            let name = format!("{} {}", i + 1, ladder.name);
+            legend.draw(&Text::new(name, (24, y - 8), (FONT, 17)))?;
+        }
+        canvas.present()
+    }
 }
 
 fn chart<B: DrawingBackend>(
@@ -94,7 +83,7 @@ fn chart<B: DrawingBackend>(
     ladders: &[Ladder<'_>],
     ceilings: &Ceilings,
     title: &str,
-) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+) -> Drawn<B> {
     let ridge = ceilings.flops_per_second / ceilings.memory();
     let all = || ladders.iter().flat_map(|ladder| &ladder.rungs);
     let (left, right) = bounds(all().map(|o| o.intensity()).chain([ridge]));

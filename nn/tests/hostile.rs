@@ -18,7 +18,7 @@ use alcyon_nn::data::csv::{Label, Table};
 use alcyon_nn::data::{Tokenizer, idx::Idx, image_folder, open_images};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png};
+use png::{BitDepth, ColorType};
 
 const MIB: u64 = 1 << 20;
 
@@ -49,11 +49,15 @@ const CASES: [Case; 11] = [
         read: |file| outcome(image_folder::open(file)),
         limit: (20, 64 * MIB),
     },
-    of_picture("PNG, grey, the largest", "train/a/1.png", || picture(6_600, ExtendedColorType::L8)),
-    of_picture("PNG, RGBA of 16 bits", "train/a/1.png", || {
-        picture(4_000, ExtendedColorType::Rgba16)
+    of_picture("PNG, grey, the largest", "train/a/1.png", || {
+        picture(6_600, ColorType::Grayscale, BitDepth::Eight)
     }),
-    of_picture("PNG, too large", "train/a/1.png", || picture(8_000, ExtendedColorType::L8)),
+    of_picture("PNG, RGBA of 16 bits", "train/a/1.png", || {
+        picture(4_000, ColorType::Rgba, BitDepth::Sixteen)
+    }),
+    of_picture("PNG, too large", "train/a/1.png", || {
+        picture(8_000, ColorType::Grayscale, BitDepth::Eight)
+    }),
     of_picture("JPEG, the largest", "train/a/1.jpg", || jpeg(4_700)),
     of_table("CSV, a class a row", || {
         let rows: String = (0..1_000_000).map(|i| format!("1,{i}\n")).collect();
@@ -134,20 +138,26 @@ fn tar_head(path: &str, size: u64) -> Vec<u8> {
     header.as_bytes().to_vec()
 }
 
-fn picture(side: u32, colour: ExtendedColorType) -> Vec<u8> {
+fn picture(side: u32, colour: ColorType, depth: BitDepth) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let zeros = vec![0; (u64::from(side).pow(2) * u64::from(colour.bits_per_pixel()) / 8) as usize];
-    let (fast, filter) = (png::CompressionType::Fast, png::FilterType::NoFilter);
-    let encoder = png::PngEncoder::new_with_quality(&mut bytes, fast, filter);
-    encoder.write_image(&zeros, side, side, colour).unwrap();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(colour);
+    encoder.set_depth(depth);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::NoFilter);
+    let of_pixel = colour.samples() * if depth == BitDepth::Sixteen { 2 } else { 1 };
+    let zeros = vec![0; (side * side) as usize * of_pixel];
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&zeros).unwrap();
+    writer.finish().unwrap();
     bytes
 }
 
 fn jpeg(side: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let zeros = vec![0; (side * side * 3) as usize];
-    let encoder = JpegEncoder::new_with_quality(&mut bytes, 50);
-    encoder.write_image(&zeros, side, side, ExtendedColorType::Rgb8).unwrap();
+    let encoder = jpeg_encoder::Encoder::new(&mut bytes, 50);
+    encoder.encode(&zeros, side as u16, side as u16, jpeg_encoder::ColorType::Rgb).unwrap();
     bytes
 }
 

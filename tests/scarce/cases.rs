@@ -10,7 +10,6 @@ use alcyon::nn::data::idx::Idx;
 use alcyon::nn::data::{self, Images, TokenWindows, Tokenizer, image_folder};
 use alcyon::optim::{self, Batch};
 use alcyon::prelude::*;
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
 /// What is done while memory is scarce; its inputs are there before.
 type Run = Box<dyn Fn() -> Result<()>>;
@@ -169,7 +168,11 @@ fn safetensors_written(dir: &Path) -> Run {
 fn picture(dir: &Path) -> Run {
     let (mut bytes, side) = (Vec::new(), 2_000);
     let zeros = vec![0; 3 * (side * side) as usize];
-    PngEncoder::new(&mut bytes).write_image(&zeros, side, side, ExtendedColorType::Rgb8).unwrap();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&zeros).unwrap();
+    writer.finish().unwrap();
     for split in ["train", "val"] {
         fs::create_dir_all(dir.join(split).join("a")).unwrap();
         fs::write(dir.join(split).join("a/1.png"), &bytes).unwrap();

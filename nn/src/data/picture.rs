@@ -1,15 +1,17 @@
 //! One picture: u8 planes `[C, H, W]`, and how a JPEG or PNG becomes one.
 
+mod decoder;
+mod orientation;
+
 use std::borrow::Cow;
-use std::io::Cursor;
 use std::path::Path;
 
 use engine::{Result, room};
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::file::misfit;
 use super::limits::{PICTURE, PICTURE_SIDE};
+use decoder::{Decoder, Failed};
+use orientation::Orientation;
 
 /// u8 planes, one after the other.
 #[derive(Debug, Clone)]
@@ -28,12 +30,15 @@ pub(super) struct Picture<'a> {
 /// [`Error::File`](engine::Error::File) for bytes that are neither, that are cut off, or that announce a
 /// picture larger than [`limits`](super::limits) allow.
 pub(super) fn decode(bytes: &[u8], file: &Path) -> Result<Picture<'static>> {
-    let broken = |e: image::ImageError| misfit(file, "a whole JPEG or PNG", e.to_string());
-    let format = image::guess_format(bytes).ok();
-    let end = match format {
-        Some(ImageFormat::Jpeg) => end_of_jpeg(bytes),
-        Some(ImageFormat::Png) => end_of_png(bytes),
-        _ => {
+    let broken = |failed: Failed| match failed {
+        Failed::Broken(words) => misfit(file, "a whole JPEG or PNG", words),
+        Failed::Error(error) => error,
+    };
+    let is_jpeg = bytes.starts_with(b"\xff\xd8\xff");
+    let end = match () {
+        () if is_jpeg => end_of_jpeg(bytes),
+        () if bytes.starts_with(b"\x89PNG\r\n\x1a\n") => end_of_png(bytes),
+        () => {
             let got = if bytes.is_empty() { "0 bytes" } else { "another format" };
             return Err(misfit(file, "a JPEG or PNG", got));
         }
@@ -45,43 +50,34 @@ pub(super) fn decode(bytes: &[u8], file: &Path) -> Result<Picture<'static>> {
     let Some(bytes) = end.and_then(|end| bytes.get(..end)) else {
         return Err(cut_off("its end marker"));
     };
-    let mut reader = ImageReader::new(Cursor::new(bytes));
-    if let Some(format) = format {
-        reader.set_format(format);
-    }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(PICTURE_SIDE);
-    limits.max_image_height = Some(PICTURE_SIDE);
-    limits.max_alloc = Some(PICTURE);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(broken)?;
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    let of_pixel = cost(format, u64::from(decoder.color_type().bytes_per_pixel()));
-    if pixels.saturating_mul(of_pixel) > PICTURE {
+    let decoder = if is_jpeg { Decoder::jpeg(bytes) } else { Decoder::png(bytes) };
+    let decoder = decoder.map_err(broken)?;
+    let size @ [height, width] = decoder.size();
+    let (samples, of_sample) = decoder.sample();
+    let pixels = height as u64 * width as u64;
+    let of_pixel = cost(is_jpeg, (samples * of_sample) as u64);
+    if height.max(width) > PICTURE_SIDE as usize || pixels.saturating_mul(of_pixel) > PICTURE {
         let most = PICTURE / of_pixel;
-        let got = format!("{width} x {height}");
-        return Err(misfit(file, format!("a picture of at most {most} pixels"), got));
+        let expected = format!("a picture of at most {most} pixels and sides of {PICTURE_SIDE}");
+        return Err(misfit(file, expected, format!("{width} x {height}")));
     }
-    if format == Some(ImageFormat::Jpeg) && (bytes.len() as u64) < pixels / MOST_OF_A_BYTE {
+    if is_jpeg && (bytes.len() as u64) < pixels / MOST_OF_A_BYTE {
         return Err(cut_off(&format!("the data of {width} x {height} pixels")));
     }
     // Small next to a batch, but for the few that are not.
     room::expect("decode", (pixels * of_pixel) as usize)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    image.apply_orientation(orientation);
-    Ok(in_planes(image))
+    let orientation = Orientation::of(decoder.exif());
+    let pixels = decoder.decode().map_err(broken)?;
+    Ok(in_planes(&pixels, (size, samples), orientation))
 }
 
 /// Pixels that a byte of a JPEG can stand for: each block of 8 × 8 has a code of a bit at least.
 const MOST_OF_A_BYTE: u64 = 8 * 64;
 
-/// Bytes that decoding takes for each pixel, if the decoder gives `raw`: the pixel beside its turned copy,
-/// beside 3 bytes of RGB, or these beside the planes; and a progressive JPEG's coefficients, 2 for each of
-/// its samples.
-fn cost(format: Option<ImageFormat>, raw: u64) -> u64 {
-    let coefficients = if format == Some(ImageFormat::Jpeg) { 2 * raw } else { 0 };
+/// Bytes that decoding takes for each pixel, if the decoder gives `raw`: the pixel, beside it the three planes, or
+/// what the decoder works in; and a progressive JPEG's coefficients, 2 for each of its samples.
+fn cost(is_jpeg: bool, raw: u64) -> u64 {
+    let coefficients = if is_jpeg { 2 * raw } else { 0 };
     coefficients + (2 * raw).max(raw + 3).max(6)
 }
 
@@ -129,26 +125,33 @@ fn end_of_jpeg(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The planes of a picture; what the decoder gave is dropped as soon as it has been copied.
-fn in_planes(image: DynamicImage) -> Picture<'static> {
-    let shape = [3, image.height() as usize, image.width() as usize];
-    let bytes = match image {
-        DynamicImage::ImageLuma8(grey) => grey.as_raw().repeat(3),
-        DynamicImage::ImageRgb8(pixels) => planes(pixels.as_raw(), 3),
-        other => planes(other.into_rgb8().as_raw(), 3),
-    };
-    Picture { shape, bytes: bytes.into() }
-}
-
-/// `[H·W, C]` as `[C, H·W]`.
-fn planes(pixels: &[u8], channels: usize) -> Vec<u8> {
-    (0..channels).flat_map(|c| pixels.iter().skip(c).step_by(channels).copied()).collect()
+/// Red, green and blue of upright pixels `[H, W, samples]`; one sample, or two, are grey (and transparency).
+fn in_planes(
+    pixels: &[u8],
+    (size, samples): ([usize; 2], usize),
+    orientation: Orientation,
+) -> Picture<'static> {
+    let [height, width] = orientation.upright(size);
+    let mut bytes = Vec::with_capacity(3 * height * width);
+    for colour in 0..3 {
+        let sample = if samples < 3 { 0 } else { colour };
+        if orientation == Orientation::default() {
+            bytes.extend(pixels.iter().skip(sample).step_by(samples));
+            continue;
+        }
+        for y in 0..height {
+            let row = (0..width).map(|x| orientation.source(size, [y, x]));
+            bytes.extend(row.map(|at| pixels[at * samples + sample]));
+        }
+    }
+    Picture { shape: [3, height, width], bytes: bytes.into() }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use engine::Error;
-    use image::{ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
+    use jpeg_encoder::Encoder;
+    use png::{BitDepth, ColorType};
 
     use super::*;
 
@@ -158,28 +161,36 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn png(height: u32, width: u32) -> Vec<u8> {
+        encoded([width, height], (ColorType::Rgb, BitDepth::Eight), &pixels(height, width))
+    }
+
+    /// A PNG of rows of samples.
+    fn encoded([width, height]: [u32; 2], kind: (ColorType, BitDepth), data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let colour = image::ExtendedColorType::Rgb8;
-        let encoder = PngEncoder::new(&mut bytes);
-        encoder.write_image(&pixels(height, width), width, height, colour).unwrap();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(kind.0);
+        encoder.set_depth(kind.1);
+        if kind.0 == ColorType::Indexed {
+            encoder.set_palette(&[0, 0, 0, 10, 20, 30, 200, 100, 50][..]);
+        }
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(data).unwrap();
+        writer.finish().unwrap();
         bytes
     }
 
     pub(in super::super) fn jpeg(height: u32, width: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let colour = image::ExtendedColorType::Rgb8;
-        let encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
-        encoder.write_image(&pixels(height, width), width, height, colour).unwrap();
+        let encoder = Encoder::new(&mut bytes, 95);
+        let data = pixels(height, width);
+        encoder.encode(&data, width as u16, height as u16, jpeg_encoder::ColorType::Rgb).unwrap();
         bytes
     }
 
     /// A grey PNG of nothing but zeros.
     fn grey(side: u32) -> Vec<u8> {
-        let mut bytes = Vec::new();
         let zeros = vec![0; (side * side) as usize];
-        let encoder = PngEncoder::new(&mut bytes);
-        encoder.write_image(&zeros, side, side, image::ExtendedColorType::L8).unwrap();
-        bytes
+        encoded([side; 2], (ColorType::Grayscale, BitDepth::Eight), &zeros)
     }
 
     fn message(bytes: &[u8]) -> String {
@@ -196,6 +207,27 @@ pub(super) mod tests {
         let lossy = decode(&jpeg(4, 3), Path::new("x")).unwrap();
         let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 8;
         assert!(read.bytes.iter().zip(lossy.bytes.iter()).all(near));
+    }
+
+    #[test]
+    fn every_kind_of_png_is_its_colours_in_eight_bits() {
+        let read = |kind, data: &[u8]| {
+            let picture = decode(&encoded([2, 1], kind, data), Path::new("x")).unwrap();
+            picture.bytes.into_owned()
+        };
+        // Red of both pixels, green of both, blue of both.
+        let grey = |a: u8, b: u8| [a, b].repeat(3);
+        let (eight, sixteen) = (BitDepth::Eight, BitDepth::Sixteen);
+        assert_eq!(read((ColorType::Grayscale, BitDepth::One), &[0b0100_0000]), grey(0, 255));
+        assert_eq!(read((ColorType::Grayscale, BitDepth::Two), &[0b0110_0000]), grey(85, 170));
+        assert_eq!(read((ColorType::Grayscale, BitDepth::Four), &[0x3c]), grey(0x33, 0xcc));
+        assert_eq!(read((ColorType::GrayscaleAlpha, eight), &[9, 0, 8, 255]), grey(9, 8));
+        assert_eq!(read((ColorType::Rgba, eight), &[1, 2, 3, 0, 4, 5, 6, 9]), [1, 4, 2, 5, 3, 6]);
+        assert_eq!(read((ColorType::Indexed, eight), &[1, 2]), [10, 200, 20, 100, 30, 50]);
+        // The nearest: 0x0180 / 257 is 1.494, 0x0181 / 257 is 1.498, 0x0182 / 257 is 1.502.
+        assert_eq!(read((ColorType::Grayscale, sixteen), &[1, 0x81, 1, 0x82]), grey(1, 2));
+        let wide = [255, 255, 0, 0, 0, 127, 0, 0, 0, 129, 255, 0];
+        assert_eq!(read((ColorType::Rgb, sixteen), &wide), [255, 0, 0, 1, 0, 254]);
     }
 
     #[test]
@@ -223,7 +255,7 @@ pub(super) mod tests {
             claim[at + 5..at + 9].copy_from_slice(&[side, side].concat());
             let message = message(&claim);
             assert!(message.starts_with("x.jpg: expected a"), "{message}");
-            assert!(message.contains("limit") || message.contains("22369621 pixels"), "{message}");
+            assert!(message.contains("22369621 pixels and sides of 16384"), "{message}");
         }
     }
 
