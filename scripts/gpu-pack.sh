@@ -24,8 +24,7 @@ for package in "${packages[@]}"; do
 done
 {
     cargo test --no-run --release --message-format=json "${packages[@]}" "${features[@]}" --tests --benches
-    cargo build --release --message-format=json --example kernel_bench --example train_image \
-        --example train_text --example compare
+    cargo build --release --message-format=json -p kernel_bench -p train_image -p train_text -p compare
     (cd benches/peers/alcyon && cargo build --release --message-format=json --target-dir ../../../target/peers/alcyon)
 } |
     python3 -c '

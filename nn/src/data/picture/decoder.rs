@@ -104,7 +104,9 @@ impl<'a> Decoder<'a> {
         let mut all = room::zeros("decode", height * width * samples * bytes)?;
         match self {
             Self::Jpeg(mut decoder) => decoder.decode_into(&mut all)?,
-            Self::Png(mut reader) => drop(reader.next_frame(&mut all)?),
+            Self::Png(mut reader) => {
+                reader.next_frame(&mut all)?;
+            }
         }
         if bytes == 2 {
             // The nearest of 8 bits, in place.

@@ -25,14 +25,18 @@ const OF_A_BYTE: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct Bpe {
     pub(super) inner: tokenizers::Tokenizer,
-    /// Settings for batches and for training that the file has.
-    pub(super) not_applied: Vec<&'static str>,
+    not_applied: Vec<&'static str>,
     /// Whether the ids of a text are those of its pieces.
     in_pieces: bool,
     may_lose: bool,
 }
 
 impl Bpe {
+    /// From a folder with GPT-2's two files.
+    pub(super) fn of_gpt2(folder: &Path) -> Result<Self> {
+        super::gpt2::read(folder)
+    }
+
     pub(super) fn train(text: &str, vocabulary: usize) -> Result<Self> {
         if vocabulary <= 256 {
             return Err(Error::Argument {
@@ -133,6 +137,11 @@ impl Bpe {
     pub(super) fn to_json(&self, file: &Path) -> Result<String> {
         let text = self.inner.to_string(false);
         text.map_err(|e| misfit(file, "a tokenizer that can be written", e.to_string()))
+    }
+
+    /// Settings for batches and for training that the file has.
+    pub(super) fn not_applied(&self) -> &[&'static str] {
+        &self.not_applied
     }
 
     pub(super) fn vocabulary(&self) -> usize {

@@ -16,14 +16,12 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use super::super::file::{self, misfit};
 use super::super::limits::TOKENIZER;
 use super::super::text::{read_text, without_mark};
+use super::GPT2;
 use super::bpe::Bpe;
-
-/// The two that have to be there.
-pub(super) const FILES: [&str; 2] = ["vocab.json", "merges.txt"];
 
 /// Reads them from a folder.
 pub(super) fn read(folder: &Path) -> Result<Bpe> {
-    let [vocabulary, merges] = FILES.map(|file| folder.join(file));
+    let [vocabulary, merges] = GPT2.map(|file| folder.join(file));
     let tokens = numbered(&vocabulary)?;
     let mut pairs = Vec::new();
     for (at, line) in read_text(&merges)?.lines().enumerate() {

@@ -1,9 +1,16 @@
-//! Texts as numbers: characters, bytes, words, or byte-pair encodings.
+//! Texts as numbers: characters, bytes, words, or byte-pair encodings (the feature `bpe`).
 
+#[cfg(feature = "bpe")]
 mod bpe;
+#[cfg(not(feature = "bpe"))]
+#[path = "without.rs"]
+mod bpe;
+#[cfg(feature = "bpe")]
 mod gpt2;
 mod list;
+#[cfg(feature = "bpe")]
 mod lost;
+#[cfg(feature = "bpe")]
 mod unbearable;
 
 use std::path::Path;
@@ -42,6 +49,9 @@ enum Kind {
     Pairs(Box<Bpe>),
 }
 
+/// GPT-2's vocabulary and its merges.
+const GPT2: [&str; 2] = ["vocab.json", "merges.txt"];
+
 /// Ends a line of words.
 pub const END_OF_LINE: &str = "<eos>";
 
@@ -78,7 +88,7 @@ impl Tokenizer {
     /// text: 256 bytes, then merges until there are `vocabulary` tokens or no pair occurs twice.
     ///
     /// # Errors
-    /// [`Error::Argument`] for fewer than 257 tokens.
+    /// [`Error::Argument`] for fewer than 257 tokens, and for any in a program that was built without the feature `bpe`.
     pub fn train_bpe(text: &str, vocabulary: usize) -> Result<Self> {
         Bpe::train(text, vocabulary).map(Self::of_pairs)
     }
@@ -89,14 +99,15 @@ impl Tokenizer {
     /// special, as `<|endoftext|>` and `<mask>`: they are found in a text before it is cut into words.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be read, [`Error::File`] when it is none of them.
+    /// [`Error::Io`] when a file cannot be read, [`Error::File`] when it is none of them, or a byte-pair encoding in a
+    /// program that was built without the feature `bpe`.
     pub fn open(path: &Path) -> Result<Self> {
         let json = path.join("tokenizer.json");
         if json.is_file() {
             return Self::open(&json);
         }
-        if gpt2::FILES.iter().all(|file| path.join(file).is_file()) {
-            return gpt2::read(path).map(Self::of_pairs);
+        if GPT2.iter().all(|file| path.join(file).is_file()) {
+            return Bpe::of_gpt2(path).map(Self::of_pairs);
         }
         if path.is_dir() {
             let expected = "tokenizer.json, or vocab.json and merges.txt";
@@ -128,7 +139,7 @@ impl Tokenizer {
     #[must_use]
     pub fn not_applied(&self) -> &[&'static str] {
         match &self.kind {
-            Kind::Pairs(pairs) => &pairs.not_applied,
+            Kind::Pairs(pairs) => pairs.not_applied(),
             Kind::Bytes | Kind::Characters(_) | Kind::Words(_) => &[],
         }
     }
@@ -211,4 +222,5 @@ impl Tokenizer {
 }
 
 #[cfg(test)]
+#[cfg(feature = "bpe")]
 mod tests;

@@ -7,7 +7,7 @@ use alcyon::train::Shuffled;
 use crate::cli::{Cli, Units};
 
 /// The first six chapters of Jane Austen's "Persuasion" (1818), in the public domain.
-const PERSUASION: &str = include_str!("persuasion.txt");
+const PERSUASION: &str = include_str!("../persuasion.txt");
 
 pub(crate) struct Corpus {
     pub(crate) name: String,

@@ -1,8 +1,5 @@
-//! The example `finetune` as a program: what it says about a file that another program wrote.
+//! `finetune` as a program: what it says about a file that another program wrote.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
-
-#[path = "kill_and_resume/example.rs"]
-mod example;
 
 use std::fs;
 use std::process::Command;
@@ -23,7 +20,7 @@ fn whatever_a_file_has_and_the_network_does_not_take_is_told() {
         ("mean", view(Dtype::F32, &[1], &[0; 4])),
     ];
     fs::write(&file, safetensors::serialize(tensors, None).unwrap()).unwrap();
-    let mut program = Command::new(example::example("finetune"));
+    let mut program = Command::new(env!("CARGO_BIN_EXE_finetune"));
     program.args(["--model", "mlp", "--epochs", "1", "--quick", "--checkpoint"]).arg(&file);
     let said = program.output().unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));

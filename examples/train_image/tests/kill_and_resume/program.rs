@@ -1,4 +1,4 @@
-//! The example `train_image` as a process: started, killed, and what it leaves behind.
+//! `train_image` as a process: started, killed, and what it leaves behind.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,13 +24,12 @@ impl Ended {
 
 /// A run of so many steps in a folder; the same command every time. A step is milliseconds.
 pub(crate) struct Program {
-    pub(crate) example: PathBuf,
     pub(crate) steps: u64,
 }
 
 impl Program {
     pub(crate) fn start(&self, folder: &Path, more: &[&str]) -> Child {
-        let mut command = Command::new(&self.example);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_train_image"));
         command.args(["--model", "mlp", "--optimizer", "adafisher", "--average", "0.9"]);
         command.args(["--train-rows", "400", "--test-rows", "100"]);
         command.args(["--save-steps", "1", "--keep", "3", "--evaluate-every", "20"]);

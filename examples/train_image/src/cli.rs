@@ -93,9 +93,9 @@ HOW TO READ A RUN
   of its own: a rate that suits one says nothing about another.
 
 EXAMPLES
-  cargo run --release --example train_image
-  cargo run --release --example train_image -- --model resnet18 --dataset cifar10 \\
+  cargo run --release -p train_image
+  cargo run --release -p train_image -- --model resnet18 --dataset cifar10 \\
       --data-dir ~/data --augment crop-flip --optimizer adafisher-root --minutes 10
-  cargo run --release --example train_image -- --optimizer kfac --out runs/kfac
-  cargo run --release --example train_image -- --optimizer adam --beside runs/kfac
+  cargo run --release -p train_image -- --optimizer kfac --out runs/kfac
+  cargo run --release -p train_image -- --optimizer adam --beside runs/kfac
 ";

@@ -139,11 +139,11 @@ WHICH NUMBER TO BELIEVE
   bound by neither: look for latency, divergence, one thread that does the work of all.
 
 ADD YOUR OWN
-  A function of ten lines and a line in examples/kernel_bench/registry.rs: docs/book/src/kernels.md.
+  A function of ten lines and a line in examples/kernel_bench/src/registry.rs: docs/book/src/kernels.md.
 
 EXAMPLES
-  cargo run --release --example kernel_bench
-  cargo run --release --example kernel_bench -- --op softmax --shape 8192x1000
-  cargo run --release --example kernel_bench -- --op conv,gram --dtype f64
-  cargo run --release --example kernel_bench -- --device cuda --op adam
+  cargo run --release -p kernel_bench
+  cargo run --release -p kernel_bench -- --op softmax --shape 8192x1000
+  cargo run --release -p kernel_bench -- --op conv,gram --dtype f64
+  cargo run --release -p kernel_bench -- --device cuda --op adam
 ";

@@ -1,6 +1,6 @@
 //! Trains a network on images: any model of the library, any optimizer, a budget in epochs or minutes.
 //!
-//! `cargo run --release --example train_image -- --help` says the rest. Killed at any moment, the same
+//! `cargo run --release -p train_image -- --help` says the rest. Killed at any moment, the same
 //! command goes on from the last snapshot.
 //!
 //! | to see … | open |
@@ -14,7 +14,7 @@
 mod cli;
 mod images;
 mod network;
-#[path = "../training/mod.rs"]
+#[path = "../../training/mod.rs"]
 mod training;
 
 use std::process::ExitCode;

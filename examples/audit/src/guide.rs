@@ -58,8 +58,8 @@ FIGURES
   discs             Gershgorin discs of each factor (bars) and its eigenvalues (crosses).
 
 EXAMPLES
-  cargo run --release --example audit
-  cargo run --release --example audit -- --quick
-  cargo run --release --example audit -- --epochs 0
-  cargo run --release --example audit -- --fisher empirical --damping 0.01
+  cargo run --release -p audit
+  cargo run --release -p audit -- --quick
+  cargo run --release -p audit -- --epochs 0
+  cargo run --release -p audit -- --fisher empirical --damping 0.01
 ";

@@ -1,6 +1,6 @@
 //! Trains a language model on text, and compares it with one that counts pairs of tokens.
 //!
-//! `cargo run --release --example train_text -- --help` says the rest. Killed at any moment, the same
+//! `cargo run --release -p train_text -- --help` says the rest. Killed at any moment, the same
 //! command goes on from the last snapshot.
 //!
 //! | to see … | open |
@@ -13,7 +13,7 @@
 mod cli;
 mod corpus;
 mod network;
-#[path = "../training/mod.rs"]
+#[path = "../../training/mod.rs"]
 mod training;
 
 use std::process::ExitCode;

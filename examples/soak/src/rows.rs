@@ -21,7 +21,7 @@ use crate::{Held, network};
 const BATCHES: usize = 20;
 
 /// The first six chapters of Jane Austen's "Persuasion" (1818), in the public domain.
-const PERSUASION: &str = include_str!("../train_text/persuasion.txt");
+const PERSUASION: &str = include_str!("../../train_text/persuasion.txt");
 
 /// One line of the table.
 pub(crate) struct Row {

@@ -1,6 +1,6 @@
 //! Fine-tuning: a network from a file, with another readout, on other classes.
 //!
-//! `cargo run --release --example finetune`, and `-- --help` for everything else.
+//! `cargo run --release -p finetune`, and `-- --help` for everything else.
 //!
 //! | to see … | open |
 //! |---|---|
@@ -9,7 +9,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its reader")]
 
 mod images;
-#[path = "../train_image/network.rs"]
+#[path = "../../train_image/src/network.rs"]
 mod network;
 mod transfer;
 

@@ -1,12 +1,12 @@
 //! Trains for very long and looks at memory: after a tenth of the steps and at the end it must be the same.
 //!
-//! `cargo run --release --example soak` takes about twenty minutes and prints a table, a line for each
+//! `cargo run --release -p soak` takes about twenty minutes and prints a table, a line for each
 //! network and optimizer; `-- --fewer 10` takes a tenth of the steps. Each line is a process of its own, so that
 //! none has the memory of another. It fails when a line's resident memory grows by more than 5 % and
 //! by more than 4 MiB, or when the pool's bytes, in use and idle together, are not the same number.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its reader")]
 
-#[path = "../train_image/network.rs"]
+#[path = "../../train_image/src/network.rs"]
 mod network;
 mod rows;
 

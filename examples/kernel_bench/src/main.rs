@@ -1,7 +1,7 @@
 //! A workbench for those who write kernels: how fast each is, how near to what the machine can do, and
 //! how far from the reference.
 //!
-//! `cargo run --release --example kernel_bench`, and `-- --help` for everything else.
+//! `cargo run --release -p kernel_bench`, and `-- --help` for everything else.
 //!
 //! | to see … | open |
 //! |---|---|

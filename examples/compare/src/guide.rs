@@ -20,7 +20,7 @@ OPTIMIZERS
   Any other name of the library (`lion`, `soap`, `ekfac`, …; a wrong one lists them) enters with the
   library's settings, and with its rate unless --rate gives another: look for one with --grid.
 
-PROTOCOLS (network, data, budget and schedule; `examples/compare/protocol.rs` says where from)
+PROTOCOLS (network, data, budget and schedule; `examples/compare/src/protocol.rs` says where from)
   --model cnn                     8x8 digits, two convolutions with batch norm, cosine schedule.
   --model mlp                     8x8 digits, 64-128-10 ReLU, 30 epochs, constant rate.
   --dataset mnist                 10,000 rows, two convolutions, 5 epochs, constant rate.
@@ -41,10 +41,10 @@ COLUMNS
   operation first produced such a value. The others go on.
 
 EXAMPLES
-  cargo run --release --example compare
-  cargo run --release --example compare -- --quick
-  cargo run --release --example compare -- --model mlp --seeds 5
-  cargo run --release --example compare -- --optimizers adam,kfac --rate kfac=0.03 --coverage
-  cargo run --release --example compare -- --dataset mnist --data-dir ~/data --optimizers sgd,adam
-  cargo run --release --example compare -- --grid --optimizers shampoo
+  cargo run --release -p compare
+  cargo run --release -p compare -- --quick
+  cargo run --release -p compare -- --model mlp --seeds 5
+  cargo run --release -p compare -- --optimizers adam,kfac --rate kfac=0.03 --coverage
+  cargo run --release -p compare -- --dataset mnist --data-dir ~/data --optimizers sgd,adam
+  cargo run --release -p compare -- --grid --optimizers shampoo
 ";

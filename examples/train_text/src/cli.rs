@@ -126,9 +126,9 @@ WHAT IS WRITTEN (to --out)
                          is refused there (--fresh starts over, another --out begins beside).
 
 EXAMPLES
-  cargo run --release --example train_text
-  cargo run --release --example train_text -- --model gpt --optimizer adafisherw --epochs 16
-  cargo run --release --example train_text -- --model lstm --width 128 --minutes 5
-  cargo run --release --example train_text -- --text austen --data-dir ~/data --units bpe \\
+  cargo run --release -p train_text
+  cargo run --release -p train_text -- --model gpt --optimizer adafisherw --epochs 16
+  cargo run --release -p train_text -- --model lstm --width 128 --minutes 5
+  cargo run --release -p train_text -- --text austen --data-dir ~/data --units bpe \\
       --context 128 --minutes 30
 ";

@@ -1,16 +1,14 @@
-//! The example `train_image` as a process that is killed, damaged and disturbed: nothing is lost that was promised,
+//! `train_image` as a process that is killed, damaged and disturbed: nothing is lost that was promised,
 //! nothing damaged is trained on, and what is refused says the way out.
 //!
 //! Here a few of each; all of them take some minutes, are asked for by name, and end with a table:
-//! `cargo test --test kill_and_resume -- --ignored --nocapture`.
+//! `cargo test -p train_image -- --ignored --nocapture`.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 #![allow(clippy::print_stdout, reason = "the long test ends with a table")]
 
-#[path = "../nn/train/tests/folder/contents.rs"]
+#[path = "../../../nn/train/tests/folder/contents.rs"]
 mod contents;
-#[path = "kill_and_resume/example.rs"]
-mod example;
 #[path = "kill_and_resume/program.rs"]
 mod program;
 #[path = "kill_and_resume/trials.rs"]
@@ -20,14 +18,13 @@ use std::time::Duration;
 
 use alcyon::train::Snapshots;
 use contents::contents;
-use example::example;
 use program::{Program, end, saved, signal};
 use trials::Draws;
 
 #[test]
 fn a_run_that_is_killed_damaged_or_disturbed_a_few_times_ends_as_if_it_were_not() {
     let (dir, draws) = (tempfile::tempdir().unwrap(), &mut Draws(0));
-    let program = Program { example: example("train_image"), steps: 24 };
+    let program = Program { steps: 24 };
     trials::kills(&program, &dir.path().join("kills"), 2, draws);
     trials::damage(&program, &dir.path().join("damage"), 3, 3, draws);
     trials::company(&program, &dir.path().join("company"), 1);
@@ -37,9 +34,8 @@ fn a_run_that_is_killed_damaged_or_disturbed_a_few_times_ends_as_if_it_were_not(
 #[ignore = "takes some minutes"]
 fn sixty_kills_two_hundred_flips_and_sixty_tears_lose_nothing_that_was_promised() {
     let (dir, draws) = (tempfile::tempdir().unwrap(), &mut Draws(1));
-    let example = example("train_image");
-    let long = Program { example: example.clone(), steps: 200 };
-    let short = Program { example, steps: 24 };
+    let long = Program { steps: 200 };
+    let short = Program { steps: 24 };
     let mut table = trials::kills(&long, &dir.path().join("kills"), 20, draws);
     table.extend(trials::damage(&short, &dir.path().join("damage"), 200, 60, draws));
     table.extend(trials::company(&short, &dir.path().join("company"), 5));
@@ -49,7 +45,7 @@ fn sixty_kills_two_hundred_flips_and_sixty_tears_lose_nothing_that_was_promised(
 #[test]
 fn another_setting_is_refused_in_the_folder_of_a_run_and_the_same_command_is_not() {
     let dir = tempfile::tempdir().unwrap();
-    let program = Program { example: example("train_image"), steps: 3 };
+    let program = Program { steps: 3 };
     assert!(program.run(dir.path(), &[]).status.success());
     let before = contents(dir.path());
     let others: [(&[&str], &[&str]); 8] = [
@@ -78,7 +74,7 @@ fn another_setting_is_refused_in_the_folder_of_a_run_and_the_same_command_is_not
 #[test]
 fn the_first_signal_ends_a_run_with_a_snapshot_and_the_second_one_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let program = Program { example: example("train_image"), steps: 1_000_000 };
+    let program = Program { steps: 1_000_000 };
     let running = || {
         let before = saved(dir.path());
         let child = program.start(dir.path(), &[]);

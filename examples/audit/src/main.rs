@@ -1,7 +1,7 @@
 //! The audit: a network is trained a little, and then each layer's Fisher block is formed exactly and
 //! laid beside what AdaFisher, K-FAC, EKFAC and Shampoo make of it.
 //!
-//! `cargo run --release --example audit`, and `-- --help`, which explains every column.
+//! `cargo run --release -p audit`, and `-- --help`, which explains every column.
 //!
 //! | to see … | open |
 //! |---|---|

@@ -1,6 +1,6 @@
 //! Optimizers side by side: the same start, the same batches, what each reached and what it cost.
 //!
-//! `cargo run --release --example compare`, and `-- --help` for everything else.
+//! `cargo run --release -p compare`, and `-- --help` for everything else.
 //!
 //! | to see … | open |
 //! |---|---|
