@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use alcyon::kernels::pool;
+use alcyon::prelude::{DType, Tensor};
 
 const MIB: u64 = 1 << 20;
 
@@ -67,7 +68,16 @@ fn child_that_has_little_memory() {
     let case = cases::prepared(&name, Path::new(&dir));
     let run = || case().map_or_else(|e| e.to_string(), |()| "done".to_owned());
     let mut bounds = Bounds::new();
-    // Threads and tables are there before memory is scarce.
+    // Threads and tables are there before memory is scarce, and what the library of products keeps for each thread.
+    rayon::broadcast(|_| {
+        for dtype in [DType::F32, DType::F64] {
+            let x = Tensor::ones([256, 256], dtype);
+            let turned = x.transpose(0, 1).unwrap();
+            for (a, b) in [(&x, &x), (&turned, &x), (&x, &turned)] {
+                assert!(a.matmul(b).is_ok());
+            }
+        }
+    });
     println!("\n{MARK}{}", run());
     for more in LIMITS {
         pool::clear();

@@ -93,7 +93,9 @@ fn matrix(shape: &Shape) -> Option<(usize, usize)> {
 }
 
 impl Rule for AdafactorConfig {
-    const COMPOSES: bool = true;
+    fn has_composed(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         "adafactor"

@@ -86,8 +86,8 @@ pub(crate) fn settle(
 ///
 /// # Errors
 /// As [`groups`]; [`Error::NoKernel`] for a rule without either: before anything has changed.
-pub(crate) fn step<'a, R: Rule>(
-    rule: &R,
+pub(crate) fn step<'a>(
+    rule: &dyn Rule,
     moments: &mut Moments,
     all: Vec<Gradient<'a>>,
 ) -> Result<Vec<Gradient<'a>>> {
@@ -116,7 +116,7 @@ pub(crate) fn step<'a, R: Rule>(
 /// What [`Rule::compose`] makes of each parameter, which gets memory of its own if it shares it.
 fn compose(
     (gpu, verdict): (&Gpu, &Verdict),
-    rule: &impl Rule,
+    rule: &dyn Rule,
     moments: &mut Moments,
     parameters: &mut [Gradient<'_>],
 ) -> Result<Vec<Composed>> {
@@ -144,9 +144,9 @@ pub(crate) fn overwrite(parameter: &mut Parameter, value: &Tensor) -> Result<()>
 }
 
 /// Whether a rule has operations or a kernel.
-pub(crate) fn has_kernel<R: Rule>(rule: &R, ordinal: usize) -> bool {
+pub(crate) fn has_kernel(rule: &dyn Rule, ordinal: usize) -> bool {
     // Moving nothing fails where there is none.
-    let launches = |gpu: Arc<Gpu>| R::COMPOSES || rule.cuda(&gpu, &[]).is_ok();
+    let launches = |gpu: Arc<Gpu>| rule.has_composed() || rule.cuda(&gpu, &[]).is_ok();
     Gpu::open(ordinal).is_ok_and(launches)
 }
 

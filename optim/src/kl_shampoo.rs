@@ -109,7 +109,9 @@ const BOUNDS: (usize, usize) = (10, 4000);
 const RUN: usize = 1024;
 
 impl Rule for KlShampooConfig {
-    const MAY_FAIL: bool = true;
+    fn may_fail(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         "kl-shampoo"

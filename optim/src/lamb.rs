@@ -71,7 +71,9 @@ impl Default for LambConfig {
 pub type Lamb = PerParameter<LambConfig>;
 
 impl Rule for LambConfig {
-    const COMPOSES: bool = true;
+    fn has_composed(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         "lamb"

@@ -57,7 +57,9 @@ impl Default for LarsConfig {
 pub type Lars = PerParameter<LarsConfig>;
 
 impl Rule for LarsConfig {
-    const COMPOSES: bool = true;
+    fn has_composed(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         "lars"

@@ -141,6 +141,12 @@ impl Default for LayerStep {
 #[derive(Debug)]
 pub struct Layerwise<R> {
     rule: R,
+    frame: Frame,
+}
+
+/// All of it but the rule: compiled once for all rules.
+#[derive(Debug)]
+struct Frame {
     rows: LayerRows,
     layers: BTreeMap<ParamId, Kept>,
     /// Δ
@@ -231,7 +237,8 @@ impl<R: LayerRule> Layerwise<R> {
         let updates = Moments::new(&["update"]);
         let (layers, learned) = (BTreeMap::new(), None);
         let paths = BTreeMap::new();
-        Ok(Self { rule, rows, layers, updates, steps: 0, skipped: 0, paths, learned })
+        let frame = Frame { rows, layers, updates, steps: 0, skipped: 0, paths, learned };
+        Ok(Self { rule, frame })
     }
 
     /// The constants.
@@ -243,20 +250,23 @@ impl<R: LayerRule> Layerwise<R> {
     /// What is kept of a weight's layer (of its first group) under a name.
     #[must_use]
     pub fn kept(&self, weight: &Parameter, name: &str) -> Option<&[f64]> {
-        let learned = self.learned.iter().flatten().find_map(|learned| learned.get(&weight.id()));
-        let state = learned.or_else(|| self.layers.get(&weight.id()))?.groups.first()?;
+        let Frame { learned, layers, .. } = &self.frame;
+        let learned = learned.iter().flatten().find_map(|learned| learned.get(&weight.id()));
+        let state = learned.or_else(|| layers.get(&weight.id()))?.groups.first()?;
         state.iter().find(|(known, _)| *known == name).map(|(_, values)| &**values)
     }
 
     /// Batches that were not learned from because a row was not finite.
     #[must_use]
     pub const fn skipped(&self) -> u64 {
-        self.skipped + matches!(self.learned, Some(None)) as u64
+        self.frame.skipped + matches!(self.frame.learned, Some(None)) as u64
     }
+}
 
+impl Frame {
     /// Learns from the rows of the step's batch, this worker's and the others'. It counts when the step is
     /// taken.
-    fn learn(&mut self, workers: &mut dyn Communicator) -> Result<()> {
+    fn learn(&mut self, rule: &dyn LayerRule, workers: &mut dyn Communicator) -> Result<()> {
         let mut learned = BTreeMap::new();
         let seen = self.rows.take();
         let finite = seen.values().flat_map(|layer| &layer.groups).all(Seen::is_finite);
@@ -276,11 +286,11 @@ impl<R: LayerRule> Layerwise<R> {
             };
             let mut kept = match old.filter(fits) {
                 Some(kept) => kept,
-                None => self.first(&layer)?,
+                None => Self::first(rule, &layer)?,
             };
             kept.looks += 1;
             for (state, seen) in kept.groups.iter_mut().zip(&layer.groups) {
-                let done = self.rule.learn(kept.looks, seen, state, workers);
+                let done = rule.learn(kept.looks, seen, state, workers);
                 done.map_err(|error| self.in_layer(error, weight, &layer))?;
             }
             learned.insert(weight, kept);
@@ -290,14 +300,14 @@ impl<R: LayerRule> Layerwise<R> {
     }
 
     /// What is kept of a layer that was not seen before.
-    fn first(&self, layer: &LayerSeen) -> Result<Kept> {
+    fn first(rule: &dyn LayerRule, layer: &LayerSeen) -> Result<Kept> {
         let LayerSeen { n, m, bias, transposed, .. } = *layer;
         // Rules keep at most two matrices of each side and one of both, and work in as many again.
-        let sides = self.rule.common().sides;
+        let sides = rule.common().sides;
         let each = sides.of(n).numbers() + sides.of(m).numbers() + n.saturating_mul(m);
         let numbers = each.saturating_mul(4 * layer.groups.len());
-        room::expect(self.rule.name(), numbers.saturating_mul(size_of::<f64>()))?;
-        let groups = layer.groups.iter().map(|_| self.rule.start(n, m)).collect();
+        room::expect(rule.name(), numbers.saturating_mul(size_of::<f64>()))?;
+        let groups = layer.groups.iter().map(|_| rule.start(n, m)).collect();
         Ok(Kept { bias, n, m, transposed, looks: 0, groups })
     }
 
@@ -321,24 +331,29 @@ impl<R: LayerRule> Layerwise<R> {
         self.steps += 1;
     }
 
-    fn take_step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
+    fn take_step(
+        &mut self,
+        rule: &dyn LayerRule,
+        model: &mut dyn Parameters,
+        grads: &Gradients,
+    ) -> Result<()> {
         check_gradients(model, grads)?;
         let gradients = contiguous(model, grads)?;
         self.paths = model.parameters().into_iter().map(|(path, p)| (p.id(), path)).collect();
         // Estimate, unless an exchange with other workers has done so.
         if self.learned.is_none() {
-            self.learn(&mut Local)?;
+            self.learn(rule, &mut Local)?;
         }
         // Precondition.
-        let directions = self.directions(&gradients)?;
+        let directions = self.directions(rule, &gradients)?;
         // Step.
-        let LayerStep { rate, momentum, weight_decay, kl_clip: bound, .. } = *self.rule.common();
+        let LayerStep { rate, momentum, weight_decay, kl_clip: bound, .. } = *rule.common();
         let descent = Descent { momentum, decay: rate * weight_decay, rate, bound };
         descent.step(model, &directions, &gradients, &mut self.updates)
     }
 
     /// P for every parameter with a gradient.
-    fn directions(&self, gradients: &Directions) -> Result<Directions> {
+    fn directions(&self, rule: &dyn LayerRule, gradients: &Directions) -> Result<Directions> {
         let mut all = BTreeMap::new();
         let learned = self.learned.iter().flatten().flatten();
         let layers: BTreeMap<_, _> = self.layers.iter().chain(learned).collect();
@@ -358,7 +373,7 @@ impl<R: LayerRule> Layerwise<R> {
             let mut of_bias = Vec::new();
             for (group, state) in kept.groups.iter().enumerate() {
                 let joint = kept.joint(group, w, b)?;
-                let direction = self.rule.direction(state, &joint, kept.n, kept.m)?;
+                let direction = rule.direction(state, &joint, kept.n, kept.m)?;
                 kept.part(&direction, &mut of_weight[group * of_group..][..of_group], &mut of_bias);
             }
             let parts = [(Some(weight), weights, of_weight), (kept.bias, biases, of_bias.into())];
@@ -372,7 +387,7 @@ impl<R: LayerRule> Layerwise<R> {
         Ok(all)
     }
 
-    fn words(&self, parameter: &Parameter) -> String {
+    fn words(&self, rule: &dyn LayerRule, parameter: &Parameter) -> String {
         if let Some(op) = self.rows.uncovered(parameter.id()) {
             return format!("gradient: used by {op}");
         }
@@ -380,8 +395,8 @@ impl<R: LayerRule> Layerwise<R> {
         match covering.and_then(|weight| self.layers.get(&weight)) {
             None => "gradient: no layer seen yet".into(),
             Some(kept) => match kept.groups.len() {
-                1 => self.rule.words(kept.n, kept.m),
-                groups => format!("{groups} groups of {}", self.rule.words(kept.n, kept.m)),
+                1 => rule.words(kept.n, kept.m),
+                groups => format!("{groups} groups of {}", rule.words(kept.n, kept.m)),
             },
         }
     }
@@ -392,6 +407,26 @@ impl<R: LayerRule> Layerwise<R> {
         let numbers: usize = groups.iter().flatten().map(|(_, values)| values.len()).sum();
         numbers * size_of::<f64>() + self.updates.bytes(parameter)
     }
+
+    fn step(
+        &mut self,
+        rule: &dyn LayerRule,
+        model: &mut dyn Parameters,
+        grads: &Gradients,
+    ) -> Result<()> {
+        let done = room::within("step", || self.take_step(rule, model, grads));
+        if done.is_ok() {
+            self.commit();
+        } else {
+            self.discard();
+        }
+        done
+    }
+
+    fn discard(&mut self) {
+        self.learned = None;
+        self.rows.discard();
+    }
 }
 
 impl<R: LayerRule> Optimizer for Layerwise<R> {
@@ -400,26 +435,19 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
     }
 
     fn curvature(&mut self) -> Option<&mut dyn CurvatureSource> {
-        Some(&mut self.rows)
+        Some(&mut self.frame.rows)
     }
 
     fn exchange(&mut self, communicator: &mut dyn Communicator) -> Result<()> {
-        self.learn(communicator)
+        self.frame.learn(&self.rule, communicator)
     }
 
     fn discard(&mut self) {
-        self.learned = None;
-        self.rows.discard();
+        self.frame.discard();
     }
 
     fn step(&mut self, model: &mut dyn Parameters, grads: &Gradients) -> Result<()> {
-        let done = room::within("step", || self.take_step(model, grads));
-        if done.is_ok() {
-            self.commit();
-        } else {
-            self.discard();
-        }
-        done
+        self.frame.step(&self.rule, model, grads)
     }
 
     fn options(&self) -> String {
@@ -435,14 +463,17 @@ impl<R: LayerRule> Optimizer for Layerwise<R> {
     }
 
     fn coverage(&self, model: &dyn Parameters) -> Coverage {
-        Coverage::of(model, |p| self.words(p), |p| self.bytes(p))
+        let Self { rule, frame } = self;
+        Coverage::of(model, |p| frame.words(rule, p), |p| frame.bytes(p))
     }
 
     fn state(&self, model: &dyn Parameters) -> Result<State> {
-        self.save(model)
+        self.frame.save(&self.rule, model)
     }
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
-        self.load(model, state)
+        let rate = self.frame.load(&self.rule, model, state)?;
+        self.set_rate(rate);
+        Ok(())
     }
 }

@@ -115,7 +115,9 @@ pub(crate) fn sides(shape: &Shape) -> Option<(usize, usize)> {
 }
 
 impl Rule for MuonConfig {
-    const COMPOSES: bool = true;
+    fn has_composed(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         "muon"

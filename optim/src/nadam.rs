@@ -83,7 +83,9 @@ impl NAdamConfig {
 pub type NAdam = PerParameter<NAdamConfig>;
 
 impl Rule for NAdamConfig {
-    const COMPOSES: bool = true;
+    fn has_composed(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         "nadam"

@@ -58,12 +58,14 @@ pub type Start = Vec<(&'static str, First)>;
 /// # Ok::<(), engine::Error>(())
 /// ```
 pub trait Rule: std::fmt::Debug {
-    /// Whether an update can fail for a gradient that has passed the checks (linear algebra can): then every
-    /// update is tried on copies first, and a failure, or a number that is not finite, changes nothing.
-    const MAY_FAIL: bool = false;
-
     /// The optimizer's name, as on the command line and in tables.
     fn name(&self) -> &'static str;
+
+    /// Whether an update can fail for a gradient that has passed the checks (linear algebra can): then every
+    /// update is tried on copies first, and a failure, or a number that is not finite, changes nothing.
+    fn may_fail(&self) -> bool {
+        false
+    }
 
     /// Refuses constants out of their ranges.
     ///
@@ -97,11 +99,13 @@ pub trait Rule: std::fmt::Debug {
     ) -> Result<()>;
 
     /// Whether parameters on a device get [`Rule::compose`].
-    const COMPOSES: bool = false;
+    fn has_composed(&self) -> bool {
+        false
+    }
 
     /// Whether this one does.
     fn composes(&self, _: &Parameter) -> bool {
-        Self::COMPOSES
+        self.has_composed()
     }
 
     /// [`Rule::update`] once more, as operations on tensors, which run where the tensors are. It changes
@@ -189,53 +193,97 @@ impl<R: Rule> PerParameter<R> {
         model: &mut dyn Parameters,
         grads: &Gradients,
     ) -> Result<()> {
-        let paths = if R::MAY_FAIL { paths(model) } else { HashMap::new() };
-        let all = trainable(model, grads)?;
-        #[cfg(feature = "cuda")]
-        let all = cuda::step(&self.rule, &mut self.moments, all)?;
-        if R::MAY_FAIL {
-            return room::within("step", || self.step_on_copies(all, &paths));
-        }
-        let all = self.moments.ready_from(all, |parameter| self.rule.start(parameter))?;
-        for (parameter, grad) in all {
-            let kept = self.moments.next_from(parameter, || self.rule.start(parameter))?;
-            self.rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
-        }
-        Ok(())
+        step(&self.rule, &mut self.moments, model, grads)
     }
+}
 
-    /// All updates on copies; if all succeed, they count.
-    fn step_on_copies(
-        &mut self,
-        all: Vec<(&mut Parameter, Tensor)>,
-        paths: &HashMap<ParamId, String>,
-    ) -> Result<()> {
-        let mut tried = Vec::new();
-        for (parameter, grad) in &all {
-            let mut kept = self.moments.kept_or(parameter, || self.rule.start(parameter))?;
-            for tensor in &mut kept.tensors {
-                *tensor = tensor.to_device(Device::Cpu)?;
-            }
-            let mut value = parameter.value().clone();
-            // A rule works in a copy of what it keeps, and in some of the gradient.
-            let bytes: usize = kept.tensors.iter().map(Tensor::bytes).sum();
-            room::expect(self.rule.name(), bytes + 6 * size_of::<f64>() * grad.numel())?;
-            kept.steps += 1;
-            let done = self.rule.update(kept.steps, &mut value, grad, &mut kept.tensors);
-            let path = paths.get(&parameter.id()).map_or("", String::as_str);
-            let done = done.and_then(|()| {
-                let written = kept.tensors.iter().chain([&value]);
-                all_finite(self.rule.name(), written)
-            });
-            done.map_err(|error| error.in_layer(path))?;
-            tried.push((value, kept));
-        }
-        for ((parameter, _), (value, kept)) in all.into_iter().zip(tried) {
-            *parameter.value_mut() = value;
-            self.moments.set(parameter.id(), kept);
-        }
-        Ok(())
+// What follows is compiled once for all rules.
+
+fn step(
+    rule: &dyn Rule,
+    moments: &mut Moments,
+    model: &mut dyn Parameters,
+    grads: &Gradients,
+) -> Result<()> {
+    let paths = if rule.may_fail() { paths(model) } else { HashMap::new() };
+    let all = trainable(model, grads)?;
+    #[cfg(feature = "cuda")]
+    let all = cuda::step(rule, moments, all)?;
+    if rule.may_fail() {
+        return room::within("step", || step_on_copies(rule, moments, all, &paths));
     }
+    for (parameter, grad) in moments.ready_from(all, |parameter| rule.start(parameter))? {
+        let kept = moments.next_from(parameter, || rule.start(parameter))?;
+        rule.update(kept.steps, parameter.value_mut(), &grad, &mut kept.tensors)?;
+    }
+    Ok(())
+}
+
+/// All updates on copies; if all succeed, they count.
+fn step_on_copies(
+    rule: &dyn Rule,
+    moments: &mut Moments,
+    all: Vec<(&mut Parameter, Tensor)>,
+    paths: &HashMap<ParamId, String>,
+) -> Result<()> {
+    let mut tried = Vec::new();
+    for (parameter, grad) in &all {
+        let mut kept = moments.kept_or(parameter, || rule.start(parameter))?;
+        for tensor in &mut kept.tensors {
+            *tensor = tensor.to_device(Device::Cpu)?;
+        }
+        let mut value = parameter.value().clone();
+        // A rule works in a copy of what it keeps, and in some of the gradient.
+        let bytes: usize = kept.tensors.iter().map(Tensor::bytes).sum();
+        room::expect(rule.name(), bytes + 6 * size_of::<f64>() * grad.numel())?;
+        kept.steps += 1;
+        let done = rule.update(kept.steps, &mut value, grad, &mut kept.tensors);
+        let path = paths.get(&parameter.id()).map_or("", String::as_str);
+        let done = done.and_then(|()| {
+            let written = kept.tensors.iter().chain([&value]);
+            all_finite(rule.name(), written)
+        });
+        done.map_err(|error| error.in_layer(path))?;
+        tried.push((value, kept));
+    }
+    for ((parameter, _), (value, kept)) in all.into_iter().zip(tried) {
+        *parameter.value_mut() = value;
+        moments.set(parameter.id(), kept);
+    }
+    Ok(())
+}
+
+fn coverage(rule: &dyn Rule, moments: &Moments, model: &dyn Parameters) -> Coverage {
+    Coverage::of(
+        model,
+        |p| rule.words(p),
+        |p| match moments.get(p) {
+            Some(kept) => kept.tensors.iter().map(Tensor::bytes).sum(),
+            None if p.is_trainable() => rule.start(p).iter().map(|(_, first)| first.bytes()).sum(),
+            None => 0,
+        },
+    )
+}
+
+fn save(rule: &dyn Rule, moments: &Moments, model: &dyn Parameters) -> State {
+    let mut state = State { optimizer: rule.name().to_owned(), ..State::default() };
+    state.numbers.insert("rate".to_owned(), rule.rate().to_string());
+    moments.save_from(model, &mut state, |p| rule.start(p));
+    state
+}
+
+/// A saved rate, and what was kept.
+fn load(
+    rule: &dyn Rule,
+    moments: &Moments,
+    model: &dyn Parameters,
+    state: &State,
+) -> Result<(f64, Moments)> {
+    let mut saved = Saved::open(rule.name(), state)?;
+    let rate = saved.quantity("rate")?;
+    let moments = moments.load_from(model, &mut saved, |p| rule.start(p))?;
+    saved.close(model)?;
+    Ok((rate, moments))
 }
 
 impl<R: Rule> Optimizer for PerParameter<R> {
@@ -274,31 +322,15 @@ impl<R: Rule> Optimizer for PerParameter<R> {
     }
 
     fn coverage(&self, model: &dyn Parameters) -> Coverage {
-        Coverage::of(
-            model,
-            |p| self.rule.words(p),
-            |p| match self.moments.get(p) {
-                Some(kept) => kept.tensors.iter().map(Tensor::bytes).sum(),
-                None if p.is_trainable() => {
-                    self.rule.start(p).iter().map(|(_, first)| first.bytes()).sum()
-                }
-                None => 0,
-            },
-        )
+        coverage(&self.rule, &self.moments, model)
     }
 
     fn state(&self, model: &dyn Parameters) -> Result<State> {
-        let mut state = State { optimizer: self.name().to_owned(), ..State::default() };
-        state.numbers.insert("rate".to_owned(), self.rate().to_string());
-        self.moments.save_from(model, &mut state, |p| self.rule.start(p));
-        Ok(state)
+        Ok(save(&self.rule, &self.moments, model))
     }
 
     fn load_state(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
-        let mut saved = Saved::open(self.name(), state)?;
-        let rate = saved.quantity("rate")?;
-        let moments = self.moments.load_from(model, &mut saved, |p| self.rule.start(p))?;
-        saved.close(model)?;
+        let (rate, moments) = load(&self.rule, &self.moments, model, state)?;
         self.rule.set_rate(rate);
         self.moments = moments;
         Ok(())

@@ -126,7 +126,9 @@ pub type Psgd = PerParameter<PsgdConfig>;
 const FACTORS: [&str; 8] = ["q.0", "q.1", "q.2", "q.3", "q.4", "q.5", "q.6", "q.7"];
 
 impl Rule for PsgdConfig {
-    const MAY_FAIL: bool = true;
+    fn may_fail(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         "psgd"

@@ -85,7 +85,9 @@ impl ScheduleFreeConfig {
 pub type ScheduleFree = PerParameter<ScheduleFreeConfig>;
 
 impl Rule for ScheduleFreeConfig {
-    const COMPOSES: bool = true;
+    fn has_composed(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         if self.adaptive { "schedule-free" } else { "schedule-free-sgd" }

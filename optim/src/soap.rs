@@ -111,8 +111,13 @@ const MOMENTS: [&str; 8] = ["l.0", "l.1", "l.2", "l.3", "l.4", "l.5", "l.6", "l.
 const BASES: [&str; 8] = ["q.0", "q.1", "q.2", "q.3", "q.4", "q.5", "q.6", "q.7"];
 
 impl Rule for SoapConfig {
-    const MAY_FAIL: bool = true;
-    const COMPOSES: bool = true;
+    fn may_fail(&self) -> bool {
+        true
+    }
+
+    fn has_composed(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         match self.basis {

@@ -85,8 +85,13 @@ pub type SPlus = PerParameter<SPlusConfig>;
 const SIDES: [(&str, &str); 2] = [("l", "q"), ("r", "p")];
 
 impl Rule for SPlusConfig {
-    const MAY_FAIL: bool = true;
-    const COMPOSES: bool = true;
+    fn may_fail(&self) -> bool {
+        true
+    }
+
+    fn has_composed(&self) -> bool {
+        true
+    }
 
     fn name(&self) -> &'static str {
         "splus"

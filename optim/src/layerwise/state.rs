@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 
 use engine::{Parameter, Parameters, Result, Rng, Tensor};
 
-use super::{Kept, LayerRule, Layerwise};
+use super::{Frame, Kept, LayerRule};
+use crate::State;
 use crate::saved::{Saved, bias_at, refused};
-use crate::{Optimizer as _, State};
 
-impl<R: LayerRule> Layerwise<R> {
-    pub(super) fn save(&self, model: &dyn Parameters) -> Result<State> {
-        let mut state = State { optimizer: self.rule.name().into(), ..State::default() };
+impl Frame {
+    pub(super) fn save(&self, rule: &dyn LayerRule, model: &dyn Parameters) -> Result<State> {
+        let mut state = State { optimizer: rule.name().into(), ..State::default() };
         let mut put = |key: String, text: String| state.numbers.insert(key, text);
-        put("rate".into(), self.rule.common().rate.to_string());
+        put("rate".into(), rule.common().rate.to_string());
         put("steps".into(), self.steps.to_string());
         put("looks".into(), self.rows.steps.to_string());
         for (at, word) in self.rows.notes.committed().rng.state().iter().enumerate() {
@@ -44,8 +44,14 @@ impl<R: LayerRule> Layerwise<R> {
         Ok(state)
     }
 
-    pub(super) fn load(&mut self, model: &dyn Parameters, state: &State) -> Result<()> {
-        let mut saved = Saved::open(self.rule.name(), state)?;
+    /// Takes a state over; returns its rate.
+    pub(super) fn load(
+        &mut self,
+        rule: &dyn LayerRule,
+        model: &dyn Parameters,
+        state: &State,
+    ) -> Result<f64> {
+        let mut saved = Saved::open(rule.name(), state)?;
         let (rate, steps) = (saved.quantity("rate")?, saved.count("steps")?);
         let looks = saved.count("looks")?;
         let mut word = |at: usize| saved.number(&format!("generator.{at}"));
@@ -77,7 +83,7 @@ impl<R: LayerRule> Layerwise<R> {
             let bias = bias.map(Parameter::id);
             let mut kept = Kept { bias, n, m, transposed, looks, groups: Vec::new() };
             for group in 0..groups {
-                let mut values = self.rule.start(n, m);
+                let mut values = rule.start(n, m);
                 for (name, values) in &mut values {
                     let found = saved.vector(&format!("{path}/{name}.{group}"))?;
                     if found.len() != values.len() {
@@ -93,7 +99,6 @@ impl<R: LayerRule> Layerwise<R> {
         }
         saved.close(model)?;
         // Everything has been read and fits: from here on nothing fails.
-        self.rule.common_mut().rate = rate;
         (self.steps, self.updates, self.layers) = (steps, updates, layers);
         self.discard();
         (self.rows.steps, self.rows.notes.rng) = (looks, Rng::from_state(generator));
@@ -101,6 +106,6 @@ impl<R: LayerRule> Layerwise<R> {
         for (&weight, kept) in &self.layers {
             self.rows.restore(weight, kept.bias);
         }
-        Ok(())
+        Ok(rate)
     }
 }

@@ -2,9 +2,6 @@
 
 #[cfg(feature = "bpe")]
 mod bpe;
-#[cfg(not(feature = "bpe"))]
-#[path = "without.rs"]
-mod bpe;
 #[cfg(feature = "bpe")]
 mod gpt2;
 mod list;
@@ -12,13 +9,18 @@ mod list;
 mod lost;
 #[cfg(feature = "bpe")]
 mod unbearable;
+#[cfg(any(test, not(feature = "bpe")))]
+mod without;
 
 use std::path::Path;
 
 use engine::{Error, Result, room};
 
+#[cfg(feature = "bpe")]
 use self::bpe::Bpe;
 use self::list::List;
+#[cfg(not(feature = "bpe"))]
+use self::without::Bpe;
 use super::file::{self, misfit};
 use super::limits::TOKENIZER;
 use super::text::without_mark;

@@ -12,8 +12,13 @@ const EXPECTED: &str =
 
 /// None.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    test,
+    allow(dead_code, reason = "tests have the feature; what it lacks has a test here")
+)]
 pub(super) enum Bpe {}
 
+#[cfg_attr(test, allow(dead_code, reason = "as above"))]
 impl Bpe {
     pub(super) fn train(_: &str, vocabulary: usize) -> Result<Self> {
         Err(Error::Argument {
@@ -50,5 +55,21 @@ impl Bpe {
 
     pub(super) const fn decode(&self, _: &[i64]) -> Result<String> {
         match *self {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_to_a_byte_pair_encoding_names_the_feature_that_it_needs() {
+        let said = |error: Error| error.to_string();
+        assert!(said(Bpe::train("abab", 300).unwrap_err()).contains("the feature `bpe`"));
+        let file = Path::new("x/tokenizer.json");
+        let json = said(Bpe::of_json(&Value::Null, file).unwrap_err());
+        assert!(json.starts_with("x/tokenizer.json: ") && json.contains("the feature `bpe`"));
+        let folder = said(Bpe::of_gpt2(Path::new("gpt2")).unwrap_err());
+        assert!(folder.starts_with("gpt2: ") && folder.contains("the feature `bpe`"));
     }
 }
