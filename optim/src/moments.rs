@@ -48,35 +48,6 @@ impl Moments {
         self.of.get_mut(&parameter.id())
     }
 
-    /// A parameter's, with its next step counted, in main memory.
-    pub(crate) fn next(&mut self, parameter: &Parameter) -> Result<&mut Kept> {
-        let names = self.names.clone();
-        self.next_from(parameter, || zeros(parameter, &names))
-    }
-
-    /// [`Moments::ready_from`] of zeros.
-    pub(crate) fn ready<'a>(
-        &mut self,
-        all: Vec<(&'a mut Parameter, Tensor)>,
-    ) -> Result<Vec<(&'a mut Parameter, Tensor)>> {
-        let names = self.names.clone();
-        self.ready_from(all, |parameter| zeros(parameter, &names))
-    }
-
-    /// The same, where `start` says what there is before the first step.
-    pub(crate) fn next_from(
-        &mut self,
-        parameter: &Parameter,
-        start: impl FnOnce() -> Start,
-    ) -> Result<&mut Kept> {
-        let kept = self.entry(parameter, start)?;
-        for tensor in kept.tensors.iter_mut().filter(|tensor| tensor.device() != Device::Cpu) {
-            *tensor = tensor.to_device(Device::Cpu)?;
-        }
-        kept.steps += 1;
-        Ok(kept)
-    }
-
     /// All the memory that a step writes to, before it writes anything: what is kept of each parameter, and the
     /// value, which nobody else holds from then on.
     pub(crate) fn ready_from<'a>(
@@ -92,6 +63,35 @@ impl Moments {
             parameter.value_mut().unshare()?;
         }
         Ok(all)
+    }
+
+    /// [`Moments::ready_from`] of zeros.
+    pub(crate) fn ready<'a>(
+        &mut self,
+        all: Vec<(&'a mut Parameter, Tensor)>,
+    ) -> Result<Vec<(&'a mut Parameter, Tensor)>> {
+        let names = self.names.clone();
+        self.ready_from(all, |parameter| zeros(parameter, &names))
+    }
+
+    /// A parameter's, with its next step counted, in main memory.
+    pub(crate) fn next(&mut self, parameter: &Parameter) -> Result<&mut Kept> {
+        let names = self.names.clone();
+        self.next_from(parameter, || zeros(parameter, &names))
+    }
+
+    /// The same, where `start` says what there is before the first step.
+    pub(crate) fn next_from(
+        &mut self,
+        parameter: &Parameter,
+        start: impl FnOnce() -> Start,
+    ) -> Result<&mut Kept> {
+        let kept = self.entry(parameter, start)?;
+        for tensor in kept.tensors.iter_mut().filter(|tensor| tensor.device() != Device::Cpu) {
+            *tensor = tensor.to_device(Device::Cpu)?;
+        }
+        kept.steps += 1;
+        Ok(kept)
     }
 
     /// The same, with no step counted.
