@@ -7,7 +7,7 @@ use alcyon::kernels::conv::{self, Conv2d, unfolded, winograd};
 use alcyon::kernels::gemm::{self, Matrix};
 use alcyon::kernels::step::{self, AdaFisher, Adam, Curvature};
 use alcyon::kernels::unfold::Window;
-use alcyon::kernels::{elementwise, norm, reduce, second_moment, softmax};
+use alcyon::kernels::{elementwise, linalg, norm, reduce, second_moment, softmax};
 use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
@@ -281,9 +281,31 @@ fn updates(c: &mut Criterion) {
     });
 }
 
+/// Of a second moment, in f64 and on one thread.
+fn factorisations(c: &mut Criterion) {
+    type Routine = fn(&[f64], usize) -> Result<Vec<f64>, linalg::LinalgError>;
+    let routines: [(&str, Routine); 4] = [
+        ("cholesky", linalg::cholesky),
+        ("inverse", linalg::cholesky_inverse),
+        ("orthonormal", linalg::orthonormal),
+        ("eigenvectors", |a, n| linalg::symmetric_eigen(a, n).map(|eigen| eigen.vectors)),
+    ];
+    for n in [16, 64, 256, 785] {
+        let x: Vec<f64> = numbers(n * n).into_iter().map(f64::from).collect();
+        let mut moment = vec![0.0; n * n];
+        second_moment::gram(&x, n, n, &mut moment);
+        (0..n).for_each(|i| moment[i * n + i] += 0.1 * n as f64);
+        let mut group = c.benchmark_group("kernel/linalg");
+        for (name, routine) in routines {
+            group.bench_function(BenchmarkId::new(name, n), |b| b.iter(|| routine(&moment, n)));
+        }
+        group.finish();
+    }
+}
+
 criterion_group! {
     name = benches;
     config = quickly(20, 1.0);
-    targets = products, loops, rows, convolutions, moments, updates
+    targets = products, loops, rows, convolutions, moments, updates, factorisations
 }
 criterion_main!(benches);

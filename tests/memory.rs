@@ -114,7 +114,8 @@ fn no_optimizer_of_the_registry_makes_the_pool_grow() {
             true => steps(name, &[4, 8, 2], 8, 160),
             false => steps(name, &[64, 128, 10], 64, 160),
         };
-        let (early, late) = (held[39], held[159]);
+        // Some have a basis that they renew at every hundredth step.
+        let (early, late) = (held[..=100].iter().copied().max().unwrap(), held[159]);
         // A buffer more, if threads meet otherwise; the least that leaked was 30 KiB a step.
         assert!(late <= early + MIB / 4, "{name}: {early} → {late} bytes");
     }

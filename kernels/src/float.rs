@@ -5,6 +5,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use crate::elementary;
+use crate::gemm::library::Product;
 
 /// A floating point number: `f32` or `f64`.
 ///
@@ -84,6 +85,9 @@ pub trait Float:
     fn signum(self) -> Self;
     /// The error function erf(x) = 2/√π ∫₀ˣ e^(−t²) dt.
     fn erf(self) -> Self;
+    /// The library's product of two matrices, for this machine.
+    #[doc(hidden)]
+    fn product() -> Product<Self>;
 
     /// The logistic function σ(x) = 1 / (1 + e⁻ˣ).
     fn sigmoid(self) -> Self {
@@ -92,7 +96,7 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($t:ident, $exp:path, $ln:path, $tanh:path, $erf:path) => {
+    ($t:ident, $exp:path, $ln:path, $tanh:path, $erf:path, $product:path) => {
         impl Float for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -174,12 +178,22 @@ macro_rules! float {
             fn erf(self) -> Self {
                 $erf(self)
             }
+            fn product() -> Product<Self> {
+                $product()
+            }
         }
     };
 }
 
-float!(f32, elementary::exp, elementary::ln, elementary::tanh, libm::erff);
-float!(f64, f64::exp, f64::ln, f64::tanh, libm::erf);
+float!(
+    f32,
+    elementary::exp,
+    elementary::ln,
+    elementary::tanh,
+    libm::erff,
+    gemm_f32::gemm::f32::get_gemm_fn
+);
+float!(f64, f64::exp, f64::ln, f64::tanh, libm::erf, gemm_f64::gemm::f64::get_gemm_fn);
 
 #[cfg(test)]
 mod tests {

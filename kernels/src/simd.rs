@@ -9,8 +9,7 @@
 //! [`vectorized`](crate::vector::vectorized) compiles a closure as it stands, and every machine gives the
 //! same bits. A product has to fuse its multiplications with its additions, which doubles its speed and
 //! changes a rounding, and to turn blocks in registers: its loop has to *ask* what the machine can do. So
-//! it is generic over a [`Machine`], which a closure cannot be. Detection by `pulp`, as there, was tried:
-//! the weight gradient of `kernel/conv/winograd` took 4 % longer (EPYC 7003, one thread, 2026-11).
+//! it is generic over a [`Machine`], which a closure cannot be.
 
 use bytemuck::NoUninit;
 

@@ -6,8 +6,6 @@
 //! written down, and no multiplication is fused with an addition unless the formula says so. (The loops of
 //! products, which live by fusing, are in `simd.rs`.)
 
-use pulp::Arch;
-
 /// Runs `body`, compiled for the instruction set of this machine.
 ///
 /// Only what is inlined into `body`, and `body` itself, is compiled with it: hence the attribute in the
@@ -25,7 +23,57 @@ pub fn vectorized<R>(body: impl FnOnce() -> R) -> R {
     if tests::BASELINE.get() {
         return body();
     }
-    Arch::new().dispatch(body)
+    #[cfg(target_arch = "x86_64")]
+    match x86::width() {
+        // SAFETY: this machine has the features that the function is compiled with.
+        x86::Width::Avx512 => return unsafe { x86::avx512(body) },
+        // SAFETY: as above.
+        x86::Width::Avx2 => return unsafe { x86::avx2(body) },
+        x86::Width::Any => {}
+    }
+    body()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::sync::OnceLock;
+
+    /// The vectors that this machine has.
+    #[derive(Clone, Copy)]
+    pub(super) enum Width {
+        /// Those that every x86-64 machine has.
+        Any,
+        Avx2,
+        Avx512,
+    }
+
+    /// Looked up once.
+    #[inline]
+    pub(super) fn width() -> Width {
+        static WIDTH: OnceLock<Width> = OnceLock::new();
+        *WIDTH.get_or_init(|| {
+            macro_rules! has {
+                ($($feature:tt)*) => { $(is_x86_feature_detected!($feature))&&* };
+            }
+            let avx2 = has!("avx2" "fma" "bmi1" "bmi2" "f16c" "lzcnt" "popcnt");
+            match avx2 && has!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl") {
+                true => Width::Avx512,
+                false if avx2 => Width::Avx2,
+                false => Width::Any,
+            }
+        })
+    }
+
+    #[target_feature(enable = "avx2,fma,bmi1,bmi2,f16c,lzcnt,popcnt")]
+    pub(super) fn avx2<R>(body: impl FnOnce() -> R) -> R {
+        body()
+    }
+
+    #[target_feature(enable = "avx2,fma,bmi1,bmi2,f16c,lzcnt,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+    pub(super) fn avx512<R>(body: impl FnOnce() -> R) -> R {
+        body()
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,13 @@ use optim::shampoo::{Graft, Statistics};
 use optim::{LongSides, Optimizer, Shampoo, ShampooConfig};
 
 use crate::document::{Document, Failure, Node, Result};
-use crate::report::{Comparison, Line};
+use crate::report::{Comparison, Line, Tolerance};
 use crate::trajectory;
+
+/// A case whose golden numbers are 7.2e-10 off, beyond their tolerance of 1e-10. At step 1 a factor has the eigenvalues
+/// 1e-6 and 12, so an eigenvalue routine leaves the smaller one nine digits, and its root is used for three steps. The
+/// same case with 50 digits is `shampoo_exact`, which has to agree to 1e-14.
+const STALE: (&str, &str) = ("shampoo_steps", "gupta_every3");
 
 /// One line per member of `expected`.
 pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
@@ -15,6 +20,10 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
             return first_step(&root, expected);
         }
         let mut optimizer = Shampoo::new(config(&root.get("hyper")?, name)?)?;
+        if (file, name) == STALE {
+            let tolerance = Tolerance { relative: 1e-8, absolute: 1e-9 };
+            return trajectory::compare_within(tolerance, &root, expected, &mut optimizer);
+        }
         trajectory::compare(&root, expected, &mut optimizer)
     };
     let cases = root.get("expected")?.members()?;

@@ -18,8 +18,18 @@ struct Stacks {
 
 engine::parameters!(Stacks { stacks });
 
-/// Runs an optimizer over the stacks of `expected`.
+/// Runs an optimizer over the stacks of `expected`, within the file's own tolerance.
 pub(crate) fn compare(
+    root: &Node<'_>,
+    expected: &Node<'_>,
+    optimizer: &mut dyn Optimizer,
+) -> Result<Comparison> {
+    compare_within(tolerance(root)?, root, expected, optimizer)
+}
+
+/// The same, within another tolerance.
+pub(crate) fn compare_within(
+    tolerance: Tolerance,
     root: &Node<'_>,
     expected: &Node<'_>,
     optimizer: &mut dyn Optimizer,
@@ -44,7 +54,7 @@ pub(crate) fn compare(
     if grads.iter().chain(&golden).any(|stack| stack.len() != steps) {
         return wrong("the stacks differ in length");
     }
-    let mut comparison = Comparison::new(tolerance(root)?);
+    let mut comparison = Comparison::new(tolerance);
     for step in 0..steps {
         let mut now = Gradients::default();
         for (parameter, grads) in model.stacks.iter().zip(&grads) {

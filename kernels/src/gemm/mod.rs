@@ -5,20 +5,24 @@
 //! | [`mod@reference`] | three loops, the definition                                   | 1    |
 //! | [`mod@blocked`]   | a tile of B is copied to contiguous memory and stays in cache | 8.5  |
 //! | [`mod@packed`]    | both operands in panels, a tile of C in registers, vector instructions chosen at run time | 46 |
-//! | [`sequential()`]  | the `gemm` crate: tuned for the caches that it finds          | 58   |
+//! | [`sequential()`]  | the library's: tuned for the caches that it finds             | 58   |
 //! | [`gemm()`]        | the same with threads                                         | 62   |
 //!
 //! The gain over the first rung: `kernel/gemm` of `benches/kernels.rs`, 256³ f32, the median of three
 //! runs on an EPYC 7003 (AVX2), two cores, 2026-11-22.
 //!
-//! The rung in use is the last, by the `gemm` crate. All rungs take the same [`Matrix`] views with
+//! The rung in use is the last, by `gemm-f32` and `gemm-f64` (`library.rs`). All rungs take the same [`Matrix`] views with
 //! any strides, and are tested against the first. The library packs an operand whose columns are
 //! contiguous one number at a time; one that is used often is therefore turned first, in squares
 //! ([`transpose()`]), which takes a few hundredths of the product's time.
 
 pub mod blocked;
+#[doc(hidden)]
+pub mod library;
 pub mod packed;
 pub mod reference;
+
+use gemm_common::Parallelism;
 
 use crate::float::Float;
 use crate::parallel;
@@ -222,44 +226,18 @@ pub(crate) fn into_strided<T: Float>(
     let (mut room_a, mut room_b) = (None, None);
     let (a, b) = (turned(a, n, &mut room_a), turned(b, m, &mut room_b));
     let work = m.saturating_mul(k).saturating_mul(n);
-    let threads = if alone || work < PARALLEL_WORK || rayon::current_num_threads() == 1 {
-        ::gemm::Parallelism::None
+    let threads = if alone || work < PARALLEL_WORK || parallel::threads() == 1 {
+        Parallelism::None
     } else {
-        ::gemm::Parallelism::Rayon(0)
+        Parallelism::Rayon(0)
     };
     // The library ends the process where it finds no memory for its copies of a and b.
     let copied = m.saturating_add(n).saturating_add(PADDING).saturating_mul(k.min(DEPTH));
     pool::workspace(copied.saturating_mul(size_of::<T>()));
-    // Greater than an `isize` is only a stride that no step is made by.
-    let step = |stride: usize| isize::try_from(stride).unwrap_or(0);
-    // SAFETY: the assertion above has made sure, without wrapping, that m rows of n elements, `stride` apart,
-    // lie inside c and do not overlap each other, and c is borrowed mutably, so nothing else does. a is
-    // [m, k] and b [k, n], none of the three 0 here, and `Matrix::strided` has made sure, without wrapping,
-    // that the last element of a and of b (the greatest offset, strides being unsigned) is inside its slice;
-    // slices are no longer than `isize::MAX`. The library panics for a T that is neither f32 nor f64.
-    unsafe {
-        ::gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            step(stride),
-            beta != T::ZERO,
-            a.data.as_ptr(),
-            step(a.col_stride),
-            step(a.row_stride),
-            b.data.as_ptr(),
-            step(b.col_stride),
-            step(b.row_stride),
-            beta,
-            alpha,
-            false,
-            false,
-            false,
-            threads,
-        );
-    }
+    // SAFETY: the assertion above has made sure, without wrapping, that m rows of n elements, `stride` apart, lie
+    // inside c and do not overlap each other, and c is borrowed mutably, so nothing else does. a is [m, k] and b
+    // [k, n], none of the three 0 here.
+    unsafe { library::product(alpha, a, b, beta, (c.as_mut_ptr(), stride), threads) };
 }
 
 /// The same matrix in contiguous rows, written to `room`, if it lies in contiguous columns and each of its

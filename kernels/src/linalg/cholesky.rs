@@ -2,12 +2,16 @@
 //!
 //! Only the lower triangle of A is read.
 
-use super::{LinalgError, check, check_length, expect_matrices};
-use crate::pool::expect_room;
+use super::rows::add_multiples;
+use super::triangular::{PANEL, backward, forward, gram, half, invert};
+use super::{LinalgError, check, check_length, copy, expect_matrices, zeros};
+use crate::gemm::{Matrix, into_strided};
+use crate::pool::{Buffer, expect_room, or_out_of_memory};
 use crate::reduce::dot;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt;
-use faer::{MatMut, MatRef, Par};
+use crate::transpose::transpose;
+
+/// Rows of a block that is factored row by row.
+const SMALL: usize = 32;
 
 /// The lower triangular L with A = L·Lᵀ; zeros above the diagonal.
 ///
@@ -26,24 +30,67 @@ use faer::{MatMut, MatRef, Par};
 /// ```
 pub fn cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
     check("cholesky", a, n, 2)?;
-    let mut l = a.to_vec();
-    let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default());
-    let done = llt::factor::cholesky_in_place(
-        MatMut::from_row_major_slice_mut(&mut l, n, n),
-        Default::default(),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        Default::default(),
-    );
-    if done.is_err() {
-        // The plain version stops at the first bad pivot and knows its value. If it finds none,
-        // the matrix is on the border, and its factor is as good as any.
-        return reference_cholesky(a, n);
-    }
+    let mut l = copy(a)?;
+    or_out_of_memory(|| factor(&mut l, n, n))?
+        .map_err(|(pivot, value)| LinalgError::NotPositiveDefinite { pivot, value })?;
     for (i, row) in l.chunks_exact_mut(n.max(1)).enumerate() {
         row[i + 1..].fill(0.0);
     }
     Ok(l)
+}
+
+/// The lower triangle becomes L; rows begin `stride` apart. Else the first pivot that is not positive, and its value.
+///
+/// By halves: L₁₁L₁₁ᵀ = A₁₁, L₂₁ = A₂₁L₁₁⁻ᵀ, L₂₂L₂₂ᵀ = A₂₂ − L₂₁L₂₁ᵀ.
+fn factor(a: &mut [f64], stride: usize, n: usize) -> Result<(), (usize, f64)> {
+    if n <= SMALL {
+        return factor_rows(a, stride, n);
+    }
+    let (h, rest) = (half(n), n - half(n));
+    factor(a, stride, h)?;
+    let (top, bottom) = a.split_at_mut(h * stride);
+    // L₂₁ᵀ, whose rows are as long as there are rows below.
+    let mut side = Buffer::unspecified(h * rest);
+    transpose(bottom, (rest, h), stride, &mut side);
+    forward((top, stride), h, (&mut side, rest), rest);
+    for (i, row) in bottom.chunks_mut(stride).take(rest).enumerate() {
+        row[..h].iter_mut().zip(side[i..].iter().step_by(rest)).for_each(|(to, from)| *to = *from);
+    }
+    let side = Matrix::new(&side, h, rest);
+    for from in (0..rest).step_by(PANEL) {
+        let to = rest.min(from + PANEL);
+        let (left, right) = (side.columns(from, to).t(), side.columns(0, to));
+        into_strided(true, -1.0, left, right, 1.0, (&mut bottom[from * stride + h..], stride));
+    }
+    factor(&mut bottom[h..], stride, rest).map_err(|(pivot, value)| (h + pivot, value))
+}
+
+/// [`factor`] row by row of U = Lᵀ, so that what is subtracted from a row are rows.
+fn factor_rows(a: &mut [f64], stride: usize, n: usize) -> Result<(), (usize, f64)> {
+    let mut u = [0.0; SMALL * SMALL];
+    for (i, row) in a.chunks(stride.max(1)).take(n).enumerate() {
+        (0..=i).for_each(|j| u[j * SMALL + i] = row[j]);
+    }
+    for i in 0..n {
+        let (above, row) = u.split_at_mut(i * SMALL);
+        let row = &mut row[i..n];
+        let mut factors = [0.0; SMALL];
+        for (k, factor) in factors[..i].iter_mut().enumerate() {
+            *factor = -above[k * SMALL + i];
+        }
+        add_multiples(row, &factors[..i], above.get(i..).unwrap_or_default(), SMALL);
+        let pivot = row[0];
+        if pivot.is_nan() || pivot <= 0.0 {
+            return Err((i, pivot));
+        }
+        let scale = 1.0 / pivot.sqrt();
+        row.iter_mut().for_each(|x| *x *= scale);
+        row[0] = pivot.sqrt();
+    }
+    for (i, row) in a.chunks_mut(stride.max(1)).take(n).enumerate() {
+        (0..=i).for_each(|j| row[j] = u[j * SMALL + i]);
+    }
+    Ok(())
 }
 
 /// [`cholesky()`] by the definition, row by row.
@@ -88,14 +135,13 @@ pub fn reference_cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> 
 pub fn cholesky_inverse(a: &[f64], n: usize) -> Result<Vec<f64>, LinalgError> {
     let l = cholesky(a, n)?;
     expect_matrices(a, 2)?;
-    let mut inverse = vec![0.0; n * n];
-    llt::inverse::inverse(
-        MatMut::from_row_major_slice_mut(&mut inverse, n, n),
-        MatRef::from_row_major_slice(&l, n, n),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(llt::inverse::inverse_scratch::<f64>(n, Par::Seq))),
-    );
-    // Only the lower triangle has been written.
+    // A⁻¹ = L⁻ᵀL⁻¹
+    let mut inverse = zeros(n * n)?;
+    or_out_of_memory(|| {
+        let mut root = Buffer::zeros(n * n);
+        invert(&l, n, &mut root, n);
+        gram(&root, n, &mut inverse);
+    })?;
     for i in 0..n {
         for j in 0..i {
             inverse[j * n + i] = inverse[i * n + j];
@@ -153,14 +199,11 @@ pub fn cholesky_solve(
     check_length(ROUTINE, l.len(), [n, n])?;
     check_length(ROUTINE, b.len(), [n, columns])?;
     expect_room(size_of_val(b).saturating_mul(2))?;
-    let mut x = b.to_vec();
-    let scratch = llt::solve::solve_in_place_scratch::<f64>(n, columns, Par::Seq);
-    llt::solve::solve_in_place(
-        MatRef::from_row_major_slice(l, n, n),
-        MatMut::from_row_major_slice_mut(&mut x, n, columns),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-    );
+    let mut x = copy(b)?;
+    or_out_of_memory(|| {
+        forward((l, n), n, (&mut x, columns), columns);
+        backward((l, n), n, (&mut x, columns), columns);
+    })?;
     Ok(x)
 }
 
@@ -190,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_factor_is_unique_so_both_versions_agree() {
-        for n in (0..12).chain([70]) {
+        for n in (0..12).chain([33, 70, 200]) {
             let a = positive(n, 1, 0.1);
             let l = cholesky(&a, n).unwrap();
             assert_close(&l, &reference_cholesky(&a, n).unwrap(), 1e-12);
@@ -201,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_inverse_times_the_matrix_is_the_identity() {
-        for n in (0..12).chain([70]) {
+        for n in (0..12).chain([33, 70, 200]) {
             let a = positive(n, 2, 0.1);
             let inverse = cholesky_inverse(&a, n).unwrap();
             assert_close(&product(&a, &inverse, n), &identity(n), 1e-10);

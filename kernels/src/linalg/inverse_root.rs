@@ -5,7 +5,7 @@
 //!
 //! X₀ = I/c, M₀ = A/cᵖ;   T = ((p + 1)I − M)/p, X ← XT, M ← TᵖM, until M = I; then X = A^(−1/p).
 
-use super::{LinalgError, check, reassemble, symmetric_eigen, symmetrise};
+use super::{LinalgError, check, expect_matrices, reassemble, symmetric_eigen, symmetrise};
 use crate::gemm::{Matrix, gemm};
 use crate::reduce::dot;
 
@@ -47,6 +47,7 @@ pub fn power(a: &[f64], n: usize, exponent: f64, ridge: f64) -> Result<Vec<f64>,
         }
         *w = value.powf(exponent);
     }
+    expect_matrices(a, 2)?;
     Ok(reassemble(&eigen.vectors, &w))
 }
 

@@ -1,14 +1,20 @@
 //! Matrices in `f64`: eigenvectors, Cholesky factors, inverses and inverse roots of symmetric ones;
 //! orthonormal bases.
 //!
-//! Factorisations are `faer`'s, on one thread; what is added here is what curvature needs: checked
-//! inputs, checked results, typed errors, and one answer where mathematics allows several (signs
-//! and order of eigenvectors). Matrices are row-major \[n, n\].
+//! Factorisations run on one thread, and nearly all of their work is in matrix products. Around them is
+//! what curvature needs: checked inputs, checked results, typed errors, and one answer where mathematics allows
+//! several (signs and order of eigenvectors). Matrices are row-major \[n, n\].
 
 pub mod cholesky;
+mod divide;
 pub mod inverse_root;
 pub mod qr;
+mod reflections;
+mod rows;
+mod secular;
 pub mod symmetric_eigen;
+mod triangular;
+mod tridiagonal;
 
 pub use cholesky::{cholesky, cholesky_inverse, cholesky_solve, solve};
 pub use inverse_root::{InverseRoot, coupled_newton, power};
@@ -93,6 +99,18 @@ fn check(routine: &'static str, a: &[f64], n: usize, matrices: usize) -> Result<
 fn expect_matrices(a: &[f64], matrices: usize) -> Result<(), OutOfMemory> {
     let threads = rayon::current_thread_index().map_or(1, |_| threads());
     expect_room(size_of_val(a).saturating_mul(matrices).saturating_mul(threads))
+}
+
+/// Zeros that become a result. Where the system has no memory for them, what the pool holds is given back first.
+fn zeros(len: usize) -> Result<Vec<f64>, OutOfMemory> {
+    expect_room(len.saturating_mul(size_of::<f64>()))?;
+    Ok(vec![0.0; len])
+}
+
+/// The same numbers; memory as for [`zeros`].
+fn copy(a: &[f64]) -> Result<Vec<f64>, OutOfMemory> {
+    expect_room(size_of_val(a))?;
+    Ok(a.to_vec())
 }
 
 fn check_length(routine: &'static str, got: usize, sizes: [usize; 2]) -> Result<(), LinalgError> {

@@ -3,14 +3,16 @@
 //! Eigenvalues ascend. Each eigenvector has the sign that makes its entry of largest magnitude
 //! positive (the first such entry in a tie), so that a basis does not flip between two refreshes.
 //! The result is checked: ‖AQ − Q·diag(λ)‖ against ‖A‖ (Frobenius).
+//!
+//! Three steps: reflections make A tridiagonal (`tridiagonal.rs`), that matrix is divided and conquered
+//! (`divide.rs`), and the reflections turn its eigenvectors into those of A.
 
-use super::{LinalgError, check, symmetrise};
+use super::tridiagonal::Tridiagonal;
+use super::{LinalgError, check, copy, divide, symmetrise, zeros};
 use crate::gemm::{Matrix, gemm};
+use crate::pool::{Buffer, OutOfMemory, or_out_of_memory};
 use crate::reduce::dot;
-use faer::diag::DiagMut;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
-use faer::{MatMut, MatRef, Par};
+use crate::transpose::transpose;
 
 /// Eigenvalues and eigenvectors of a symmetric matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,10 +43,9 @@ pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
     const ROUTINE: &str = "symmetric_eigen";
     check(ROUTINE, a, n, 8)?;
     if n == 0 {
-        // The library's scratch size is not defined for an empty matrix.
         return Ok(Eigen { values: Vec::new(), vectors: Vec::new() });
     }
-    let mut a = a.to_vec();
+    let mut a = copy(a)?;
     symmetrise(&mut a, n);
     let live: Vec<usize> =
         (0..n).filter(|i| a[i * n..(i + 1) * n].iter().any(|x| *x != 0.0)).collect();
@@ -55,7 +56,7 @@ pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
             .collect();
         return Ok(with_zeros(&symmetric_eigen(&part, live.len())?, &live, n));
     }
-    // The library drops what is small beside 1, not beside the matrix: so its largest entry becomes about 1.
+    // So that no square of an entry that counts is too small.
     let unit = power_of_two(&a);
     a.iter_mut().for_each(|x| *x /= unit);
     let norm = dot(&a, &a).sqrt();
@@ -63,11 +64,9 @@ pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
     let mut least = f64::INFINITY;
     // Where noise beside zeros does not converge, it does beside the norm.
     for shift in [0.0, norm] {
-        let mut shifted = a.clone();
-        shifted.iter_mut().step_by(n + 1).for_each(|x| *x += shift);
-        let Some(mut eigen) = decompose(&shifted, n) else { continue };
+        let Some(mut eigen) = decompose(&a, shift, n)? else { continue };
         eigen.values.iter_mut().for_each(|x| *x -= shift);
-        least = residual(&a, &eigen, n);
+        least = or_out_of_memory(|| residual(&a, &eigen, n))?;
         if least <= tolerance {
             eigen.values.iter_mut().for_each(|x| *x *= unit);
             return Ok(eigen);
@@ -84,21 +83,26 @@ fn power_of_two(a: &[f64]) -> f64 {
     if unit >= f64::MIN_POSITIVE { unit } else { 1.0 }
 }
 
-/// The library's answer, if it has one.
-fn decompose(a: &[f64], n: usize) -> Option<Eigen> {
-    let mut eigen = Eigen { values: vec![0.0; n], vectors: vec![0.0; n * n] };
-    let scratch =
-        self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, Default::default());
-    let converged = self_adjoint_evd(
-        MatRef::from_row_major_slice(a, n, n),
-        DiagMut::from_slice_mut(&mut eigen.values),
-        Some(MatMut::from_row_major_slice_mut(&mut eigen.vectors, n, n)),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        Default::default(),
-    );
-    fix_signs(&mut eigen.vectors, n);
-    converged.ok().map(|()| eigen)
+/// Eigenvalues and eigenvectors of A + shift, if the iterations end.
+fn decompose(a: &[f64], shift: f64, n: usize) -> Result<Option<Eigen>, OutOfMemory> {
+    let mut vectors = zeros(n * n)?;
+    or_out_of_memory(|| {
+        let mut shifted = Buffer::unspecified(n * n);
+        shifted.copy_from_slice(a);
+        shifted.iter_mut().step_by(n + 1).for_each(|x| *x += shift);
+        let mut reduced = Tridiagonal::of(shifted, n);
+        let mut values = std::mem::take(&mut reduced.diagonal);
+        let mut rows = Buffer::zeros(n * n);
+        let order = divide::eigen(&mut values, &mut reduced.beside, &mut rows)?;
+        let mut sorted = Buffer::unspecified(n * n);
+        for (row, i) in sorted.chunks_exact_mut(n).zip(&order) {
+            row.copy_from_slice(&rows[i * n..(i + 1) * n]);
+        }
+        reduced.back(&mut sorted, n);
+        transpose(&sorted, (n, n), n, &mut vectors);
+        fix_signs(&mut vectors, n);
+        Some(Eigen { values: order.iter().map(|i| values[*i]).collect(), vectors })
+    })
 }
 
 /// Rows and columns of zeros back in their places: each is an eigenvector of 0. A table of which few rows have
@@ -123,8 +127,12 @@ fn with_zeros(part: &Eigen, live: &[usize], n: usize) -> Eigen {
 
 /// ‖AQ − Q·diag(λ)‖ (Frobenius)
 fn residual(a: &[f64], eigen: &Eigen, n: usize) -> f64 {
-    let mut difference: Vec<f64> =
-        eigen.vectors.iter().enumerate().map(|(at, q)| q * eigen.values[at % n]).collect();
+    let mut difference = Buffer::unspecified(n * n);
+    for (row, q) in difference.chunks_exact_mut(n).zip(eigen.vectors.chunks_exact(n)) {
+        for ((to, q), value) in row.iter_mut().zip(q).zip(&eigen.values) {
+            *to = q * value;
+        }
+    }
     let (a, q) = (Matrix::new(a, n, n), Matrix::new(&eigen.vectors, n, n));
     gemm(1.0, a, q, -1.0, &mut difference);
     dot(&difference, &difference).sqrt()
