@@ -293,19 +293,18 @@ impl Var {
 }
 
 impl History for Taped {
-    fn apply_saving<O: Op>(op: O, inputs: &[&Var]) -> Result<(Var, Saved)> {
+    fn run(op: Rc<dyn Op>, inputs: &[&Var]) -> Result<(Var, Saved)> {
         let recording = recording_of(op.name(), inputs)?;
         if let Some(recording) = &recording
-            && let Some(cast) = recording.cast(&op, inputs)?
+            && let Some(cast) = recording.cast(&*op, inputs)?
         {
-            return recording
-                .casting(None, || Self::apply_saving(op, &cast.iter().collect::<Vec<_>>()));
+            return recording.casting(None, || Self::run(op, &cast.iter().collect::<Vec<_>>()));
         }
-        let (output, saved) = op::run(&op, inputs)?;
+        let (output, saved) = op::run(&*op, inputs)?;
         let Some(recording) = recording else {
             return Ok((output.with_history(Self::CONSTANT), saved));
         };
-        let id = recording.write(Rc::new(op), inputs, &output, &saved);
+        let id = recording.write(op, inputs, &output, &saved);
         Ok((output.with_history(Self::at(&recording, id)), saved))
     }
 

@@ -7,6 +7,7 @@ mod display;
 mod place;
 mod read;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::op::{self, Op};
@@ -49,7 +50,7 @@ pub trait History: Clone + Sized + sealed::Sealed {
     ///
     /// # Errors
     /// Whatever the op's checks and kernels find.
-    fn apply<O: Op>(op: O, inputs: &[&Tensor<Self>]) -> Result<Tensor<Self>> {
+    fn apply(op: impl Op, inputs: &[&Tensor<Self>]) -> Result<Tensor<Self>> {
         Self::apply_saving(op, inputs).map(|(output, _)| output)
     }
 
@@ -57,7 +58,15 @@ pub trait History: Clone + Sized + sealed::Sealed {
     ///
     /// # Errors
     /// As [`History::apply`].
-    fn apply_saving<O: Op>(op: O, inputs: &[&Tensor<Self>]) -> Result<(Tensor<Self>, op::Saved)>;
+    fn apply_saving(op: impl Op, inputs: &[&Tensor<Self>]) -> Result<(Tensor<Self>, op::Saved)> {
+        Self::run(Rc::new(op), inputs)
+    }
+
+    /// The door itself, which is compiled once, not for every op.
+    ///
+    /// # Errors
+    /// As [`History::apply`].
+    fn run(op: Rc<dyn Op>, inputs: &[&Tensor<Self>]) -> Result<(Tensor<Self>, op::Saved)>;
 
     /// A tensor that nothing has made: where gradients end.
     fn constant(value: Tensor) -> Tensor<Self>;
@@ -68,8 +77,8 @@ pub trait History: Clone + Sized + sealed::Sealed {
 pub struct Plain;
 
 impl History for Plain {
-    fn apply_saving<O: Op>(op: O, inputs: &[&Tensor]) -> Result<(Tensor, op::Saved)> {
-        op::run(&op, inputs)
+    fn run(op: Rc<dyn Op>, inputs: &[&Tensor]) -> Result<(Tensor, op::Saved)> {
+        op::run(&*op, inputs)
     }
 
     fn constant(value: Tensor) -> Tensor {
