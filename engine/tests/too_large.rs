@@ -205,3 +205,27 @@ fn sizes_that_overflow_inside_of_an_op_are_refused() {
         assert!(image.adaptive_avg_pool2d((most, most)).is_err());
     }
 }
+
+#[test]
+fn windows_and_cells_that_no_number_counts_are_refused_though_the_output_is_small_or_empty() {
+    let wide = |width| Window { padding: (1, width / 2), ..Window::new((3, width)) };
+    for image in both([1, 1, 8, 9], DType::F32) {
+        let window = wide(1 << 60);
+        assert!(image.avg_pool2d(window, true).is_err() && image.max_pool2d(window).is_err());
+    }
+    // As many taps as can be counted, of which an image sees few.
+    let image = Tensor::ones([1, 1, 8, 9], DType::F32);
+    let window = wide(1 << 40);
+    let averages = image.avg_pool2d(window, false).unwrap().to_f64_vec().unwrap();
+    assert!(averages.iter().all(|x| *x == 1.0));
+    assert!(image.max_pool2d(window).unwrap().to_f64_vec().unwrap().iter().all(|x| *x == 1.0));
+    // There is no picture, so these have no numbers; the patches of one would have too many.
+    for images in both([0, 1 << 20, 1, 1], DType::F32) {
+        let kernel = seen([1, 1 << 20, 3, 3], DType::F32).to_device(images.device()).unwrap();
+        let window = Window { padding: (1 << 21, 1 << 21), ..Window::new((3, 3)) };
+        assert!(images.conv2d(&kernel, None, Geometry { window, groups: 1 }).is_err());
+    }
+    for images in both([0, 1024, 1024], DType::F32) {
+        assert!(images.adaptive_avg_pool2d((1 << 55, 1)).is_err());
+    }
+}

@@ -85,20 +85,37 @@ impl Window {
         }
     }
 
-    /// [`Window::runs`] of all taps, in row-major order: calls `f(tap, pixel, position, count)`.
+    /// [`Window::runs`] of all taps that are ever inside of the image, in row-major order: calls
+    /// `f(tap, pixel, position, count)`. A window may have many more taps than those.
     pub(crate) fn each_run(
         &self,
         image: (usize, usize),
         output: (usize, usize),
         mut f: impl FnMut(usize, usize, usize, usize),
     ) {
-        let (kh, kw) = self.kernel;
-        for tap in 0..kh * kw {
-            self.runs((tap / kw, tap % kw), image, output, |pixel, position, count| {
-                f(tap, pixel, position, count);
-            });
+        let ((kh, kw), s, p, d) = (self.kernel, self.stride, self.padding, self.dilation);
+        for i in taps(output.0, image.0, kh, (s.0, p.0, d.0)) {
+            for j in taps(output.1, image.1, kw, (s.1, p.1, d.1)) {
+                self.runs((i, j), image, output, |pixel, position, count| {
+                    f(i * kw + j, pixel, position, count);
+                });
+            }
         }
     }
+}
+
+/// The taps i of a kernel with 0 ≤ p·stride + i·dilation − padding < size for a position p in `0..count`, and some
+/// between them.
+fn taps(
+    count: usize,
+    size: usize,
+    kernel: usize,
+    (stride, padding, dilation): (usize, usize, usize),
+) -> Range<usize> {
+    let reach = count.saturating_sub(1) * stride; // Not larger than the padded image.
+    let first = padding.saturating_sub(reach).div_ceil(dilation).min(kernel);
+    let end = (size + padding).div_ceil(dilation).min(kernel);
+    first..end.max(first)
 }
 
 /// The positions p in `0..count` with 0 ≤ p·stride + tap − padding < size.

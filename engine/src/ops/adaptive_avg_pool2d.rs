@@ -118,7 +118,11 @@ pub(super) fn cells(op: &'static str, x: &Shape, size: (usize, usize)) -> Result
         let got = format!("{size:?}");
         return Err(Error::Argument { op, name: "size", expected: "at least 1", got });
     }
-    pooled(op, x, |_| Some(size))
+    // A cell begins at ⌊i·H/OH⌋ and ends at ⌈(i + 1)·H/OH⌉: these products have to be numbers.
+    let counted = |cells: usize, pixels: usize| {
+        isize::try_from(cells.checked_add(1)?.checked_mul(pixels)?).ok()
+    };
+    pooled(op, x, |(h, w)| counted(size.0, h).and(counted(size.1, w)).map(|_| size))
 }
 
 pub(super) const SPEC: OpSpec = OpSpec {

@@ -5,7 +5,7 @@ use kernels::pooling;
 
 #[cfg(feature = "cuda")]
 use super::max_pool2d::pool;
-use super::max_pool2d::{check_window, planes, pooled};
+use super::max_pool2d::{check_window, counted, planes, pooled};
 use crate::op::{Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
@@ -52,7 +52,9 @@ impl Op for AvgPool2d {
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         check_window("avg_pool2d", &self.window)?;
-        pooled("avg_pool2d", inputs[0], |image| self.window.output(image))
+        let output = pooled("avg_pool2d", inputs[0], |image| self.window.output(image))?;
+        let (_, oh, ow) = planes(&output);
+        counted("avg_pool2d", &self.window, (1, (oh, ow)), output)
     }
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {

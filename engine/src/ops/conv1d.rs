@@ -3,6 +3,7 @@
 
 use kernels::conv;
 
+use super::max_pool2d::counted;
 use super::conv2d::{check_geometry, input_gradient, sizes, weight_gradient};
 use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
@@ -75,7 +76,9 @@ impl Op for Conv1d {
             && o.is_multiple_of(groups)
             && inputs.get(2).is_none_or(|b| ***b == [o]);
         match window.output((1, length)) {
-            Some((1, out)) if fits => Shape::new(&[n, o, out]),
+            Some((1, out)) if fits => {
+                counted("conv1d", &window, (c, (1, out)), Shape::new(&[n, o, out])?)
+            }
             _ => Err(wrong()),
         }
     }

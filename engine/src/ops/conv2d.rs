@@ -4,6 +4,7 @@
 
 use kernels::conv;
 
+use super::max_pool2d::counted;
 use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
 #[cfg(feature = "cuda")]
@@ -69,7 +70,9 @@ impl Op for Conv2d {
             && o.is_multiple_of(groups)
             && inputs.get(2).is_none_or(|b| ***b == [o]);
         match output {
-            Some((oh, ow)) if fits => Shape::new(&[n, o, oh, ow]),
+            Some((oh, ow)) if fits => {
+                counted("conv2d", &window, (c, (oh, ow)), Shape::new(&[n, o, oh, ow])?)
+            }
             _ => Err(Error::shape("conv2d", expected(), inputs)),
         }
     }

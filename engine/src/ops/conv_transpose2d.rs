@@ -3,6 +3,7 @@
 
 use kernels::conv;
 
+use super::max_pool2d::counted;
 use super::conv2d::{check_geometry, sizes, weight_gradient};
 use crate::op::{Halves, Keeps, Op, Saved, Site, sample_input};
 use crate::storage::{CpuStorage, CpuView};
@@ -88,7 +89,8 @@ impl Op for ConvTranspose2d {
             let got = format!("{:?}", self.output_padding);
             return Err(Error::Argument { op: "conv_transpose2d", name, expected, got });
         }
-        Shape::new(&[n, o, image.0, image.1])
+        let output = Shape::new(&[n, o, image.0, image.1])?;
+        counted("conv_transpose2d", &window, (o, (h, w)), output)
     }
 
     fn cpu(&self, inputs: &[CpuView<'_>], out: &mut CpuStorage) -> Result<Saved> {

@@ -47,7 +47,9 @@ impl Op for MaxPool2d {
 
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         check_window("max_pool2d", &self.0)?;
-        pooled("max_pool2d", inputs[0], |image| self.0.output(image))
+        let output = pooled("max_pool2d", inputs[0], |image| self.0.output(image))?;
+        let (_, oh, ow) = planes(&output);
+        counted("max_pool2d", &self.0, (1, (oh, ow)), output)
     }
 
     /// Saves where each maximum was, as an index into its plane.
@@ -227,6 +229,28 @@ pub(super) fn pooled(
     };
     let leading = &x[..x.rank() - 2];
     Shape::new(&[leading, &[oh, ow]].concat())
+}
+
+/// An op's output, unless the window's taps at all of its places, in so many channels, are more than a number counts.
+///
+/// # Errors
+/// [`Error::Argument`], for an output that no tensor can be, too.
+pub(super) fn counted(
+    op: &'static str,
+    window: &Window,
+    (channels, places): (usize, (usize, usize)),
+    output: Shape,
+) -> Result<Shape> {
+    let output = output.checked(op)?;
+    let Window { kernel, .. } = window;
+    let sizes = [channels, kernel.0, kernel.1, places.0, places.1];
+    let taps = sizes.iter().try_fold(1_usize, |taps, &size| taps.checked_mul(size.max(1)));
+    if taps.is_some_and(|taps| isize::try_from(taps).is_ok()) {
+        return Ok(output);
+    }
+    let expected = "a window whose taps at all places of an image are below 2^63";
+    let got = format!("{window:?} at {} × {} places, {channels} channels", places.0, places.1);
+    Err(Error::Argument { op, name: "window", expected, got })
 }
 
 /// The options of a window that no image can make right.
