@@ -124,3 +124,21 @@ fn what_has_converged_costs_one_look_a_step_or_two() {
         }
     }
 }
+
+#[test]
+fn a_state_of_more_pairs_than_are_kept_leaves_the_newest_and_one_that_announces_more_than_it_has_is_refused()
+ {
+    let of = |history| Lbfgs::new(LbfgsConfig { history, ..LbfgsConfig::default() }).unwrap();
+    let (mut point, mut ten, mut two) = (at([-1.2, 1.0], DType::F64), of(10), of(2));
+    evaluations(&mut ten, &mut point, 8);
+    let mut state = ten.state(&point).unwrap();
+    assert!(state.numbers["pairs"].parse::<usize>().unwrap() > 4);
+    two.load_state(&point, &state).unwrap();
+    for _ in 0..3 {
+        let kept = two.state(&point).unwrap();
+        assert_eq!(kept.numbers["pairs"], "2");
+        evaluations(&mut two, &mut point, 1);
+    }
+    state.numbers.insert("pairs".into(), u64::MAX.to_string());
+    assert!(two.load_state(&point, &state).unwrap_err().to_string().contains("pairs"));
+}

@@ -353,12 +353,17 @@ impl Optimizer for Lbfgs {
         let (rate, count): (f64, usize) = (saved.quantity("rate")?, saved.number("pairs")?);
         let first = if count > 0 { "s.0" } else { "theta" };
         let layout = Layout::saved(model, first, &saved);
-        // It grows with what is there, not with what is announced.
+        // Each pair has tensors of its own: no more pairs than these are believed.
+        if count > saved.tensors() {
+            return Err(refused("no more pairs than there are tensors", count.to_string()));
+        }
         let mut pairs = VecDeque::new();
         for at in 0..count {
             let s = layout.load(model, &format!("s.{at}"), &mut saved)?;
             pairs.push_back((s, layout.load(model, &format!("y.{at}"), &mut saved)?));
         }
+        // Whoever keeps fewer now forgets the oldest.
+        pairs.drain(..count.saturating_sub(self.config.history));
         let last = match saved.number::<u8>("last")? {
             0 => None,
             1 => {

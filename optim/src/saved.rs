@@ -92,6 +92,11 @@ impl Saved {
         Ok(tensor)
     }
 
+    /// How many tensors nobody has asked for yet.
+    pub(crate) fn tensors(&self) -> usize {
+        self.tensors.len()
+    }
+
     /// Whether a tensor is there.
     pub(crate) fn has_tensor(&self, key: &str) -> bool {
         self.tensors.contains_key(key)
