@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 #![allow(clippy::print_stdout, reason = "the long test ends with a table")]
 
-#[path = "../../../nn/train/tests/folder/contents.rs"]
+#[path = "../../../train/tests/folder/contents.rs"]
 mod contents;
 #[path = "kill_and_resume/program.rs"]
 mod program;

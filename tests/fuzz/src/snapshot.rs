@@ -1,7 +1,7 @@
 //! Snapshots, as a run finds them that goes on: a manifest, the run's record, and the part that the manifest names.
 
 #[allow(dead_code, reason = "the parts of a folder's snapshots are asked for elsewhere")]
-#[path = "../../../nn/train/tests/folder/contents.rs"]
+#[path = "../../../train/tests/folder/contents.rs"]
 mod contents;
 
 use std::fs;
