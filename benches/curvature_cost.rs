@@ -22,7 +22,7 @@ use alcyon::engine::{Error, LayerRecord, Likelihood, Result};
 use alcyon::nn::data::digits;
 use alcyon::nn::models::{ResNetConfig, Stem};
 use alcyon::nn::{CrossEntropy, Module, Sequential};
-use alcyon::optim::curvature::pattern::Pattern;
+use alcyon::optim::curvature::Pattern;
 use alcyon::optim::{
     self, Adam, AdamConfig, Fisher, Kfac, KfacConfig, LongSides, Shampoo, ShampooConfig,
 };

@@ -11,7 +11,7 @@ mod quickly;
 
 use alcyon::engine::Result;
 use alcyon::nn::{CrossEntropy, Mlp, Module};
-use alcyon::optim::curvature::recorded::RecordedBatch;
+use alcyon::optim::curvature::RecordedBatch;
 use alcyon::optim::{self, Fisher};
 use alcyon::prelude::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -13,10 +13,9 @@ use models::{
     numbers, step, step_on, tokens, values,
 };
 use nn::CrossEntropy;
-use optim::adafisher::{
-    ConvGroups, Damping, Decay, EmaInit, Fallback, Magnitude, NormFactor, NormInput,
-};
+use optim::curvature::{ConvGroups, EmaInit, NormFactor, NormInput};
 use optim::{AdaFisherConfig, Optimizer, backward};
+use optim::{Damping, Decay, Fallback, Magnitude};
 
 /// The same sums in another order, through a min-max and a few steps.
 const REORDERED: f64 = 1e-9;

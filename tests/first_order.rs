@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
 use engine::{DType, Gradients, Parameter, Rng, Tensor};
-use optim::per_parameter::{PerParameter, Rule};
 use optim::{
     AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdafactorConfig, LambConfig, LarsConfig,
     LionConfig, NAdamConfig, Optimizer, RAdamConfig, RmsPropConfig, ScheduleFreeConfig,
 };
+use optim::{PerParameter, Rule};
 
 const STEPS: usize = 12;
 /// The same operations in another order.

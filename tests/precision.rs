@@ -5,7 +5,7 @@ use std::path::Path;
 
 use alcyon::nn::{data, layer};
 use alcyon::optim;
-use alcyon::optim::curvature::factors::{KroneckerFactors, Share};
+use alcyon::optim::curvature::{KroneckerFactors, Share};
 use alcyon::prelude::*;
 use alcyon::train::{
     Budget, Event, Every, LossScale, Outcome, Plan, Precision, Score, Shuffled, Snapshots,

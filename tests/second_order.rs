@@ -7,14 +7,14 @@ use engine::{
 };
 use kernels::linalg;
 use nn::{CrossEntropy, Mse};
-use optim::curvature::products::{GaussNewton, Hessian};
-use optim::curvature::staleness::staleness;
-use optim::layerwise::{LayerRule, LayerStep, Layerwise};
+use optim::curvature::staleness;
+use optim::curvature::{GaussNewton, Hessian};
 use optim::{
     Batch, EkfacConfig, Fisher, HessianFree, HessianFreeConfig, KlShampoo, KlShampooConfig, Lbfgs,
     LbfgsConfig, Newton, NewtonConfig, Optimizer, Psgd, PsgdConfig, Sam, SamConfig, Sgd, SgdConfig,
     SingdConfig, TntConfig, backward,
 };
+use optim::{LayerRule, LayerStep, Layerwise};
 
 fn noise<const N: usize>(shape: [usize; N], seed: u64) -> Tensor {
     Tensor::normal(shape, 0.0, 1.0, DType::F64, &mut Rng::new(seed))
@@ -329,11 +329,7 @@ fn a_quadratic_is_solved_in_one_step_by_newton_and_hessian_free() {
     let (x, loss) = least_squares();
     let forward = |layer: &Linear, tape: &Tape| layer.forward(tape, &x);
     let damping = 1e-12;
-    let stop = optim::curvature::conjugate_gradients::Stop {
-        iterations: 30,
-        residual: 1e-13,
-        progress: 0.0,
-    };
+    let stop = optim::curvature::Stop { iterations: 30, residual: 1e-13, progress: 0.0 };
     let all: [Box<dyn Optimizer>; 3] = [
         Box::new(Newton::new(NewtonConfig { damping, ..NewtonConfig::default() }).unwrap()),
         Box::new(Newton::new(NewtonConfig { damping, ..NewtonConfig::saddle_free() }).unwrap()),
@@ -354,7 +350,7 @@ fn a_quadratic_is_solved_in_one_step_by_newton_and_hessian_free() {
 fn lbfgs_ends_on_a_quadratic_after_as_many_steps_as_there_are_numbers() {
     let (x, loss) = least_squares();
     let forward = |layer: &Linear, tape: &Tape| layer.forward(tape, &x);
-    let wolfe = optim::line_search::Wolfe { curvature: 1e-3, decrease: 1e-4, evaluations: 50 };
+    let wolfe = optim::Wolfe { curvature: 1e-3, decrease: 1e-4, evaluations: 50 };
     let mut optimizer = Lbfgs::new(LbfgsConfig { wolfe, ..LbfgsConfig::default() }).unwrap();
     let mut layer = Linear::zeros(3, 2);
     let mut losses = Vec::new();

@@ -4,6 +4,8 @@
 //! has to be silent, and over a few lines that break it, where it has to speak: a rule that cannot
 //! fail is no rule. `CONTRIBUTING.md` says the rules in words.
 
+#[path = "tidy/rooms.rs"]
+mod rooms;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -51,6 +53,21 @@ fn the_walk_sees_every_crate_and_every_document() -> io::Result<()> {
         assert!(find(&files, path).is_some(), "{path}");
     }
     Ok(())
+}
+
+fn imports_against_the_rooms(files: &[Source]) -> Complaints {
+    rooms::against_the_order(files).0
+}
+
+#[test]
+fn a_room_of_optim_imports_only_from_rooms_below_it() -> io::Result<()> {
+    let (_, seen) = rooms::against_the_order(&repository()?);
+    println!("{seen} imports between rooms");
+    assert!(seen > 200, "{seen}: the rule no longer sees the rooms");
+    for text in ["use crate::{a, frame::{b, rule}};", "fn f() { super::super::layer::kfac::f() }"] {
+        check(imports_against_the_rooms, &[("optim/src/algebra/dense.rs", text)])?;
+    }
+    check(imports_against_the_rooms, &[("optim/src/layer/kfac.rs", "use crate::matrix::soap;")])
 }
 
 fn dependencies_against_the_street(files: &[Source]) -> Complaints {
@@ -169,7 +186,7 @@ fn unsafe_above_the_kernels(files: &[Source]) -> Complaints {
 #[test]
 fn unsafe_code_stays_in_the_kernels_and_the_one_launch_wrapper() -> io::Result<()> {
     let text = "/* a string: */ const S: &str = \"\\\" no\"; fn f<'a>() { unsafe { g('\"') } }";
-    check(unsafe_above_the_kernels, &[("optim/src/sgd.rs", text)])
+    check(unsafe_above_the_kernels, &[("optim/src/first_order/sgd.rs", text)])
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use engine::{Error, Result};
 
-use crate::adafisher::{AdaFisher, AdaFisherConfig, Decay};
-use crate::layerwise::{LayerRule, Layerwise};
-use crate::moments::demand;
-use crate::per_parameter::{PerParameter, Rule};
-use crate::second_diagonal::{DiagonalRule, SecondDiagonal};
+use crate::check::demand;
+use crate::frame::layerwise::{LayerRule, Layerwise};
+use crate::frame::per_parameter::{PerParameter, Rule};
+use crate::frame::second_diagonal::{DiagonalRule, SecondDiagonal};
+use crate::layer::adafisher::{AdaFisher, AdaFisherConfig, Decay};
 use crate::{
     AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdaHessianConfig, AdafactorConfig, AdamConfig,
     AdaptiveKfac, AdaptiveKfacConfig, BandConfig, EkfacConfig, EvaConfig, FoofConfig, HessianFree,

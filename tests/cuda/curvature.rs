@@ -6,8 +6,8 @@ use alcyon::nn::layer::{
     Sequential,
 };
 use alcyon::optim::Batch;
-use alcyon::optim::curvature::factors::{KroneckerFactors, Share};
-use alcyon::optim::curvature::precondition::DampingRule;
+use alcyon::optim::curvature::DampingRule;
+use alcyon::optim::curvature::{KroneckerFactors, Share};
 use alcyon::optim::{Lamb, LambConfig, LongSides, Muon, MuonConfig};
 use alcyon::prelude::*;
 

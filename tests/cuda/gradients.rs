@@ -1,8 +1,8 @@
 //! Optimizers that see gradients alone, given the same ones on the CPU and on the (emulated) device: on the
 //! device itself, and by way of main memory.
 
-use alcyon::optim::shampoo::{Graft, Statistics};
 use alcyon::optim::{self, LongSides, OnHost, SPlus, SPlusConfig};
+use alcyon::optim::{Graft, Statistics};
 use alcyon::prelude::*;
 
 use crate::{GPU, emulated, plain_network, train, values};

@@ -23,8 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alcyon::kernels::cuda::cache::Cache;
 use alcyon::kernels::cuda::{CudaError, Gpu, library};
 use alcyon::nn::{data, layer};
-use alcyon::optim::adafisher::{ConvGroups, Damping, Fallback, NormFactor};
+use alcyon::optim::curvature::{ConvGroups, NormFactor};
 use alcyon::optim::{self, Batch, Psgd, PsgdConfig};
+use alcyon::optim::{Damping, Fallback};
 use alcyon::prelude::*;
 use alcyon::train::{
     Budget, Event, Every, Plan, Precision, Shuffled, Snapshots, Supervised, Trainer,

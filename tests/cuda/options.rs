@@ -1,10 +1,10 @@
 //! Options of rules that have formulas of their own on a device: there they take the steps they take here.
 
-use alcyon::optim::per_parameter::{PerParameter, Rule};
 use alcyon::optim::{
     AdaBeliefConfig, AdaBoundConfig, AdaGradConfig, AdafactorConfig, LambConfig, LarsConfig,
     NAdamConfig, RAdamConfig, RmsPropConfig, ScheduleFreeConfig,
 };
+use alcyon::optim::{PerParameter, Rule};
 use alcyon::prelude::*;
 
 use super::{GPU, emulated, plain_network, train, values};

@@ -3,9 +3,9 @@
 use engine::{
     DType, Geometry, Likelihood, Parameter, Result, Tape, Tensor, Var, Window, parameters,
 };
-use optim::curvature::audit::{Audit, AuditConfig, LayerAudit, Line, audit};
-use optim::curvature::exact::ExactBlock;
-use optim::curvature::operator::LayerOperator;
+use optim::audit::LayerOperator;
+use optim::audit::{Audit, AuditConfig, LayerAudit, Line, audit};
+use optim::curvature::ExactBlock;
 use optim::{AdaFisherConfig, Fisher};
 
 use super::models::{

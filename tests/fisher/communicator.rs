@@ -3,8 +3,8 @@
 use std::sync::{Arc, Barrier, Mutex};
 
 use engine::{DType, Error, LayerRecord, Likelihood, Parameters, Result, Tape, Tensor};
-use optim::curvature::communicator::{Communicator, Local, mean_gradients};
-use optim::layerwise::LayerStep;
+use optim::LayerStep;
+use optim::curvature::{Communicator, Local, mean_gradients};
 use optim::{
     AdaFisher, AdaFisherConfig, Ekfac, EkfacConfig, Fisher, Kfac, KfacConfig, Optimizer, Tnt,
     TntConfig, backward, build,

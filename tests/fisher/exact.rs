@@ -5,12 +5,10 @@ use engine::{
     Tensor, Var, Window,
 };
 use optim::Fisher;
-use optim::curvature::exact::{self, ExactBlock};
-use optim::curvature::gradient_noise::GradientNoise;
-use optim::curvature::lanczos::lanczos;
-use optim::curvature::products::GaussNewton;
-use optim::curvature::recorded::RecordedBatch;
-use optim::curvature::trace::hutch_plus_plus;
+use optim::audit::GradientNoise;
+use optim::curvature::{
+    ExactBlock, GaussNewton, RecordedBatch, diagonal, hutch_plus_plus, lanczos,
+};
 
 use super::models::{Net, Softmax, Squared, assert_close, noise, numbers, tanh};
 
@@ -139,7 +137,7 @@ impl Kind {
 
     fn diagonal(&self, fisher: Fisher) -> Vec<f64> {
         let (batch, _) = self.recorded(&Tape::new(), fisher, 0);
-        exact::diagonal(&[&batch], &self.references()).unwrap()
+        diagonal(&[&batch], &self.references()).unwrap()
     }
 
     pub fn references(&self) -> Vec<&Parameter> {

@@ -2,7 +2,7 @@
 
 use engine::{DType, Geometry, LayerRecord, Parameter, Result, Rng, Tape, Tensor, Var, Window};
 use optim::Fisher;
-use optim::curvature::factors::{Form, Kronecker, KroneckerFactors, Share, Start};
+use optim::curvature::{AverageStart as Start, Form, Kronecker, KroneckerFactors, Share};
 
 use super::models::{
     Dense, Net, REORDERED, Softmax, Squared, assert_close, exact_block, factors, identity,

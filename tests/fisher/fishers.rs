@@ -4,9 +4,9 @@ use engine::{
     DType, Geometry, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var, Window, parameters,
 };
 use optim::Fisher;
-use optim::curvature::factors::{Kronecker, KroneckerFactors, Share};
-use optim::curvature::fishers::{Fishers, record_all};
-use optim::curvature::recorded::RecordedBatch;
+use optim::curvature::RecordedBatch;
+use optim::curvature::{Fishers, record_all};
+use optim::curvature::{Kronecker, KroneckerFactors, Share};
 
 use super::models::{REORDERED, Softmax, assert_close, noise};
 

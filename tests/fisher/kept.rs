@@ -2,13 +2,13 @@
 //! layer; and a budget of bytes chooses among them.
 
 use engine::{Error, Parameters, Result, Tape};
-use optim::curvature::block::{BlockInverse, columns};
-use optim::curvature::exact::ExactBlock;
-use optim::curvature::factors::{Kronecker, KroneckerFactors, Share};
-use optim::curvature::kronecker::Form;
-use optim::curvature::pattern::Pattern;
-use optim::curvature::precondition::{DampingRule, Factor};
-use optim::curvature::recorded::RecordedBatch;
+use optim::curvature::ExactBlock;
+use optim::curvature::Form;
+use optim::curvature::Pattern;
+use optim::curvature::RecordedBatch;
+use optim::curvature::{BlockInverse, columns};
+use optim::curvature::{DampingRule, Factor};
+use optim::curvature::{Kronecker, KroneckerFactors, Share};
 use optim::{Fisher, Kfac, KfacConfig, LongSides, Optimizer};
 
 use super::exact::{Kind, kinds};

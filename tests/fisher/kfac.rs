@@ -4,8 +4,8 @@ use engine::{
     DType, Error, Geometry, Gradients, Likelihood, Parameter, Parameters, Result, Tape, Tensor,
     Var, Window, parameters,
 };
-use optim::curvature::precondition::DampingRule;
-use optim::kfac::Uncovered;
+use optim::Uncovered;
+use optim::curvature::DampingRule;
 use optim::{Fisher, Kfac, KfacConfig, Optimizer};
 
 use super::models::{

@@ -1,8 +1,8 @@
 //! Every kind of layer, with a bias and without, against everybody who takes curvature from records.
 
 use engine::{LayerRecord, Parameter, Tape};
-use optim::curvature::audit::{AuditConfig, audit};
-use optim::curvature::ledger::{Kind as Keep, Ledger};
+use optim::audit::{AuditConfig, audit};
+use optim::curvature::{Kind as Keep, Ledger};
 use optim::{
     AdaFisher, AdaFisherConfig, Ekfac, EkfacConfig, Kfac, KfacConfig, Optimizer, backward,
 };

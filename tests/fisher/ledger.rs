@@ -4,7 +4,7 @@ use engine::{
     DType, Error, Geometry, LayerRecord, Likelihood, Parameter, Result, Tape, Tensor, Var, Window,
     parameters,
 };
-use optim::curvature::ledger::{Kind, Ledger};
+use optim::curvature::{Kind, Ledger};
 use optim::{AdaFisher, AdaFisherConfig, Kfac, KfacConfig, Optimizer};
 
 use super::models::{Softmax, noise, step};

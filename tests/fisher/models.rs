@@ -3,7 +3,7 @@
 use engine::{
     DType, Likelihood, Parameter, Parameters, Result, Rng, Tape, Tensor, Var, parameters,
 };
-use optim::curvature::factors::{Kronecker, KroneckerFactors, Share};
+use optim::curvature::{Kronecker, KroneckerFactors, Share};
 use optim::{CurvatureSource, Fisher, Optimizer};
 
 /// The same sums in another order.

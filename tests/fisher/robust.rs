@@ -3,8 +3,8 @@
 //! or is a typed error, and a step that fails changes no parameter.
 
 use engine::{DType, Error, Gradients, Parameters, Tape, Tensor};
-use optim::layerwise::LayerStep;
-use optim::shampoo::Statistics;
+use optim::LayerStep;
+use optim::Statistics;
 use optim::{
     AdaFisher, AdaFisherConfig, Ekfac, EkfacConfig, Eva, EvaConfig, Fisher, Kfac, KfacConfig,
     LongSides, Optimizer, Shampoo, ShampooConfig, Soap, SoapConfig, State, build,
@@ -36,7 +36,7 @@ fn trained(optimizer: &mut dyn Optimizer) -> (Net, State) {
 fn kfac() -> Kfac {
     // The averages stay what they were planted to be: a new batch has a weight of 10⁻¹⁵.
     let config = KfacConfig { inverse_every: 1, decay: 1.0 - 1e-15, ..KfacConfig::default() };
-    Kfac::new(KfacConfig { start: optim::curvature::factors::Start::First, ..config }).unwrap()
+    Kfac::new(KfacConfig { start: optim::curvature::AverageStart::First, ..config }).unwrap()
 }
 
 /// −I is no second moment, and a NaN is no number.
@@ -230,10 +230,8 @@ fn options_out_of_range_are_refused_by_name() {
         assert_eq!(refused(Shampoo::new(shampoo)), "beta2");
         let soap = SoapConfig { epsilon: bad, ..SoapConfig::default() };
         assert_eq!(refused(Soap::new(soap)), "epsilon");
-        let adafisher = AdaFisherConfig {
-            damping: optim::adafisher::Damping::Constant(bad),
-            ..AdaFisherConfig::thesis()
-        };
+        let adafisher =
+            AdaFisherConfig { damping: optim::Damping::Constant(bad), ..AdaFisherConfig::thesis() };
         assert_eq!(refused(AdaFisher::new(adafisher)), "damping");
     }
     // A decay of 1 would never learn.

@@ -1,7 +1,7 @@
 //! Shampoo: closed forms, equivariance, blocks, resuming.
 
 use engine::{DType, Error, Gradients, Parameter, Tensor, parameters};
-use optim::shampoo::{Graft, Statistics};
+use optim::{Graft, Statistics};
 use optim::{LongSides, Optimizer, Shampoo, ShampooConfig};
 
 use super::models::{REORDERED, assert_close, noise, numbers, tensor};

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use engine::{Gradients, LayerRecord, Likelihood, ParamId, Parameters, Tape, Tensor};
 use nn::CrossEntropy;
 use optim::AdaFisher;
+use optim::FactorTrace;
 use optim::Optimizer;
-use optim::adafisher::FactorTrace;
 
 use crate::adafisher_options::config;
 use crate::document::{Document, Node, Result, wrong};

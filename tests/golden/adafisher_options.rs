@@ -1,9 +1,9 @@
 //! AdaFisher's options as the golden files write them.
 
 use optim::AdaFisherConfig;
-use optim::adafisher::{Damping, Decay, Fallback};
-use optim::curvature::diagonal::{ConvScale, NormFactor, NormInput};
-use optim::curvature::running::{Degenerate, EmaInit, EmaRule, FactorOrder, MinMax, Normalisation};
+use optim::curvature::{ConvScale, NormFactor, NormInput};
+use optim::curvature::{Degenerate, EmaInit, EmaRule, FactorOrder, MinMax, Normalisation};
+use optim::{Damping, Decay, Fallback};
 
 use crate::document::{Node, Result, wrong};
 

@@ -7,10 +7,10 @@
 use engine::{LayerRecord, Likelihood, Parameters, Tape, Tensor, Var};
 use kernels::linalg;
 use nn::CrossEntropy;
-use optim::curvature::bounds::gershgorin;
-use optim::curvature::conjugate_gradients::{Stop, solve};
-use optim::curvature::factors::Kronecker;
-use optim::curvature::products::{GaussNewton, Hessian};
+use optim::audit::gershgorin;
+use optim::curvature::Kronecker;
+use optim::curvature::{GaussNewton, Hessian};
+use optim::curvature::{Stop, solve};
 use optim::{Batch, Fisher, KfacConfig, Newton, NewtonConfig, Optimizer};
 
 use crate::document::{Array, Document, Node, Result, wrong};

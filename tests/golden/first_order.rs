@@ -2,7 +2,7 @@
 //! quadratic.
 
 use engine::{Gradients, Parameter};
-use optim::adafactor::Floor;
+use optim::Floor;
 use optim::{
     Adafactor, AdafactorConfig, Adam, AdamConfig, Optimizer, Prodigy, ProdigyConfig, Sgd, SgdConfig,
 };

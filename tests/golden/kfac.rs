@@ -4,8 +4,8 @@
 
 use engine::{Likelihood, Tape};
 use nn::{CrossEntropy, Mse};
-use optim::curvature::factors::Start;
-use optim::curvature::precondition::DampingRule;
+use optim::curvature::AverageStart as Start;
+use optim::curvature::DampingRule;
 use optim::{AdaptiveKfac, AdaptiveKfacConfig, Batch, Fisher, Kfac, KfacConfig, Optimizer};
 
 use crate::document::{Document, Node, Result};

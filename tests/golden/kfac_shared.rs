@@ -5,7 +5,7 @@
 use engine::{Geometry, Window};
 use nn::CrossEntropy;
 use optim::KfacConfig;
-use optim::curvature::factors::Share;
+use optim::curvature::Share;
 
 use crate::document::{Array, Document, Node, Result};
 use crate::expected::{Expected, line};

@@ -1,8 +1,7 @@
 //! One step of K-FAC on a given problem, taken apart: factors, joint gradients, directions.
 
 use engine::{LayerRecord, Likelihood, Tape, Tensor};
-use optim::curvature::factors::Kronecker;
-use optim::curvature::precondition::{self, Factor};
+use optim::curvature::{Factor, Kronecker, pi};
 use optim::{Kfac, KfacConfig, Optimizer};
 
 use crate::document::{Array, Node, Result, wrong};
@@ -98,7 +97,7 @@ impl Step {
         let factors = self.factors(layer)?;
         let g = Factor::full(factors.outputs(), &factors.g[..])?;
         let a = Factor::full(factors.inputs(), &factors.a[..])?;
-        precondition::pi(&g, &a).map_or_else(|| wrong("π is not defined"), Ok)
+        pi(&g, &a).map_or_else(|| wrong("π is not defined"), Ok)
     }
 
     /// A layer's parameters after the step.

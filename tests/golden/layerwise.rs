@@ -2,11 +2,11 @@
 
 use engine::{Gradients, Layer, LayerRecord, Parameter, Parameters, Tape};
 use kernels::linalg;
-use optim::layerwise::{LayerRule, LayerStep, Layerwise};
-use optim::mkor::update_inverse;
+use optim::update_inverse;
 use optim::{
     Ekfac, EkfacConfig, EvaConfig, Fisher, FoofConfig, MkorConfig, Optimizer, SkfacConfig, backward,
 };
+use optim::{LayerRule, LayerStep, Layerwise};
 
 use crate::document::{Array, Document, Result, wrong};
 use crate::expected::{Expected, line};

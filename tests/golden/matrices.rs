@@ -2,9 +2,10 @@
 //!
 //! Jordan et al. 2024; Vyas et al. 2025; Frans et al. 2025.
 
-use optim::muon::{self, Scale, newton_schulz};
-use optim::soap::Basis;
-use optim::{Muon, MuonConfig, SPlus, SPlusConfig, Soap, SoapConfig};
+use optim::{
+    Basis, CONVERGENT, Muon, MuonConfig, MuonScale as Scale, SPlus, SPlusConfig, STEEP, Soap,
+    SoapConfig, newton_schulz,
+};
 
 use crate::document::{Document, Node, Result};
 use crate::expected::line;
@@ -62,7 +63,7 @@ fn known_svd(comparison: &mut Comparison, expected: &Node<'_>) -> Result<()> {
     let array = |name: &str| expected.get(name)?.array();
     let (g, u, v) = (array("G")?, array("U")?, array("V")?);
     let sides = (g.shape[0], g.shape[1]);
-    let five = newton_schulz(&g.data, sides, muon::STEEP, 5, 1e-7);
+    let five = newton_schulz(&g.data, sides, STEEP, 5, 1e-7);
     comparison.numbers("five steps", &five, &array("ns5_output")?.data)?;
     let product = |s: &[f64]| -> Result<Vec<f64>> {
         let s = engine::Tensor::from_slice(s, [s.len()])?;
@@ -71,7 +72,7 @@ fn known_svd(comparison: &mut Comparison, expected: &Node<'_>) -> Result<()> {
     };
     let mapped = product(&array("ns5_singular_values")?.data)?;
     comparison.numbers("U p(S) Vᵀ", &five, &mapped)?;
-    let many = newton_schulz(&g.data, sides, muon::CONVERGENT, 30, 1e-7);
+    let many = newton_schulz(&g.data, sides, CONVERGENT, 30, 1e-7);
     comparison.numbers("thirty steps", &many, &array("ns5_modula_coeffs_30_steps")?.data)?;
     // p'(1) = −0.6: each step takes two fifths off the distance to one, and 0.6³⁰ is 2·10⁻⁷.
     comparison.within(Tolerance::absolute(1e-6));
@@ -90,7 +91,7 @@ fn scalar_map(comparison: &mut Comparison, expected: &Node<'_>) -> Result<()> {
     let mut range = [f64::INFINITY, f64::NEG_INFINITY];
     for (x, golden) in x.into_iter().zip(golden) {
         let other = (1.0 - x * x).max(0.0).sqrt();
-        let mapped = newton_schulz(&[x, 0.0, 0.0, other], (2, 2), muon::STEEP, 5, 0.0)[0];
+        let mapped = newton_schulz(&[x, 0.0, 0.0, other], (2, 2), STEEP, 5, 0.0)[0];
         comparison.number(&format!("p⁵({x})"), mapped, golden)?;
         range = [range[0].min(mapped), range[1].max(mapped)];
     }

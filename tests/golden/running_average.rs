@@ -1,10 +1,10 @@
 //! `kfac_ema`: what running average the factors get, and one damped inverse.
 
 use engine::{Layer, LayerObserver, LayerRecord, Parameter, Tensor};
+use optim::CurvatureSource;
 use optim::Fisher;
-use optim::curvature::CurvatureSource;
-use optim::curvature::factors::{KroneckerFactors, Share, Start};
-use optim::curvature::precondition::{DampingRule, Factor, damped_inverses, pi};
+use optim::curvature::{AverageStart as Start, KroneckerFactors, Share};
+use optim::curvature::{DampingRule, Factor, damped_inverses, pi};
 
 use crate::document::{Array, Document, Node, Result, wrong};
 use crate::expected::{Expected, line};

@@ -1,6 +1,6 @@
 //! `shampoo_*`: Gupta et al. 2018 (sums) and the averaged, grafted variants.
 
-use optim::shampoo::{Graft, Statistics};
+use optim::{Graft, Statistics};
 use optim::{LongSides, Optimizer, Shampoo, ShampooConfig};
 
 use crate::document::{Document, Failure, Node, Result};

@@ -1,12 +1,12 @@
 //! Where a side is cut or keeps its diagonal: nothing is lost where what is left out is zero.
 
 use engine::{DType, Error, Parameter, Tensor};
-use optim::layerwise::{LayerRule, LayerStep, Layerwise};
 use optim::{
     EkfacConfig, Fisher, FoofConfig, KlShampoo, KlShampooConfig, LongSides, MkorConfig, Optimizer,
     SPlus, SPlusConfig, Shampoo, ShampooConfig, SingdConfig, SkfacConfig, Soap, SoapConfig,
     TntConfig,
 };
+use optim::{LayerRule, LayerStep, Layerwise};
 
 use crate::{assert_close, feed, noise, numbers, show};
 

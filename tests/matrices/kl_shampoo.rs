@@ -1,7 +1,7 @@
 //! KL-Shampoo: the length of its steps, and eigenvalues against closed forms.
 
 use engine::{DType, Parameter, Tensor};
-use optim::kl_shampoo::Scale;
+use optim::KlShampooScale as Scale;
 use optim::{KlShampoo, KlShampooConfig};
 
 use crate::{assert_close, feed, noise, numbers};

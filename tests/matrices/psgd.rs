@@ -1,7 +1,7 @@
 //! PSGD beside its authors' choices: vectors, merged axes, and the fit of a long thin matrix.
 
 use engine::{DType, Error, Parameter, Shape, Tensor};
-use optim::per_parameter::Rule;
+use optim::Rule;
 use optim::{LongSides, Psgd, PsgdConfig};
 
 use crate::{feed, noise};

@@ -1,8 +1,8 @@
 //! SINGD and IKFAC: the pace of K and C, and momentum.
 
 use engine::{DType, Parameter, Tensor};
-use optim::layerwise::{LayerStep, Layerwise};
 use optim::{Fisher, LongSides, Optimizer, SingdConfig, build};
+use optim::{LayerStep, Layerwise};
 
 use crate::{assert_close, noise, show};
 

@@ -84,7 +84,7 @@ impl About {
     /// Notes what only a run shows.
     pub(crate) fn look(&mut self, model: &dyn Parameters, optimizer: &dyn Optimizer) {
         let coverage = optimizer.coverage(model);
-        let line = |l: &optim::coverage::Line| {
+        let line = |l: &optim::CoverageLine| {
             [l.param.clone(), l.shape.to_string(), l.rule.clone(), l.state_bytes.to_string()]
         };
         self.coverage = coverage.lines.iter().map(line).collect();

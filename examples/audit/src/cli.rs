@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use alcyon::optim::curvature::audit::AuditConfig;
+use alcyon::optim::audit::AuditConfig;
 use alcyon::prelude::*;
 use clap::{Parser, ValueEnum};
 

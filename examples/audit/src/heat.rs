@@ -1,6 +1,6 @@
 //! A table of coloured cells: layers across, approximations down.
 
-use alcyon::optim::curvature::audit::{Audit, Line};
+use alcyon::optim::audit::{Audit, Line};
 use figures::plotters::prelude::*;
 use figures::plotters::style::text_anchor::{HPos, Pos, VPos};
 

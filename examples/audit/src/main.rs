@@ -8,7 +8,7 @@
 //! | the network, and how it is trained | `training.rs` |
 //! | what is asked for | `cli.rs`, `guide.rs` |
 //! | what is made of the numbers | `tables.rs`, `plots.rs`, `report.rs` |
-//! | the audit itself | `optim/src/curvature/audit.rs` |
+//! | the audit itself | `optim/src/audit/mod.rs` |
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its reader")]
 
 mod cli;
@@ -23,10 +23,10 @@ mod training;
 use std::fs;
 use std::process::ExitCode;
 
-use alcyon::optim::curvature::audit::audit;
-use alcyon::optim::curvature::gradient_noise::GradientNoise;
-use alcyon::optim::curvature::ledger::Ledger;
-use alcyon::optim::curvature::recorded::RecordedBatch;
+use alcyon::optim::audit::GradientNoise;
+use alcyon::optim::audit::audit;
+use alcyon::optim::curvature::Ledger;
+use alcyon::optim::curvature::RecordedBatch;
 use alcyon::prelude::*;
 use clap::Parser;
 

@@ -1,7 +1,7 @@
 //! Small charts side by side: spectra of the blocks, and Gershgorin discs of the factors.
 
-use alcyon::optim::curvature::audit::{Audit, LayerAudit};
-use alcyon::optim::curvature::factor_figures::FactorFigures;
+use alcyon::optim::audit::FactorFigures;
+use alcyon::optim::audit::{Audit, LayerAudit};
 use figures::plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use figures::plotters::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use alcyon::optim::curvature::audit::Audit;
+use alcyon::optim::audit::Audit;
 use alcyon::prelude::*;
 use figures::plotters::prelude::*;
 use figures::{Canvas, Drawn};

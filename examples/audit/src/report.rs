@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use alcyon::optim::curvature::audit::{Audit, AuditConfig, LayerAudit, Line};
-use alcyon::optim::curvature::damped::Damped;
-use alcyon::optim::curvature::factor_figures::{FactorFigures, Noise};
+use alcyon::optim::audit::Damped;
+use alcyon::optim::audit::{Audit, AuditConfig, LayerAudit, Line};
+use alcyon::optim::audit::{FactorFigures, Noise};
 use alcyon::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! The tables, and the sentences that say what they show.
 
-use alcyon::optim::curvature::audit::{Audit, LayerAudit, Line};
-use alcyon::optim::curvature::damped::Damped;
-use alcyon::optim::curvature::gradient_noise::GradientNoise;
+use alcyon::optim::audit::Damped;
+use alcyon::optim::audit::GradientNoise;
+use alcyon::optim::audit::{Audit, LayerAudit, Line};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 /// Above the second table.

@@ -3,10 +3,10 @@
 //! Any optimizer of the library can. Settings are those of the papers or the authors' programs, the same
 //! in all protocols; only the rate comes from a grid, and the grid is the same for all (`grid.rs`).
 
-use alcyon::optim::adafisher::{AdaFisher, AdaFisherConfig, Decay};
-use alcyon::optim::curvature::factors::Start;
-use alcyon::optim::curvature::precondition::DampingRule;
+use alcyon::optim::curvature::AverageStart as Start;
+use alcyon::optim::curvature::DampingRule;
 use alcyon::optim::{self, Kfac, KfacConfig};
+use alcyon::optim::{AdaFisher, AdaFisherConfig, Decay};
 use alcyon::prelude::*;
 
 use crate::protocol::Protocol;

@@ -5,40 +5,39 @@
 //! when a (micro-)batch is finished ([`CurvatureSource::finish`]) and nowhere else. So two
 //! micro-batches equal one batch.
 
-pub mod audit;
-pub mod block;
-pub mod bounds;
-pub mod communicator;
-pub mod conjugate_gradients;
-pub mod damped;
-pub mod diagonal;
-pub mod exact;
-pub mod factor;
-pub mod factor_figures;
-pub mod factors;
-pub mod fishers;
-pub mod gradient_noise;
-pub mod hessian_diagonal;
-pub mod kronecker;
-pub mod lanczos;
-pub mod layer_rows;
-pub mod ledger;
-mod numbers;
-pub mod operator;
-pub mod pattern;
-pub mod precondition;
-pub mod products;
-pub mod recorded;
-pub mod running;
-pub(crate) mod second_moments;
-pub(crate) mod seeds;
-pub mod staleness;
-pub(crate) mod tentative;
-pub mod trace;
+pub(crate) mod block;
+pub(crate) mod communicator;
+pub(crate) mod estimate;
+pub(crate) mod exact;
+pub(crate) mod form;
+pub(crate) mod reduce;
+pub(crate) mod spectrum;
+
+pub use crate::algebra::pattern::Pattern;
+pub use block::block_inverse::{BlockInverse, columns};
+pub use block::factor::Factor;
+pub use block::kronecker::Kronecker;
+pub use block::ledger::{Entry, Ledger};
+pub use block::precondition::{DampedInverse, DampingRule, Half, damped_inverses, direction, pi};
+pub use communicator::{Communicator, Local, mean_gradients};
+pub use estimate::diagonals::{ConvGroups, ConvScale, DiagonalRule, NormFactor, NormInput};
+pub use estimate::hessian_diagonal::{HessianDiagonal, Probe};
+pub use estimate::kronecker_factors::{KroneckerFactors, Start as AverageStart};
+pub use estimate::layer_rows::{LayerRows, LayerSeen, Seen};
+pub use estimate::running::{
+    Averaging, Degenerate, EmaInit, EmaRule, FactorOrder, MinMax, Normalisation,
+};
+pub use exact::exact_block::{ExactBlock, diagonal};
+pub use exact::fishers::{Fishers, record_all};
+pub use exact::products::{GaussNewton, Hessian};
+pub use exact::recorded::RecordedBatch;
+pub use form::{Form, Kind, Share};
+pub use spectrum::conjugate_gradients::{Iteration, Solution, Stop, solve};
+pub use spectrum::lanczos::{Density, Ritz, lanczos, spectral_density};
+pub use spectrum::staleness::staleness;
+pub use spectrum::trace::{Trace, hutch_plus_plus, hutchinson};
 
 use engine::{Error, LayerObserver, Result, Rng};
-
-use communicator::Communicator;
 
 /// Which Fisher matrix the factors approximate: whose labels the output gradients come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +62,7 @@ impl Fisher {
             Self::Sampled { draws } => draws,
             Self::Empirical | Self::Exact => 1,
         };
-        crate::moments::demand(op, "draws", draws as f64, "at least 1", draws > 0)
+        crate::check::demand(op, "draws", draws as f64, "at least 1", draws > 0)
     }
 }
 
@@ -96,7 +95,7 @@ pub trait CurvatureSource: LayerObserver {
     fn finish(&mut self, terms: usize) -> Result<()>;
 
     /// The (micro-)batch being swept has failed half way: forgets it. Those that are complete stay.
-    /// [`backward`](crate::backward()) calls this.
+    /// [`backward`](crate::optimizer::backward()) calls this.
     ///
     /// By default nothing: for estimators that keep nothing between two sweeps.
     fn abandon(&mut self) {}

@@ -9,7 +9,7 @@ mod models;
 
 use alcyon::engine::{Error, Replay, Result};
 use alcyon::nn::{CrossEntropy, Module};
-use alcyon::optim::{self, AdaFisher, AdaFisherConfig, Adam, AdamConfig, Sgd, SgdConfig};
+use alcyon::optim::{AdaFisher, AdaFisherConfig, Adam, AdamConfig, Sgd, SgdConfig, self};
 use alcyon::prelude::*;
 use alcyon::train::Precision;
 use models::{Gpt, ResNet18, cnn, mlp};
