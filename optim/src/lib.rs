@@ -68,7 +68,9 @@ pub use matrix::psgd::{Psgd, PsgdConfig};
 pub use matrix::shampoo::{Graft, Shampoo, ShampooConfig, Statistics};
 pub use matrix::soap::{Basis, Soap, SoapConfig};
 pub use matrix::splus::{SPlus, SPlusConfig};
-pub use optimizer::backward::{Pass, backward, replayable, replayed};
+pub use optimizer::backward::{Pass, backward};
+#[cfg(feature = "cuda")]
+pub use optimizer::backward::{replayable, replayed};
 pub use optimizer::contract::{Optimizer, State};
 pub use optimizer::coverage::{Coverage, Line as CoverageLine};
 pub use optimizer::evaluate_at_average::with_averages;

@@ -46,7 +46,7 @@ pub(crate) fn transposed(matrix: &[f64], columns: usize) -> Vec<f64> {
 
 /// M x
 pub(crate) fn apply(matrix: &[f64], x: &[f64]) -> Vec<f64> {
-    matrix.chunks_exact(x.len().max(1)).map(|row| crate::frame::flat::dot(row, x)).collect()
+    matrix.chunks_exact(x.len().max(1)).map(|row| super::flat::dot(row, x)).collect()
 }
 
 /// M ← M + shift · I
@@ -54,13 +54,12 @@ pub(crate) fn shift(matrix: &mut [f64], n: usize, shift: f64) {
     matrix.iter_mut().step_by(n + 1).for_each(|x| *x += shift);
 }
 
-/// I
-
 /// 1 − βᵗ: what divides the bias out of a moving average from zero.
 pub(crate) fn correction(beta: f64, t: u64) -> f64 {
     1.0 - beta.powf(t as f64)
 }
 
+/// The error of a factorisation.
 pub(crate) fn failed(error: &LinalgError) -> Error {
     failed_in("curvature", error)
 }
@@ -73,6 +72,7 @@ pub(crate) fn failed_in(routine: &'static str, error: &LinalgError) -> Error {
     }
 }
 
+/// I
 #[cfg(test)]
 pub(crate) fn identity(n: usize) -> Vec<f64> {
     let mut out = vec![0.0; n * n];

@@ -2,6 +2,8 @@
 
 pub(crate) mod axes;
 pub(crate) mod dense;
+pub(crate) mod finite;
+pub(crate) mod flat;
 pub(crate) mod on_tensors;
 pub(crate) mod pattern;
 pub(crate) mod read_together;

@@ -39,7 +39,7 @@ impl Pattern {
     ///
     /// # Example
     /// ```
-    /// use alcyon_optim::curvature::pattern::Pattern;
+    /// use alcyon_optim::curvature::Pattern;
     /// assert_eq!(Pattern::cut(10, 1, Some(4)), Pattern::Blocks(vec![4, 3, 3]));
     /// assert_eq!(Pattern::cut(18, 9, Some(4)), Pattern::Blocks(vec![9, 9]));
     /// assert_eq!(Pattern::cut(10, 1, None), Pattern::whole(10));

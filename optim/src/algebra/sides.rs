@@ -20,7 +20,7 @@ use super::pattern::Pattern;
 /// # Example
 /// ```
 /// use alcyon_optim::LongSides;
-/// use alcyon_optim::curvature::pattern::Pattern;
+/// use alcyon_optim::curvature::Pattern;
 /// assert_eq!(LongSides::default().of(2048), Pattern::whole(2048));
 /// assert_eq!(LongSides::default().of(50_257), Pattern::Diagonal(50_257));
 /// assert_eq!(LongSides::blocks(4).of(10), Pattern::Blocks(vec![4, 3, 3]));

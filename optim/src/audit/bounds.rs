@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::bounds::gershgorin;
+/// use alcyon_optim::audit::gershgorin;
 /// assert_eq!(gershgorin(&[2.0, -1.0, -1.0, 5.0], 2), 1.0..=6.0);
 /// ```
 #[must_use]

@@ -25,7 +25,7 @@ impl Damped {
     ///
     /// # Example
     /// ```
-    /// use alcyon_optim::curvature::damped::Damped;
+    /// use alcyon_optim::audit::Damped;
     /// let damped = Damped::of(&[3.0], 2, 1.0); // diag(3, 0) + I
     /// assert_eq!((damped.curvature, damped.effective, damped.spread), (0.6, 0.375, 4.0));
     /// ```

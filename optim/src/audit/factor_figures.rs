@@ -81,7 +81,7 @@ impl FactorFigures {
     ///
     /// # Example
     /// ```
-    /// use alcyon_optim::curvature::factor_figures::FactorFigures;
+    /// use alcyon_optim::audit::FactorFigures;
     /// let figures = FactorFigures::of(&[2.0, 1.0, 1.0, 2.0], 2, 0)?;
     /// assert_eq!((figures.diagonal_energy, figures.median_radius), (0.8, 0.5));
     /// assert_eq!((figures.gershgorin, figures.principal), ((1.0, 3.0), 1));

@@ -40,12 +40,12 @@ use engine::{
     Error, Layer, LayerRecord, Likelihood, ParamId, Parameter, Parameters, Result, Rng, Tape, Var,
 };
 
+use crate::algebra::flat::dot;
 use crate::curvature::Fisher;
 use crate::curvature::block::kronecker::Kronecker;
 use crate::curvature::exact::exact_block::ExactBlock;
 use crate::curvature::exact::recorded::RecordedBatch;
 use crate::curvature::form::Form;
-use crate::frame::flat::dot;
 use approximations::{Approximation, Estimates};
 
 /// What to audit against.
@@ -143,7 +143,7 @@ pub struct Line {
 /// #         Ok(vec![Tensor::full(*y.shape(), 0.5, y.dtype())])
 /// #     }
 /// # }
-/// use alcyon_optim::curvature::audit::{AuditConfig, audit};
+/// use alcyon_optim::audit::{AuditConfig, audit};
 /// let weight = Parameter::new(Tensor::ones([1, 2], DType::F64));
 /// let tape = Tape::new();
 /// let x = tape.input(Tensor::from_slice(&[1.0_f64, 2.0, 3.0, 0.0], [2, 2])?);

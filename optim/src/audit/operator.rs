@@ -36,11 +36,11 @@ use kernels::linalg;
 use kernels::pool::Buffer;
 
 use crate::algebra::dense::{failed, product};
+use crate::algebra::flat::dot;
 use crate::curvature::block::factor::Factor;
 use crate::curvature::block::kronecker::Kronecker;
 use crate::curvature::exact::exact_block::ExactBlock;
 use crate::curvature::form::Form;
-use crate::frame::flat::dot;
 
 /// How a block's numbers (a weight's, then its bias's) are matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub struct Part {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::operator::LayerOperator;
+/// use alcyon_optim::audit::LayerOperator;
 /// let block = LayerOperator::diagonal(vec![1.0, 3.0]);
 /// assert_eq!(block.times(&[2.0, 2.0])?, [2.0, 6.0]);
 /// assert_eq!(block.solve(1.0, &[2.0, 2.0])?, [1.0, 0.5]);

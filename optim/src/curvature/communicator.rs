@@ -34,7 +34,7 @@ pub trait Communicator {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::communicator::{Communicator, Local};
+/// use alcyon_optim::curvature::{Communicator, Local};
 /// let mut numbers = [1.0, 2.0];
 /// Local.sum(&mut numbers)?;
 /// assert_eq!((Local.workers(), numbers), (1, [1.0, 2.0]));

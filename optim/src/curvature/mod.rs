@@ -95,7 +95,7 @@ pub trait CurvatureSource: LayerObserver {
     fn finish(&mut self, terms: usize) -> Result<()>;
 
     /// The (micro-)batch being swept has failed half way: forgets it. Those that are complete stay.
-    /// [`backward`](crate::optimizer::backward()) calls this.
+    /// [`backward`](crate::backward()) calls this.
     ///
     /// By default nothing: for estimators that keep nothing between two sweeps.
     fn abandon(&mut self) {}

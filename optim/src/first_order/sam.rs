@@ -21,9 +21,9 @@ use engine::{
 };
 use kernels::length::length;
 
+use crate::algebra::flat;
+use crate::algebra::flat::plus;
 use crate::check::not_negative;
-use crate::frame::flat;
-use crate::frame::flat::plus;
 use crate::frame::moments::check_gradients;
 use crate::optimizer::backward::backward;
 use crate::optimizer::coverage::Coverage;
@@ -108,7 +108,7 @@ impl Biases {
 /// #         Ok(vec![Tensor::ones(*y.shape(), y.dtype())])
 /// #     }
 /// # }
-/// use alcyon_optim::{Batch, Sam, SamConfig, Optimizer};
+/// use alcyon_optim::{Batch, Optimizer, Sam, SamConfig};
 /// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
 /// let forward = |weight: &Parameter, tape: &Tape| Ok(tape.bind(weight)); // the loss is ½ θ²
 /// let mut optimizer = Sam::sgd(SamConfig { radius: 1.0, ..SamConfig::default() }, 0.5)?;

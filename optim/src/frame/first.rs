@@ -9,7 +9,7 @@ use crate::algebra::pattern::Pattern;
 /// # Example
 /// ```
 /// use engine::DType;
-/// use alcyon_optim::per_parameter::First;
+/// use alcyon_optim::First;
 /// let table = First::zeros([50_257, 50_257], DType::F64); // 20 GB, and none of them taken
 /// assert_eq!(table.bytes(), 50_257 * 50_257 * 8);
 /// assert_eq!(First::full([2], 0.5, DType::F64).tensor()?.to_f64_vec()?, [0.5, 0.5]);

@@ -4,8 +4,8 @@
 pub(crate) mod cuda;
 pub(crate) mod descent;
 pub(crate) mod first;
-pub(crate) mod flat;
 pub(crate) mod layerwise;
+pub(crate) mod layout;
 pub(crate) mod moments;
 pub(crate) mod per_parameter;
 pub(crate) mod saved;

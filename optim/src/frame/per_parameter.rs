@@ -15,14 +15,15 @@ use kernels::length::length;
 use kernels::parallel;
 use kernels::vector::vectorized;
 
+#[cfg(feature = "cuda")]
 use super::cuda;
 use super::first::First;
-use super::moments::{Moments, all_finite, check_gradients, trainable};
+use super::moments::{Moments, check_gradients, trainable};
 use super::saved::Saved;
+use crate::algebra::finite::all_finite;
 use crate::algebra::on_tensors::Composed;
 use crate::check::demand;
 use crate::optimizer::coverage::Coverage;
-#[cfg(feature = "cuda")]
 use crate::{Optimizer, State};
 
 /// What is kept for a parameter, by name, before its first step.
@@ -34,7 +35,7 @@ pub type Start = Vec<(&'static str, First)>;
 /// Descent along the sign of the gradient, complete:
 /// ```
 /// use engine::{Gradients, Parameter, Result, Tensor};
-/// use alcyon_optim::per_parameter::{PerParameter, Rule, Start};
+/// use alcyon_optim::{InitialState as Start, PerParameter, Rule};
 /// use alcyon_optim::Optimizer;
 /// #[derive(Debug, Clone)]
 /// struct SignDescent { rate: f64 }

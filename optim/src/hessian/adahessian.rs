@@ -59,7 +59,7 @@ impl Default for AdaHessianConfig {
     }
 }
 
-/// AdaHessian. Gradients have to come from [`backward`](crate::optimizer::backward()), which adds the estimate.
+/// AdaHessian. Gradients have to come from [`backward`](crate::backward()), which adds the estimate.
 ///
 /// # Errors
 /// A first step without an estimate is refused with [`Error::Argument`](engine::Error::Argument).

@@ -13,11 +13,12 @@
 
 use engine::{Gradients, Parameter, Parameters, Result};
 
+use crate::algebra::flat;
+use crate::algebra::flat::{dot, plus};
 use crate::check::{demand, not_negative, positive};
 use crate::curvature::exact::products::GaussNewton;
 use crate::curvature::spectrum::conjugate_gradients::{Stop, solve};
-use crate::frame::flat;
-use crate::frame::flat::{Layout, dot, plus};
+use crate::frame::layout::Layout;
 use crate::frame::moments::check_gradients;
 use crate::frame::saved::Saved;
 use crate::optimizer::backward::refuse_elsewhere;

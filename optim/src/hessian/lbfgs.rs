@@ -22,9 +22,10 @@ use engine::{DType, Device, Gradients, ParamId, Parameter, Parameters, Result};
 use kernels::length::{largest, length};
 
 use super::line_search::{Point, Wolfe};
+use crate::algebra::flat;
+use crate::algebra::flat::{dot, plus};
 use crate::check::{demand, not_negative, positive};
-use crate::frame::flat;
-use crate::frame::flat::{Layout, dot, plus};
+use crate::frame::layout::Layout;
 use crate::frame::moments::{check_gradients, check_gradients_read};
 use crate::frame::saved::{Saved, refused};
 use crate::optimizer::coverage::Coverage;

@@ -16,10 +16,10 @@ use engine::{Error, Gradients, Parameter, Parameters, Result, Tape, Var, room};
 use kernels::linalg;
 
 use crate::algebra::dense::{failed, product, shift};
+use crate::algebra::flat;
+use crate::algebra::flat::plus;
 use crate::check::{not_negative, positive};
 use crate::curvature::exact::products::{GaussNewton, Hessian};
-use crate::frame::flat;
-use crate::frame::flat::plus;
 use crate::frame::moments::check_gradients;
 use crate::frame::saved::Saved;
 use crate::optimizer::backward::refuse_elsewhere;

@@ -72,7 +72,7 @@ impl SophiaConfig {
     }
 }
 
-/// Sophia. Without estimates (gradients that do not come from [`backward`](crate::optimizer::backward())) it is
+/// Sophia. Without estimates (gradients that do not come from [`backward`](crate::backward())) it is
 /// descent along the sign of m.
 ///
 /// # Example

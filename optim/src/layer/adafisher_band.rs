@@ -28,12 +28,12 @@ use kernels::{linalg, parallel};
 
 use crate::algebra::axes::{copy, scratch};
 use crate::algebra::dense::{average, failed};
+use crate::algebra::flat::dot;
 use crate::check::{below_one, positive};
 use crate::curvature::block::factor::Factor;
 use crate::curvature::block::precondition::{of_side, pi};
 use crate::curvature::communicator::Communicator;
 use crate::curvature::estimate::layer_rows::Seen;
-use crate::frame::flat::dot;
 use crate::frame::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 
 /// The columns of L that one thread finds in one go, and what one number of them is worth, in elements of a loop.
@@ -69,7 +69,7 @@ impl Default for BandConfig {
 /// # Example
 /// ```
 /// use alcyon_optim::BandConfig;
-/// use alcyon_optim::layerwise::LayerRule;
+/// use alcyon_optim::LayerRule;
 /// let config = BandConfig::default();
 /// let mut kept = config.start(2, 1);
 /// // A⁻¹ of A = [[2, 1], [1, 1]] is [[1, −1], [−1, 2]]: D = (1, 1), L = [[1, 0], [−1, 1]]; G⁻¹ = 1.

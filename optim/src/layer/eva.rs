@@ -16,10 +16,10 @@ use kernels::pool::Buffer;
 
 use crate::algebra::axes::copy;
 use crate::algebra::dense::{apply, average};
+use crate::algebra::flat::dot;
 use crate::check::{below_one, positive};
 use crate::curvature::communicator::Communicator;
 use crate::curvature::estimate::layer_rows::Seen;
-use crate::frame::flat::dot;
 use crate::frame::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 
 /// Options of [`Eva`].
@@ -45,7 +45,7 @@ impl Default for EvaConfig {
 /// # Example
 /// ```
 /// use alcyon_optim::EvaConfig;
-/// use alcyon_optim::layerwise::LayerRule;
+/// use alcyon_optim::LayerRule;
 /// let config = EvaConfig { damping: 0.5, ..EvaConfig::default() };
 /// // d̄ āᵀ = (1, 0): the block is diag(1, 0), and 0.5 on its diagonal.
 /// let kept = vec![("mean_a", vec![1.0, 0.0].into()), ("mean_d", vec![1.0].into())];

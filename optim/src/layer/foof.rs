@@ -46,7 +46,7 @@ impl Default for FoofConfig {
 /// # Example
 /// ```
 /// use alcyon_optim::FoofConfig;
-/// use alcyon_optim::layerwise::LayerRule;
+/// use alcyon_optim::LayerRule;
 /// let config = FoofConfig::default();
 /// let mut kept = config.start(2, 1);
 /// kept[1].1 = vec![0.5, 0.0, 0.0, 0.25].into(); // (A + λ I)⁻¹

@@ -17,11 +17,11 @@ use kernels::pool::Buffer;
 
 use crate::algebra::axes::copy;
 use crate::algebra::dense::apply;
+use crate::algebra::flat::dot;
 use crate::algebra::pattern::Pattern;
 use crate::check::{demand, positive};
 use crate::curvature::communicator::Communicator;
 use crate::curvature::estimate::layer_rows::Seen;
-use crate::frame::flat::dot;
 use crate::frame::layerwise::{LayerRule, LayerState, LayerStep, Layerwise};
 
 /// Options of [`Mkor`].
@@ -50,7 +50,7 @@ impl Default for MkorConfig {
 /// # Example
 /// ```
 /// use alcyon_optim::MkorConfig;
-/// use alcyon_optim::layerwise::LayerRule;
+/// use alcyon_optim::LayerRule;
 /// let config = MkorConfig::default();
 /// let kept = config.start(2, 1); // identities: the gradient itself
 /// assert_eq!(*config.direction(&kept, &[2.0, 4.0], 2, 1)?, [2.0, 4.0]);
@@ -139,7 +139,7 @@ fn update_kept(inverse: &mut [f64], v: &[f64], side: &Pattern, decay: f64) {
 /// # Example
 /// ```
 /// let mut inverse = [1.0, 0.0, 0.0, 1.0];
-/// alcyon_optim::mkor::update_inverse(&mut inverse, &[1.0, 0.0], 0.5);
+/// alcyon_optim::update_inverse(&mut inverse, &[1.0, 0.0], 0.5);
 /// assert_eq!(inverse, [1.0, 0.0, 0.0, 2.0]); // of diag(0.5 + 0.5, 0.5)
 /// ```
 pub fn update_inverse(inverse: &mut [f64], v: &[f64], decay: f64) {

@@ -66,7 +66,7 @@ impl SingdConfig {
 /// # Example
 /// ```
 /// use alcyon_optim::SingdConfig;
-/// use alcyon_optim::layerwise::LayerRule;
+/// use alcyon_optim::LayerRule;
 /// let config = SingdConfig::default();
 /// let mut kept = config.start(2, 1);
 /// kept[0].1 = vec![1.0, 0.0, 1.0, 2.0].into(); // K Kᵀ = (1 1; 1 5)

@@ -44,7 +44,7 @@ impl Default for SkfacConfig {
 /// # Example
 /// ```
 /// use alcyon_optim::SkfacConfig;
-/// use alcyon_optim::layerwise::LayerRule;
+/// use alcyon_optim::LayerRule;
 /// let config = SkfacConfig::default();
 /// let inverses = [vec![0.5, 0.0, 0.0, 0.25].into(), vec![2.0].into()];
 /// let kept = ["a_inverse", "g_inverse"].into_iter().zip(inverses).collect();
@@ -121,7 +121,7 @@ impl LayerRule for SkfacConfig {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::skfac::damped_inverse;
+/// use alcyon_optim::damped_inverse;
 /// // One row (3, 4): I + xᵀx has the eigenvalues 26 and 1.
 /// let inverse = damped_inverse(&[3.0, 4.0], 2, 1.0, 1.0)?;
 /// assert!((inverse[0] - (1.0 - 9.0 / 26.0)).abs() < 1e-15);

@@ -50,7 +50,7 @@ impl Default for TntConfig {
 /// # Example
 /// ```
 /// use alcyon_optim::TntConfig;
-/// use alcyon_optim::layerwise::LayerRule;
+/// use alcyon_optim::LayerRule;
 /// let config = TntConfig::default();
 /// let mut kept = config.start(2, 1);
 /// (kept[2].1, kept[3].1) = (vec![2.0].into(), vec![0.5, 0.0, 0.0, 0.25].into());

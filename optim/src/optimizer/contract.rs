@@ -50,7 +50,7 @@ pub trait Optimizer {
         false
     }
 
-    /// Forgets what [`backward`](crate::optimizer::backward()) has shown its estimators since the last step that was taken,
+    /// Forgets what [`backward`](crate::backward()) has shown its estimators since the last step that was taken,
     /// and the draws that were made for it. A step that is refused does this by itself. To be called when a step
     /// is skipped: the optimizer is then, bit for bit, as if those batches had never been.
     ///

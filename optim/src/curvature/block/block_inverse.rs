@@ -9,9 +9,11 @@ use std::ops::Range;
 use engine::{DType, Device, Result, Tensor};
 
 use super::kronecker::Kronecker;
-use super::precondition::there::Placed;
 #[cfg(feature = "cuda")]
-use super::precondition::{DampedInverse, DampingRule, Half, damped_inverses, direction, there};
+use super::precondition::there;
+#[cfg(feature = "cuda")]
+use super::precondition::there::Placed;
+use super::precondition::{DampedInverse, DampingRule, Half, damped_inverses, direction};
 #[cfg(feature = "cuda")]
 use crate::algebra::pattern::Pattern;
 use crate::curvature::block::factor::Factor;

@@ -74,7 +74,7 @@ impl Ledger {
     /// # Example
     /// ```
     /// use engine::{DType, LayerRecord, Parameter, Tape, Tensor};
-    /// use alcyon_optim::curvature::ledger::{Kind, Ledger};
+    /// use alcyon_optim::curvature::{Kind, Ledger};
     /// let weight = Parameter::new(Tensor::ones([2, 3], DType::F32));
     /// let tape = Tape::new();
     /// let x = tape.input(Tensor::ones([5, 3], DType::F32));

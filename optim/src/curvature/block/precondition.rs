@@ -98,7 +98,7 @@ pub struct DampedInverse {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::precondition::{Factor, pi};
+/// use alcyon_optim::curvature::{Factor, pi};
 /// let (a, g) = (Factor::diagonal(vec![8.0, 10.0]), Factor::diagonal(vec![1.0]));
 /// assert_eq!(pi(&g, &a), Some(3.0));
 /// assert_eq!(pi(&Factor::diagonal(vec![0.0]), &a), None);
@@ -120,7 +120,7 @@ pub fn pi(g: &Factor<'_>, a: &Factor<'_>) -> Option<f64> {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::precondition::{DampingRule, Factor, damped_inverses, direction};
+/// use alcyon_optim::curvature::{DampingRule, Factor, damped_inverses, direction};
 /// use engine::Tensor;
 /// let (g, a) = (Factor::full(1, vec![2.0])?, Factor::diagonal(vec![1.0, 3.0]));
 /// // 2 ⊗ diag(1, 3) + 2 I = diag(4, 8)

@@ -91,7 +91,7 @@ impl Start {
 /// The factors of one dense layer, read off one sweep:
 /// ```
 /// use engine::{DType, Parameter, Tape, Tensor};
-/// use alcyon_optim::curvature::factors::{KroneckerFactors, Share};
+/// use alcyon_optim::curvature::{KroneckerFactors, Share};
 /// use alcyon_optim::{CurvatureSource, Fisher};
 /// let weight = Parameter::new(Tensor::ones([1, 2], DType::F64));
 /// let tape = Tape::new();

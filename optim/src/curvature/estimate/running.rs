@@ -80,7 +80,7 @@ pub enum Degenerate {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::running::{Degenerate, MinMax};
+/// use alcyon_optim::curvature::{Degenerate, MinMax};
 /// use engine::DType;
 /// let rule = MinMax { epsilon: 0.0, span_scale: 1.0, degenerate: Degenerate::One };
 /// assert_eq!(rule.apply(&[2.0, 4.0, 3.0], DType::F64), [0.0, 1.0, 0.5]);

@@ -28,8 +28,8 @@ use kernels::pool::Buffer;
 use super::recorded::RecordedBatch;
 use crate::algebra::dense;
 use crate::algebra::dense::{failed, product};
+use crate::algebra::flat::dot;
 use crate::curvature::reduce::example_gradients::gradients;
-use crate::frame::flat::dot;
 
 /// The exact Fisher block F = RᵀR of some parameters. An example is at [`RecordedBatch`].
 ///

@@ -57,7 +57,7 @@ pub struct Fishers {
 /// #     }
 /// # }
 /// use alcyon_optim::Fisher;
-/// use alcyon_optim::curvature::fishers::record_all;
+/// use alcyon_optim::curvature::record_all;
 /// let weight = Parameter::new(Tensor::ones([1, 2], DType::F64));
 /// let tape = Tape::new();
 /// let x = tape.input(Tensor::from_slice(&[1.0_f64, 2.0, 3.0, 0.0], [2, 2])?);

@@ -10,7 +10,7 @@
 
 use engine::{Error, Likelihood, Parameters, Result, Tape, Tensor, Var, VarGradients};
 
-use crate::frame::flat;
+use crate::algebra::flat;
 
 /// The most that the seeds of a loss may take.
 const MOST_BYTES: usize = 1 << 31;
@@ -20,7 +20,7 @@ const MOST_BYTES: usize = 1 << 31;
 /// # Example
 /// ```
 /// use engine::{Parameter, Tape, Tensor};
-/// use alcyon_optim::curvature::products::Hessian;
+/// use alcyon_optim::curvature::Hessian;
 /// let x = Parameter::new(Tensor::from_slice(&[1.0, 2.0], [2])?);
 /// let tape = Tape::new();
 /// let y = tape.bind(&x);

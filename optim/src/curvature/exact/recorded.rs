@@ -34,8 +34,8 @@ use crate::curvature::{CurvatureSource, Fisher};
 /// #     }
 /// # }
 /// use alcyon_optim::Fisher;
-/// use alcyon_optim::curvature::exact::ExactBlock;
-/// use alcyon_optim::curvature::recorded::RecordedBatch;
+/// use alcyon_optim::curvature::ExactBlock;
+/// use alcyon_optim::curvature::RecordedBatch;
 /// let weight = Parameter::new(Tensor::ones([1, 2], DType::F64));
 /// let tape = Tape::new();
 /// let x = tape.input(Tensor::from_slice(&[1.0_f64, 2.0, 3.0, 0.0], [2, 2])?);

@@ -8,7 +8,7 @@
 
 use engine::Result;
 
-use crate::frame::flat::dot;
+use crate::algebra::flat::dot;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,7 +49,7 @@ pub struct Solution {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::conjugate_gradients::{Stop, solve};
+/// use alcyon_optim::curvature::{Stop, solve};
 /// let product = |v: &[f64]| Ok(vec![2.0 * v[0] + v[1], v[0] + 3.0 * v[1]]);
 /// let stop = Stop { iterations: 2, residual: 0.0, progress: 0.0 };
 /// let x = solve(product, &[3.0, 4.0], vec![0.0; 2], &[1.0; 2], stop)?.x;

@@ -16,7 +16,7 @@ use kernels::linalg;
 
 use super::trace::signs;
 use crate::algebra::dense::failed;
-use crate::frame::flat::dot;
+use crate::algebra::flat::dot;
 
 /// What a Krylov space knows of a matrix.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +36,7 @@ pub struct Ritz {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::lanczos::lanczos;
+/// use alcyon_optim::curvature::lanczos;
 /// let product = |v: &[f64]| Ok(vec![2.0 * v[0] + v[1], v[0] + 2.0 * v[1]]);
 /// let ritz = lanczos(product, &[1.0, 0.0], 5)?;
 /// assert!((ritz.values[0] - 1.0).abs() < 1e-12 && (ritz.values[1] - 3.0).abs() < 1e-12);

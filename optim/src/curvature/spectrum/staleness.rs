@@ -11,7 +11,7 @@
 use engine::{Error, Result};
 
 use crate::algebra::dense::conjugated;
-use crate::frame::flat::dot;
+use crate::algebra::flat::dot;
 
 /// The staleness of an orthogonal basis for a symmetric matrix; 0 for a matrix of zeros.
 ///
@@ -23,7 +23,7 @@ use crate::frame::flat::dot;
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::staleness::staleness;
+/// use alcyon_optim::curvature::staleness;
 /// let axes = [1.0, 0.0, 0.0, 1.0];
 /// assert_eq!(staleness(&[2.0, 0.0, 0.0, 5.0], &axes, 2)?, 0.0);
 /// assert_eq!(staleness(&[0.0, 3.0, 3.0, 0.0], &axes, 2)?, 1.0);

@@ -10,7 +10,7 @@
 use engine::{DType, Error, Result, Rng, Tensor};
 
 use super::lanczos::project_out;
-use crate::frame::flat::dot;
+use crate::algebra::flat::dot;
 
 /// An estimate, and the standard error of what of it is sampled.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Trace {
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::curvature::trace::hutchinson;
+/// use alcyon_optim::curvature::hutchinson;
 /// use engine::Rng;
 /// // Of a diagonal matrix every sign vector gives the trace itself.
 /// let product = |v: &[f64]| Ok(vec![2.0 * v[0], 3.0 * v[1]]);

@@ -24,13 +24,13 @@ mod trend;
 use engine::{Gradients, Parameters, Result, Tensor};
 
 use super::{Kfac, KfacConfig, Uncovered};
+use crate::algebra::flat;
 use crate::check::{demand, not_negative, positive};
 use crate::curvature::block::precondition::DampingRule;
 use crate::curvature::estimate::kronecker_factors::Start;
 use crate::curvature::exact::products::GaussNewton;
 use crate::curvature::form::Share;
 use crate::frame::descent::contiguous;
-use crate::frame::flat;
 use crate::frame::moments::check_gradients;
 use crate::optimizer::backward::backward_keeping;
 use crate::optimizer::coverage::Coverage;
@@ -121,7 +121,7 @@ pub struct Proposal {
 /// #         Ok(vec![Tensor::ones(*y.shape(), y.dtype())])
 /// #     }
 /// # }
-/// use alcyon_optim::{Batch, AdaptiveKfac, AdaptiveKfacConfig, Optimizer};
+/// use alcyon_optim::{AdaptiveKfac, AdaptiveKfacConfig, Batch, Optimizer};
 /// let mut weight = Parameter::new(Tensor::full([1, 1], 4.0, DType::F64));
 /// let forward = |weight: &Parameter, tape: &Tape| Ok(tape.bind(weight)); // the loss is ½ θ²
 /// let mut optimizer = AdaptiveKfac::new(AdaptiveKfacConfig { damping: 1.0, ..AdaptiveKfacConfig::default() })?;

@@ -20,7 +20,7 @@ use crate::{CurvatureSource, Optimizer, State};
 /// let mut weight = Parameter::new(Tensor::from_slice(&[0.0; 4], [2, 2])?);
 /// let mut grads = Gradients::default();
 /// grads.set(&weight, Tensor::from_slice(&[9.0, 0.0, 0.0, -1.0], [2, 2])?);
-/// let config = MuonConfig { rate: 1.0, iterations: 60, quintic: alcyon_optim::muon::CONVERGENT,
+/// let config = MuonConfig { rate: 1.0, iterations: 60, quintic: alcyon_optim::CONVERGENT,
 ///     ..MuonConfig::default() };
 /// Muon::new(config)?.step(&mut weight, &grads)?;
 /// let moved = weight.value().to_vec::<f64>()?; // U Vᵀ of the gradient

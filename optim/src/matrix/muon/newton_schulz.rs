@@ -29,7 +29,7 @@ pub const CONVERGENT: Quintic = [3.0, -3.2, 1.2];
 ///
 /// # Example
 /// ```
-/// use alcyon_optim::muon::{CONVERGENT, newton_schulz};
+/// use alcyon_optim::{CONVERGENT, newton_schulz};
 /// let x = newton_schulz(&[3.0_f64, 4.0], (1, 2), CONVERGENT, 9, 0.0); // a row: its direction
 /// assert!((x[0] - 0.6).abs() < 1e-12 && (x[1] - 0.8).abs() < 1e-12);
 /// ```

@@ -14,8 +14,8 @@ use kernels::pool::Buffer;
 use kernels::transpose::transpose;
 
 use crate::algebra::axes;
+use crate::algebra::flat::dot;
 use crate::algebra::pattern::Pattern;
-use crate::frame::flat::dot;
 
 /// Sums of products of rows are slower than a product of matrices by about this factor.
 const ROWS_AGAINST_PRODUCTS: usize = 32;

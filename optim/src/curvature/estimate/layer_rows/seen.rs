@@ -5,10 +5,10 @@ use kernels::elementwise;
 use kernels::gemm::{Matrix, gemm};
 use kernels::pool::Buffer;
 
+use crate::algebra::flat::dot;
 use crate::algebra::pattern::Pattern;
 use crate::curvature::communicator::{Communicator, exchange};
 use crate::curvature::reduce::numbers::is_second_moment;
-use crate::frame::flat::dot;
 
 /// One use of a layer in one micro-batch.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@
 
 use engine::Result;
 
-use crate::frame::flat;
+use crate::algebra::flat;
 use crate::optimizer::problem::{Evaluation, Problem};
 
 /// What is known of the batches of the steps.
