@@ -6,6 +6,19 @@ __device__ __forceinline__ long long pixel(const Image& s, long long p, long lon
     return row < 0 || row >= s.h || column < 0 || column >= s.w ? -1 : row * s.w + column;
 }
 
+// Along an axis, the taps that are inside of the image at output p: from the first up to, not including, the end. A
+// window may have many more.
+__device__ __forceinline__ long long first_tap(long long p, long long stride, long long padding, long long dilation) {
+    const long long before = padding - p * stride;
+    return before > 0 ? (before + dilation - 1) / dilation : 0;
+}
+__device__ __forceinline__ long long end_tap(long long p, long long stride, long long padding, long long dilation,
+                                             long long size, long long taps) {
+    const long long reach = size + padding - p * stride;
+    const long long end = reach > 0 ? (reach + dilation - 1) / dilation : 0;
+    return end < taps ? end : taps;
+}
+
 // Adaptive cells: from i * size / count up to, not including, (i + 1) * size / count rounded up.
 __device__ __forceinline__ long long cell_start(long long i, long long size, long long count) {
     return i * size / count;
@@ -24,8 +37,9 @@ extern "C" __global__ void max_pool(Image s, const T* x, T* y, long long* places
         const T* plane = x + i / (s.ow * s.oh) * s.h * s.w;
         T max = -infinity();
         long long at = -1;
-        for (long long a = 0; a < s.kh; a++)
-            for (long long b = 0; b < s.kw; b++) {
+        const long long bottom = end_tap(p, s.sh, s.ph, s.dh, s.h, s.kh), right = end_tap(q, s.sw, s.pw, s.dw, s.w, s.kw);
+        for (long long a = first_tap(p, s.sh, s.ph, s.dh); a < bottom; a++)
+            for (long long b = first_tap(q, s.sw, s.pw, s.dw); b < right; b++) {
                 const long long seen = pixel(s, p, q, a, b);
                 if (seen >= 0) keep_larger(plane[seen], seen, max, at);
             }
@@ -69,10 +83,10 @@ extern "C" __global__ void pick(long long n, long long pixels, long long outputs
 
 // How many taps of a window count: all, or those inside the image.
 __device__ __forceinline__ T counted(const Image& s, long long p, long long q, int all) {
-    long long count = 0;
-    for (long long a = 0; a < s.kh; a++)
-        for (long long b = 0; b < s.kw; b++) count += all || pixel(s, p, q, a, b) >= 0;
-    return (T)count;
+    if (all) return (T)(s.kh * s.kw);
+    const long long rows = end_tap(p, s.sh, s.ph, s.dh, s.h, s.kh) - first_tap(p, s.sh, s.ph, s.dh);
+    const long long columns = end_tap(q, s.sw, s.pw, s.dw, s.w, s.kw) - first_tap(q, s.sw, s.pw, s.dw);
+    return rows > 0 && columns > 0 ? (T)(rows * columns) : T(0);
 }
 
 extern "C" __global__ void avg_pool(Image s, int all, const T* x, T* y) {
@@ -80,8 +94,9 @@ extern "C" __global__ void avg_pool(Image s, int all, const T* x, T* y) {
         const long long q = i % s.ow, p = i / s.ow % s.oh;
         const T* plane = x + i / (s.ow * s.oh) * s.h * s.w;
         T sum = 0;
-        for (long long a = 0; a < s.kh; a++)
-            for (long long b = 0; b < s.kw; b++) {
+        const long long bottom = end_tap(p, s.sh, s.ph, s.dh, s.h, s.kh), right = end_tap(q, s.sw, s.pw, s.dw, s.w, s.kw);
+        for (long long a = first_tap(p, s.sh, s.ph, s.dh); a < bottom; a++)
+            for (long long b = first_tap(q, s.sw, s.pw, s.dw); b < right; b++) {
                 const long long seen = pixel(s, p, q, a, b);
                 if (seen >= 0) sum += plane[seen];
             }
@@ -96,10 +111,13 @@ extern "C" __global__ void avg_pool_backward(Image s, int all, const T* g, T* ou
         const long long column = i % s.w, row = i / s.w % s.h;
         const T* plane = g + i / (s.w * s.h) * s.oh * s.ow;
         T sum = 0;
-        for (long long a = 0; a < s.kh; a++) {
+        // Taps that reach the pixel from the first output or the last, or from between.
+        const long long lowest = row + s.ph, rightmost = column + s.pw;
+        const long long up = lowest - (s.oh - 1) * s.sh, left = rightmost - (s.ow - 1) * s.sw;
+        for (long long a = up > 0 ? (up + s.dh - 1) / s.dh : 0; a < s.kh && a * s.dh <= lowest; a++) {
             const long long down = row + s.ph - a * s.dh;
             if (down < 0 || down % s.sh != 0 || down / s.sh >= s.oh) continue;
-            for (long long b = 0; b < s.kw; b++) {
+            for (long long b = left > 0 ? (left + s.dw - 1) / s.dw : 0; b < s.kw && b * s.dw <= rightmost; b++) {
                 const long long right = column + s.pw - b * s.dw;
                 if (right < 0 || right % s.sw != 0 || right / s.sw >= s.ow) continue;
                 const long long p = down / s.sh, q = right / s.sw;

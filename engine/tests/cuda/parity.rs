@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use alcyon_engine::ops::OPS;
-use alcyon_engine::{DType, Device, Error, Result, Rng, Sample, Tape, Tensor, Var};
+use alcyon_engine::{DType, Device, Error, Result, Rng, Sample, Tape, Tensor, Var, Window};
 
 use crate::emulated;
 
@@ -153,4 +153,42 @@ fn all_convolutions() {
     }
     let Some((gpu, _guard)) = emulated() else { return };
     assert!(gpu.cudnn().is_err());
+}
+
+/// The largest or the average of each window, and the gradient of their squares.
+fn pooled(image: &Tensor, window: Window, all_taps: Option<bool>) -> Result<Vec<f64>> {
+    let tape = Tape::new();
+    let x = tape.watch(image.clone());
+    let y = match all_taps {
+        None => x.max_pool2d(window)?,
+        Some(all) => x.avg_pool2d(window, all)?,
+    };
+    let slopes = tape.backward(&y.mul(&y)?.sum_all()?)?;
+    let slope = slopes.of_var(&x).unwrap().to_f64_vec()?;
+    Ok([y.to_f64_vec()?, slope].concat())
+}
+
+#[test]
+fn a_window_of_many_more_taps_than_an_image_has_pixels_is_pooled_as_on_the_cpu() {
+    let Some((_gpu, _guard)) = emulated() else { return };
+    let image = Tensor::from_fn([2, 5, 6], DType::F64, |i| (i * 7 % 60) as f64 / 8.0 - 3.0);
+    let there = image.to_device(Device::Cuda(0)).unwrap();
+    for (width, stride, dilation) in
+        [(4, 1, 1), (5, 2, 1), (3, 1, 2), (2, 3, 4), (1 << 40, 1, 1), (1 << 40, 3, 1)]
+    {
+        let window = Window {
+            kernel: (3, width),
+            stride: (1, stride),
+            padding: (1, width / 2),
+            dilation: (1, dilation),
+        };
+        for all_taps in [None, Some(true), Some(false)] {
+            let here = pooled(&image, window, all_taps).unwrap();
+            let there = pooled(&there, window, all_taps).unwrap();
+            assert_eq!(here.len(), there.len());
+            for (here, there) in here.iter().zip(&there) {
+                assert!((here - there).abs() <= 1e-12 * here.abs(), "{window:?}: {here}, {there}");
+            }
+        }
+    }
 }
