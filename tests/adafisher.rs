@@ -14,8 +14,7 @@ use models::{
 };
 use nn::CrossEntropy;
 use optim::curvature::{ConvGroups, EmaInit, NormFactor, NormInput};
-use optim::{AdaFisherConfig, Optimizer, backward};
-use optim::{Damping, Decay, Fallback, Magnitude};
+use optim::{AdaFisherConfig, Damping, Decay, Fallback, Magnitude, Optimizer, backward};
 
 /// The same sums in another order, through a min-max and a few steps.
 const REORDERED: f64 = 1e-9;

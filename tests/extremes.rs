@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic as tests do")]
 
 use engine::{DType, Gradients, Parameter, Parameters, Tensor, parameters};
-use optim::{AdaGradConfig, AdafactorConfig, LambConfig, LarsConfig, Optimizer, build, known};
-use optim::{PerParameter, Rule};
+use optim::{
+    AdaGradConfig, AdafactorConfig, LambConfig, LarsConfig, Optimizer, PerParameter, Rule, build,
+    known,
+};
 
 /// A matrix and a vector.
 struct Two {

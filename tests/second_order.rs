@@ -7,8 +7,7 @@ use engine::{
 };
 use kernels::linalg;
 use nn::{CrossEntropy, Mse};
-use optim::curvature::staleness;
-use optim::curvature::{GaussNewton, Hessian};
+use optim::curvature::{GaussNewton, Hessian, staleness};
 use optim::{
     Batch, EkfacConfig, Fisher, HessianFree, HessianFreeConfig, KlShampoo, KlShampooConfig, Lbfgs,
     LbfgsConfig, Newton, NewtonConfig, Optimizer, Psgd, PsgdConfig, Sam, SamConfig, Sgd, SgdConfig,

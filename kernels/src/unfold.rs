@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::float::Float;
 use crate::parallel;
-use crate::sizes::elements;
+use crate::sizes::{elements, product};
 
 /// A window that slides over an image; each pair is (vertical, horizontal).
 ///
@@ -57,6 +57,20 @@ impl Window {
         Some((along(image.0, k.0, s.0, p.0, d.0)?, along(image.1, k.1, s.1, p.1, d.1)?))
     }
 
+    /// The taps of a window at all of (OH, OW) positions in so many channels, C·KH·KW·OH·OW, if a number counts them (a
+    /// size of 0 is counted as 1 in that question).
+    ///
+    /// # Example
+    /// ```
+    /// use alcyon_kernels::unfold::Window;
+    /// assert_eq!(Window::new((3, 2)).taps(4, (5, 5)), Some(600));
+    /// assert_eq!(Window::new((1, 1 << 60)).taps(0, (8, 9)), None);
+    /// ```
+    #[must_use]
+    pub fn taps(&self, channels: usize, (oh, ow): (usize, usize)) -> Option<usize> {
+        product(&[channels, self.kernel.0, self.kernel.1, oh, ow])
+    }
+
     /// Whether each patch is one pixel and each pixel one patch, so that unfolding changes nothing.
     #[must_use]
     pub fn is_pointwise(&self) -> bool {
@@ -94,8 +108,8 @@ impl Window {
         mut f: impl FnMut(usize, usize, usize, usize),
     ) {
         let ((kh, kw), s, p, d) = (self.kernel, self.stride, self.padding, self.dilation);
-        for i in taps(output.0, image.0, kh, (s.0, p.0, d.0)) {
-            for j in taps(output.1, image.1, kw, (s.1, p.1, d.1)) {
+        for i in seen(output.0, image.0, kh, (s.0, p.0, d.0)) {
+            for j in seen(output.1, image.1, kw, (s.1, p.1, d.1)) {
                 self.runs((i, j), image, output, |pixel, position, count| {
                     f(i * kw + j, pixel, position, count);
                 });
@@ -106,7 +120,7 @@ impl Window {
 
 /// The taps i of a kernel with 0 ≤ p·stride + i·dilation − padding < size for a position p in `0..count`, and some
 /// between them.
-fn taps(
+fn seen(
     count: usize,
     size: usize,
     kernel: usize,

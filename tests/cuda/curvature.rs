@@ -6,8 +6,7 @@ use alcyon::nn::layer::{
     Sequential,
 };
 use alcyon::optim::Batch;
-use alcyon::optim::curvature::DampingRule;
-use alcyon::optim::curvature::{KroneckerFactors, Share};
+use alcyon::optim::curvature::{DampingRule, KroneckerFactors, Share};
 use alcyon::optim::{Lamb, LambConfig, LongSides, Muon, MuonConfig};
 use alcyon::prelude::*;
 

@@ -1,8 +1,7 @@
 //! Optimizers that see gradients alone, given the same ones on the CPU and on the (emulated) device: on the
 //! device itself, and by way of main memory.
 
-use alcyon::optim::{self, LongSides, OnHost, SPlus, SPlusConfig};
-use alcyon::optim::{Graft, Statistics};
+use alcyon::optim::{self, Graft, LongSides, OnHost, SPlus, SPlusConfig, Statistics};
 use alcyon::prelude::*;
 
 use crate::{GPU, emulated, plain_network, train, values};

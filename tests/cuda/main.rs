@@ -24,8 +24,7 @@ use alcyon::kernels::cuda::cache::Cache;
 use alcyon::kernels::cuda::{CudaError, Gpu, library};
 use alcyon::nn::{data, layer};
 use alcyon::optim::curvature::{ConvGroups, NormFactor};
-use alcyon::optim::{self, Batch, Psgd, PsgdConfig};
-use alcyon::optim::{Damping, Fallback};
+use alcyon::optim::{self, Batch, Damping, Fallback, Psgd, PsgdConfig};
 use alcyon::prelude::*;
 use alcyon::train::{
     Budget, Event, Every, Plan, Precision, Shuffled, Snapshots, Supervised, Trainer,

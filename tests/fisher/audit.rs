@@ -3,8 +3,7 @@
 use engine::{
     DType, Geometry, Likelihood, Parameter, Result, Tape, Tensor, Var, Window, parameters,
 };
-use optim::audit::LayerOperator;
-use optim::audit::{Audit, AuditConfig, LayerAudit, Line, audit};
+use optim::audit::{Audit, AuditConfig, LayerAudit, LayerOperator, Line, audit};
 use optim::curvature::ExactBlock;
 use optim::{AdaFisherConfig, Fisher};
 

@@ -2,7 +2,7 @@
 
 use engine::{DType, Geometry, LayerRecord, Parameter, Result, Rng, Tape, Tensor, Var, Window};
 use optim::Fisher;
-use optim::curvature::{AverageStart as Start, Form, Kronecker, KroneckerFactors, Share};
+use optim::curvature::{AverageStart, Form, Kronecker, KroneckerFactors, Share};
 
 use super::models::{
     Dense, Net, REORDERED, Softmax, Squared, assert_close, exact_block, factors, identity,
@@ -326,8 +326,9 @@ fn an_average_that_starts_from_the_identity_keeps_a_share_of_it() {
     let layer = Dense::new(2, 1, true, 3); // with the bias, A is 3×3
     let (x, loss) = (noise([4, 2], 1), Squared(noise([4, 1], 2)));
     let once = factors(Fisher::Empirical, &loss, &x, |x| layer.forward(x));
-    let mut running =
-        KroneckerFactors::new(Fisher::Empirical, Share::Expand).decay(0.75).start(Start::Identity);
+    let mut running = KroneckerFactors::new(Fisher::Empirical, Share::Expand)
+        .decay(0.75)
+        .start(AverageStart::Identity);
     for _ in 0..2 {
         observe(&mut running, &loss, &x, |x| layer.forward(x));
         running.fold().unwrap();

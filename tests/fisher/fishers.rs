@@ -4,9 +4,7 @@ use engine::{
     DType, Geometry, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var, Window, parameters,
 };
 use optim::Fisher;
-use optim::curvature::RecordedBatch;
-use optim::curvature::{Fishers, record_all};
-use optim::curvature::{Kronecker, KroneckerFactors, Share};
+use optim::curvature::{Fishers, Kronecker, KroneckerFactors, RecordedBatch, Share, record_all};
 
 use super::models::{REORDERED, Softmax, assert_close, noise};
 

@@ -2,13 +2,10 @@
 //! layer; and a budget of bytes chooses among them.
 
 use engine::{Error, Parameters, Result, Tape};
-use optim::curvature::ExactBlock;
-use optim::curvature::Form;
-use optim::curvature::Pattern;
-use optim::curvature::RecordedBatch;
-use optim::curvature::{BlockInverse, columns};
-use optim::curvature::{DampingRule, Factor};
-use optim::curvature::{Kronecker, KroneckerFactors, Share};
+use optim::curvature::{
+    BlockInverse, DampingRule, ExactBlock, Factor, Form, Kronecker, KroneckerFactors, Pattern,
+    RecordedBatch, Share, columns,
+};
 use optim::{Fisher, Kfac, KfacConfig, LongSides, Optimizer};
 
 use super::exact::{Kind, kinds};

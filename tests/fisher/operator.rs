@@ -3,9 +3,7 @@
 use engine::{DType, Geometry, Likelihood, Parameter, Result, Rng, Tape, Tensor, Var, Window};
 use optim::Fisher;
 use optim::audit::{LayerOperator, Layout};
-use optim::curvature::ExactBlock;
-use optim::curvature::RecordedBatch;
-use optim::curvature::{Form, Kronecker, KroneckerFactors, Share};
+use optim::curvature::{ExactBlock, Form, Kronecker, KroneckerFactors, RecordedBatch, Share};
 
 use super::models::{
     Net, REORDERED, Softmax, Squared, assert_close, identity, noise, numbers, tanh,
@@ -162,8 +160,7 @@ fn every_kronecker_product_is_exact_in_a_deep_linear_net_with_squared_loss() {
 
 #[test]
 fn the_pi_rule_as_an_operator_solves_what_kfac_solves() {
-    use optim::curvature::DampingRule;
-    use optim::curvature::{BlockInverse, columns};
+    use optim::curvature::{BlockInverse, DampingRule, columns};
     let (net, lambda) = (Net::new(&[4, 5, 3], tanh), 0.03);
     let (x, loss) = (noise([6, 4], 1), Softmax::labels(6, 3));
     let (_tape, batch) = recorded(&x, &loss, Fisher::Exact, |x| net.forward(x));

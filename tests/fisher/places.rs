@@ -3,9 +3,7 @@
 
 use engine::{DType, Error, Parameter, Rng, Tape, Tensor, Var};
 use nn::CrossEntropy;
-use optim::curvature::ExactBlock;
-use optim::curvature::RecordedBatch;
-use optim::curvature::{KroneckerFactors, Share};
+use optim::curvature::{ExactBlock, KroneckerFactors, RecordedBatch, Share};
 use optim::{Ekfac, EkfacConfig, Fisher, Kfac, KfacConfig, Optimizer, Tnt, TntConfig, backward};
 
 use crate::models::{REORDERED, assert_close, noise};

@@ -3,12 +3,11 @@
 //! or is a typed error, and a step that fails changes no parameter.
 
 use engine::{DType, Error, Gradients, Parameters, Tape, Tensor};
-use optim::LayerStep;
-use optim::Statistics;
 use optim::{
     AdaFisher, AdaFisherConfig, Ekfac, EkfacConfig, Eva, EvaConfig, Fisher, Kfac, KfacConfig,
     LongSides, Optimizer, Shampoo, ShampooConfig, Soap, SoapConfig, State, build,
 };
+use optim::{LayerStep, Statistics};
 
 use super::models::{Net, Softmax, noise, numbers, tanh};
 

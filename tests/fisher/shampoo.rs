@@ -1,8 +1,7 @@
 //! Shampoo: closed forms, equivariance, blocks, resuming.
 
 use engine::{DType, Error, Gradients, Parameter, Tensor, parameters};
-use optim::{Graft, Statistics};
-use optim::{LongSides, Optimizer, Shampoo, ShampooConfig};
+use optim::{Graft, LongSides, Optimizer, Shampoo, ShampooConfig, Statistics};
 
 use super::models::{REORDERED, assert_close, noise, numbers, tensor};
 

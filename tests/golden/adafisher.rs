@@ -8,9 +8,7 @@ use std::collections::HashMap;
 
 use engine::{Gradients, LayerRecord, Likelihood, ParamId, Parameters, Tape, Tensor};
 use nn::CrossEntropy;
-use optim::AdaFisher;
-use optim::FactorTrace;
-use optim::Optimizer;
+use optim::{AdaFisher, FactorTrace, Optimizer};
 
 use crate::adafisher_options::config;
 use crate::document::{Document, Node, Result, wrong};

@@ -1,8 +1,10 @@
 //! AdaFisher's options as the golden files write them.
 
 use optim::AdaFisherConfig;
-use optim::curvature::{ConvScale, NormFactor, NormInput};
-use optim::curvature::{Degenerate, EmaInit, EmaRule, FactorOrder, MinMax, Normalisation};
+use optim::curvature::{
+    ConvScale, Degenerate, EmaInit, EmaRule, FactorOrder, MinMax, NormFactor, NormInput,
+    Normalisation,
+};
 use optim::{Damping, Decay, Fallback};
 
 use crate::document::{Node, Result, wrong};

@@ -8,9 +8,7 @@ use engine::{LayerRecord, Likelihood, Parameters, Tape, Tensor, Var};
 use kernels::linalg;
 use nn::CrossEntropy;
 use optim::audit::gershgorin;
-use optim::curvature::Kronecker;
-use optim::curvature::{GaussNewton, Hessian};
-use optim::curvature::{Stop, solve};
+use optim::curvature::{GaussNewton, Hessian, Kronecker, Stop, solve};
 use optim::{Batch, Fisher, KfacConfig, Newton, NewtonConfig, Optimizer};
 
 use crate::document::{Array, Document, Node, Result, wrong};

@@ -4,8 +4,7 @@
 
 use engine::{Likelihood, Tape};
 use nn::{CrossEntropy, Mse};
-use optim::curvature::AverageStart as Start;
-use optim::curvature::DampingRule;
+use optim::curvature::{AverageStart, DampingRule};
 use optim::{AdaptiveKfac, AdaptiveKfacConfig, Batch, Fisher, Kfac, KfacConfig, Optimizer};
 
 use crate::document::{Document, Node, Result};
@@ -251,7 +250,7 @@ fn adaptive(
         damping,
         factor: 0.9,
         adapt_every: u64::from(start.is_some()),
-        start: Start::Zero,
+        start: AverageStart::Zero,
         fisher: Fisher::Exact,
         ..AdaptiveKfacConfig::default()
     })?;

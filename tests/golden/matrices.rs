@@ -3,8 +3,8 @@
 //! Jordan et al. 2024; Vyas et al. 2025; Frans et al. 2025.
 
 use optim::{
-    Basis, CONVERGENT, Muon, MuonConfig, MuonScale as Scale, SPlus, SPlusConfig, STEEP, Soap,
-    SoapConfig, newton_schulz,
+    Basis, CONVERGENT, Muon, MuonConfig, MuonScale, SPlus, SPlusConfig, STEEP, Soap, SoapConfig,
+    newton_schulz,
 };
 
 use crate::document::{Document, Node, Result};
@@ -40,8 +40,8 @@ fn muon_config(hyper: &Node<'_>) -> Result<MuonConfig> {
         summed: hyper.flag_or("classic", false)?,
         weight_decay: hyper.number_or("wd", 0.0)?,
         scale: match hyper.get("scale")?.text()? {
-            "keller" => Scale::Original,
-            "moonlight" => Scale::LikeAdam,
+            "keller" => MuonScale::Original,
+            "moonlight" => MuonScale::LikeAdam,
             _ => return hyper.complain("a scale that is not known"),
         },
         ..MuonConfig::default()

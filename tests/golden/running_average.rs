@@ -1,24 +1,24 @@
 //! `kfac_ema`: what running average the factors get, and one damped inverse.
 
 use engine::{Layer, LayerObserver, LayerRecord, Parameter, Tensor};
-use optim::CurvatureSource;
-use optim::Fisher;
-use optim::curvature::{AverageStart as Start, KroneckerFactors, Share};
-use optim::curvature::{DampingRule, Factor, damped_inverses, pi};
+use optim::curvature::{
+    AverageStart, DampingRule, Factor, KroneckerFactors, Share, damped_inverses, pi,
+};
+use optim::{CurvatureSource, Fisher};
 
 use crate::document::{Array, Document, Node, Result, wrong};
 use crate::expected::{Expected, line};
 use crate::report::{Comparison, Line};
 
 /// The names of the conventions in the file, and what they are called here.
-const CONVENTIONS: [(&str, Start); 7] = [
-    ("weighted_average_kfac_jax", Start::Zero),
-    ("zero_init_bias_corrected", Start::Zero),
-    ("zero_init", Start::Uncorrected),
-    ("identity_init", Start::Identity),
-    ("first_value_init", Start::First),
-    ("martens_paper", Start::Mean),
-    ("martens_min_1_1k", Start::LateMean),
+const CONVENTIONS: [(&str, AverageStart); 7] = [
+    ("weighted_average_kfac_jax", AverageStart::Zero),
+    ("zero_init_bias_corrected", AverageStart::Zero),
+    ("zero_init", AverageStart::Uncorrected),
+    ("identity_init", AverageStart::Identity),
+    ("first_value_init", AverageStart::First),
+    ("martens_paper", AverageStart::Mean),
+    ("martens_min_1_1k", AverageStart::LateMean),
 ];
 
 /// One line per convention.
@@ -45,7 +45,7 @@ pub(crate) fn replay(file: &str, document: &Document) -> Result<Vec<Line>> {
 fn averages(
     comparison: &mut Comparison,
     factors: &[Array],
-    (decay, start): (f64, Start),
+    (decay, start): (f64, AverageStart),
     golden: &Array,
 ) -> Result<()> {
     let Some(&[n, m]) = factors.first().map(|f| f.shape.as_slice()) else {

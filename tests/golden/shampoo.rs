@@ -1,7 +1,6 @@
 //! `shampoo_*`: Gupta et al. 2018 (sums) and the averaged, grafted variants.
 
-use optim::{Graft, Statistics};
-use optim::{LongSides, Optimizer, Shampoo, ShampooConfig};
+use optim::{Graft, LongSides, Optimizer, Shampoo, ShampooConfig, Statistics};
 
 use crate::document::{Document, Failure, Node, Result};
 use crate::report::{Comparison, Line, Tolerance};

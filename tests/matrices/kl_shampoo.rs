@@ -1,8 +1,7 @@
 //! KL-Shampoo: the length of its steps, and eigenvalues against closed forms.
 
 use engine::{DType, Parameter, Tensor};
-use optim::KlShampooScale as Scale;
-use optim::{KlShampoo, KlShampooConfig};
+use optim::{KlShampoo, KlShampooConfig, KlShampooScale};
 
 use crate::{assert_close, feed, noise, numbers};
 
@@ -93,15 +92,20 @@ fn the_eigenvalues_of_a_gradient_of_rank_one_go_along_it() {
 
 #[test]
 fn the_authors_start_is_an_option_and_supposes_gradients_of_a_tenth() {
-    let config =
-        KlShampooConfig { scale: Scale::Fixed(0.1), rate: 1.0, ..KlShampooConfig::default() };
+    let config = KlShampooConfig {
+        scale: KlShampooScale::Fixed(0.1),
+        rate: 1.0,
+        ..KlShampooConfig::default()
+    };
     let mut optimizer = KlShampoo::new(config).unwrap();
     let mut weight = Parameter::new(Tensor::zeros([1, 1], DType::F64));
     let gradient = Tensor::full([1, 1], 1e-3, DType::F64);
     feed(&mut optimizer, &mut weight, &gradient);
     let step = feed(&mut optimizer, &mut weight, &gradient);
     assert!((step[0] - 1e-3 / (0.1 + 1e-8)).abs() < 1e-12, "{step:?}");
-    assert!(KlShampoo::new(KlShampooConfig { scale: Scale::Fixed(0.0), ..config }).is_err());
+    assert!(
+        KlShampoo::new(KlShampooConfig { scale: KlShampooScale::Fixed(0.0), ..config }).is_err()
+    );
 }
 
 #[test]

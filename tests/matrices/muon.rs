@@ -2,8 +2,7 @@
 
 use engine::{DType, Parameter, Parameters, Result, Tape, Tensor, Var, parameters};
 use nn::CrossEntropy;
-use optim::Matrices;
-use optim::{Batch, Muon, MuonConfig, Optimizer, build};
+use optim::{Batch, Matrices, Muon, MuonConfig, Optimizer, build};
 
 use crate::{noise, numbers};
 

@@ -1,8 +1,7 @@
 //! PSGD beside its authors' choices: vectors, merged axes, and the fit of a long thin matrix.
 
 use engine::{DType, Error, Parameter, Shape, Tensor};
-use optim::Rule;
-use optim::{LongSides, Psgd, PsgdConfig};
+use optim::{LongSides, Psgd, PsgdConfig, Rule};
 
 use crate::{feed, noise};
 

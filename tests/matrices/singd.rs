@@ -1,8 +1,7 @@
 //! SINGD and IKFAC: the pace of K and C, and momentum.
 
 use engine::{DType, Parameter, Tensor};
-use optim::{Fisher, LongSides, Optimizer, SingdConfig, build};
-use optim::{LayerStep, Layerwise};
+use optim::{Fisher, LayerStep, Layerwise, LongSides, Optimizer, SingdConfig, build};
 
 use crate::{assert_close, noise, show};
 

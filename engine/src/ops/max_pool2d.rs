@@ -242,10 +242,7 @@ pub(super) fn counted(
     output: Shape,
 ) -> Result<Shape> {
     let output = output.checked(op)?;
-    let Window { kernel, .. } = window;
-    let sizes = [channels, kernel.0, kernel.1, places.0, places.1];
-    let taps = sizes.iter().try_fold(1_usize, |taps, &size| taps.checked_mul(size.max(1)));
-    if taps.is_some_and(|taps| isize::try_from(taps).is_ok()) {
+    if window.taps(channels, places).is_some() {
         return Ok(output);
     }
     let expected = "a window whose taps at all places of an image are below 2^63";

@@ -23,10 +23,8 @@ mod training;
 use std::fs;
 use std::process::ExitCode;
 
-use alcyon::optim::audit::GradientNoise;
-use alcyon::optim::audit::audit;
-use alcyon::optim::curvature::Ledger;
-use alcyon::optim::curvature::RecordedBatch;
+use alcyon::optim::audit::{GradientNoise, audit};
+use alcyon::optim::curvature::{Ledger, RecordedBatch};
 use alcyon::prelude::*;
 use clap::Parser;
 

@@ -1,7 +1,6 @@
 //! Small charts side by side: spectra of the blocks, and Gershgorin discs of the factors.
 
-use alcyon::optim::audit::FactorFigures;
-use alcyon::optim::audit::{Audit, LayerAudit};
+use alcyon::optim::audit::{Audit, FactorFigures, LayerAudit};
 use figures::plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use figures::plotters::prelude::*;
 

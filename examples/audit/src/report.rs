@@ -3,9 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use alcyon::optim::audit::Damped;
-use alcyon::optim::audit::{Audit, AuditConfig, LayerAudit, Line};
-use alcyon::optim::audit::{FactorFigures, Noise};
+use alcyon::optim::audit::{Audit, AuditConfig, Damped, FactorFigures, LayerAudit, Line, Noise};
 use alcyon::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,8 +1,6 @@
 //! The tables, and the sentences that say what they show.
 
-use alcyon::optim::audit::Damped;
-use alcyon::optim::audit::GradientNoise;
-use alcyon::optim::audit::{Audit, LayerAudit, Line};
+use alcyon::optim::audit::{Audit, Damped, GradientNoise, LayerAudit, Line};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 /// Above the second table.

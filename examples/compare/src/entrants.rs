@@ -3,10 +3,8 @@
 //! Any optimizer of the library can. Settings are those of the papers or the authors' programs, the same
 //! in all protocols; only the rate comes from a grid, and the grid is the same for all (`grid.rs`).
 
-use alcyon::optim::curvature::AverageStart as Start;
-use alcyon::optim::curvature::DampingRule;
-use alcyon::optim::{self, Kfac, KfacConfig};
-use alcyon::optim::{AdaFisher, AdaFisherConfig, Decay};
+use alcyon::optim::curvature::{AverageStart, DampingRule};
+use alcyon::optim::{self, AdaFisher, AdaFisherConfig, Decay, Kfac, KfacConfig};
 use alcyon::prelude::*;
 
 use crate::protocol::Protocol;
@@ -60,7 +58,7 @@ fn authors_kfac(rate: f64) -> KfacConfig {
         damping: 1e-3,
         damping_rule: DampingRule::Exact,
         decay: 0.95,
-        start: Start::Identity,
+        start: AverageStart::Identity,
         fisher: Fisher::Empirical,
         factor_every: 10,
         inverse_every: 100,

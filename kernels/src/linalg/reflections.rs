@@ -4,7 +4,7 @@
 //! *A storage-efficient WY representation for products of Householder transformations*). So k reflections of a
 //! matrix are three products of matrices.
 
-use super::rows::{add_multiples, dot};
+use super::rows::{add_multiples, dot, power_of_two};
 use crate::gemm::{Matrix, into_strided};
 use crate::pool::Buffer;
 
@@ -21,17 +21,13 @@ pub(super) struct Reflection {
 
 /// Replaces x by v, with v\[pivot\] = 1.
 pub(super) fn reflection(x: &mut [f64], pivot: usize) -> Reflection {
-    let largest = x.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
-    let alpha = x[pivot];
-    x[pivot] = 1.0;
-    if largest == alpha.abs() && x.iter().enumerate().all(|(i, x)| i == pivot || *x == 0.0) {
-        return Reflection { tau: 0.0, beta: alpha };
+    if x.iter().enumerate().all(|(i, x)| i == pivot || *x == 0.0) {
+        let beta = std::mem::replace(&mut x[pivot], 1.0);
+        return Reflection { tau: 0.0, beta };
     }
-    // Divided first, so that no square is too large or too small; by a power of two, which is exact.
-    let unit = f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE);
+    let unit = power_of_two(x);
     x.iter_mut().for_each(|x| *x /= unit);
-    let alpha = alpha / unit;
-    x[pivot] = alpha;
+    let alpha = x[pivot];
     let beta = -dot(x, x).sqrt().copysign(alpha);
     let length = alpha - beta;
     x.iter_mut().for_each(|x| *x /= length);

@@ -1,6 +1,14 @@
-//! The loops that factorisations run over rows, compiled for the vectors of this machine.
+//! The loops that factorisations run over rows, compiled for the vectors of this machine. They fuse each product with
+//! its sum, on the calling thread, where those of `reduce` and `elementwise` give the same bits on every machine.
 
 use crate::simd::{self, Machine, Vectorised};
+
+/// The power of two at or below the largest entry, by which one divides exactly: so that no square of an entry that
+/// counts is too large or too small. Of denormal numbers it is the least normal one.
+pub(super) fn power_of_two(x: &[f64]) -> f64 {
+    let largest = x.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+    f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE)
+}
 
 /// Numbers of a sum that are added side by side.
 const LANES: usize = 16;

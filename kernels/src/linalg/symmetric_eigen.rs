@@ -7,6 +7,7 @@
 //! Three steps: reflections make A tridiagonal (`tridiagonal.rs`), that matrix is divided and conquered
 //! (`divide.rs`), and the reflections turn its eigenvectors into those of A.
 
+use super::rows::power_of_two;
 use super::tridiagonal::Tridiagonal;
 use super::{LinalgError, check, copy, divide, symmetrise, zeros};
 use crate::gemm::{Matrix, gemm};
@@ -56,7 +57,6 @@ pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
             .collect();
         return Ok(with_zeros(&symmetric_eigen(&part, live.len())?, &live, n));
     }
-    // So that no square of an entry that counts is too small.
     let unit = power_of_two(&a);
     a.iter_mut().for_each(|x| *x /= unit);
     let norm = dot(&a, &a).sqrt();
@@ -74,13 +74,6 @@ pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<Eigen, LinalgError> {
     }
     let (residual, tolerance) = (least * unit, tolerance * unit);
     Err(LinalgError::NoConvergence { routine: ROUTINE, residual, tolerance })
-}
-
-/// The power of two at or below the largest entry, by which one divides exactly; 1 for denormal numbers.
-fn power_of_two(a: &[f64]) -> f64 {
-    let largest = a.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
-    let unit = f64::from_bits(largest.to_bits() & f64::INFINITY.to_bits());
-    if unit >= f64::MIN_POSITIVE { unit } else { 1.0 }
 }
 
 /// Eigenvalues and eigenvectors of A + shift, if the iterations end.

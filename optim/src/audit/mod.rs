@@ -23,12 +23,12 @@
 //!
 //! The gradient row (B = 0) is the one to beat: an approximation whose cosine is below it does harm.
 
-pub(crate) mod approximations;
-pub(crate) mod bounds;
-pub(crate) mod damped;
-pub(crate) mod factor_figures;
-pub(crate) mod gradient_noise;
-pub(crate) mod operator;
+mod approximations;
+mod bounds;
+mod damped;
+mod factor_figures;
+mod gradient_noise;
+mod operator;
 
 pub use bounds::gershgorin;
 pub use damped::Damped;

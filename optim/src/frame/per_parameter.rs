@@ -35,7 +35,7 @@ pub type Start = Vec<(&'static str, First)>;
 /// Descent along the sign of the gradient, complete:
 /// ```
 /// use engine::{Gradients, Parameter, Result, Tensor};
-/// use alcyon_optim::{InitialState as Start, PerParameter, Rule};
+/// use alcyon_optim::{InitialState, PerParameter, Rule};
 /// use alcyon_optim::Optimizer;
 /// #[derive(Debug, Clone)]
 /// struct SignDescent { rate: f64 }
@@ -45,7 +45,7 @@ pub type Start = Vec<(&'static str, First)>;
 ///     fn rate(&self) -> f64 { self.rate }
 ///     fn set_rate(&mut self, rate: f64) { self.rate = rate; }
 ///     fn words(&self, _: &Parameter) -> String { "sign of the gradient".into() }
-///     fn start(&self, _: &Parameter) -> Start { Vec::new() }
+///     fn start(&self, _: &Parameter) -> InitialState { Vec::new() }
 ///     fn update(&self, _step: u64, value: &mut Tensor, grad: &Tensor, _: &mut [Tensor]) -> Result<()> {
 ///         let signs = grad.clamp(-1e-300, 1e-300)?.scale(1e300)?;
 ///         *value = value.sub(&signs.scale(self.rate)?)?;

@@ -2,7 +2,7 @@
 //! AdaHessian (Yao et al. 2021) and Sophia (Liu et al. 2024).
 //!
 //! Such an optimizer is a [`Rule`] with one thing more: what it does with an estimate when there is
-//! one. The estimate comes from [`backward`](crate::optimizer::backward()), where the tape is.
+//! one. The estimate comes from [`backward`](crate::backward()), where the tape is.
 
 use std::collections::BTreeMap;
 

@@ -98,7 +98,7 @@ pub struct KfacConfig {
     pub sides: LongSides,
     /// Bytes for all factors and inverses together (Δ, as large as the parameters, not among them): each
     /// layer gets its diagonal, its Kronecker factors or its whole block, what the budget affords
-    /// ([`Ledger::plan`](crate::curvature::block::ledger::Ledger::plan)), and [`Optimizer::coverage`] says which.
+    /// ([`Ledger::plan`](crate::curvature::Ledger::plan)), and [`Optimizer::coverage`] says which.
     /// `None` for Kronecker factors everywhere. What a factor is, `sides` says with a budget as without.
     pub budget: Option<usize>,
     /// What becomes of parameters without factors.

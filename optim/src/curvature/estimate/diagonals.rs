@@ -51,7 +51,7 @@ pub enum NormInput {
     /// The layer's input, as it comes.
     Raw,
     /// The normalised input. For batch norm its second moment is var / (var + ε), which is 1 but
-    /// for ε: in f32 that is degenerate (see [`MinMax`](crate::curvature::estimate::running::MinMax)), so H = 1.
+    /// for ε: in f32 that is degenerate (see [`MinMax`](crate::curvature::MinMax)), so H = 1.
     Normalized,
 }
 

@@ -4,7 +4,7 @@
 //! Hutchinson         z ∘ (H z),  z = ±1            its mean is diag H: Hutchinson 1990, Bekas et al. 2007
 //! Gauss–Newton–Bartlett   N ĝ ∘ ĝ,  ĝ = ∇ of the mean loss at labels drawn from the model: Liu et al. 2024
 //! ```
-//! Both are computed by [`backward`](crate::optimizer::backward()), which has the tape; an optimizer that wants one
+//! Both are computed by [`backward`](crate::backward()), which has the tape; an optimizer that wants one
 //! says so in [`Optimizer::hessian_diagonal`](crate::Optimizer::hessian_diagonal).
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use crate::curvature::estimate::running::Averaging;
 ///
 /// H has one entry per input (the bias last; one run of them per group where groups have their
 /// own), S one per output. Normalising layers: one per channel, or two (γ, β), see
-/// [`NormFactor`](crate::curvature::estimate::diagonals::NormFactor).
+/// [`NormFactor`](crate::curvature::NormFactor).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FactorTrace {
     /// The batch's raw H. Empty before the first refresh after [`load_state`](crate::Optimizer::load_state).
